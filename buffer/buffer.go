@@ -1,0 +1,279 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors a caller branches on. Everything else is a failure of the engine and
+// means that it stopped.
+var (
+	// ErrBufferFull means that the stream reached its max_bytes.
+	ErrBufferFull = errors.New("the stream is at its max_bytes")
+	// ErrDiskFull means that no space could be reserved for another segment.
+	ErrDiskFull = errors.New("no disk space left to reserve a segment")
+	// ErrOverloaded means that the messages being committed hold all of the append memory.
+	ErrOverloaded = errors.New("append memory is in use")
+	// ErrTooLarge means that one message is over its stream's max_message_bytes.
+	ErrTooLarge = errors.New("message is over max_message_bytes")
+	// ErrNoStream and ErrNoDrain mean a name that Configure has not been given.
+	ErrNoStream = errors.New("no such stream")
+	ErrNoDrain  = errors.New("no such drain")
+	// ErrNoMessage means an id or offset that was never given out.
+	ErrNoMessage = errors.New("no such message")
+	// ErrGone means a message that was finished longer than keep_delivered ago.
+	ErrGone = errors.New("message is past keep_delivered")
+	// ErrDelivering and ErrFinal are the reasons that a cancel has no effect.
+	ErrDelivering = errors.New("message is being delivered")
+	ErrFinal      = errors.New("message is in a final state")
+	// ErrBroken means that a write or a sync failed, for good: the process has
+	// to end, and the next start recovers.
+	ErrBroken = errors.New("buffer stopped after a failed write or sync")
+	// ErrClosed means that Close was called.
+	ErrClosed = errors.New("buffer is closed")
+)
+
+// Buffer is what ingress and drains rely on. All methods are safe for
+// concurrent use. Times are arguments; an engine never reads the clock to
+// decide when a message is due.
+type Buffer interface {
+	// Append stores msgs in order, all or none, and returns once they are
+	// durable: the fsync that covers them has returned. It blocks for a commit
+	// and keeps nothing of msgs afterwards. A cancelled ctx ends the wait, not
+	// the write: the messages may still become durable.
+	Append(ctx context.Context, stream string, now time.Time, msgs []Message) (Accepted, error)
+
+	// Take hands at most max messages to a drain: those due again at now first,
+	// then untried ones, each in arrival order. They are in flight, in memory
+	// alone, until Ack, Release, Bury or Return. Take may read the disk. When it
+	// returns fewer than max, next is the earliest time at which a scheduled
+	// message becomes due (zero: none); what arrives before is told by Wake.
+	Take(drain string, now time.Time, max int) (ds []Delivery, next time.Time, err error)
+
+	// Return puts a message back as if it had not been taken. Nothing is stored.
+	Return(drain string, offset uint64)
+
+	// Ack ends a message as delivered; durable within 100 ms, does not block.
+	Ack(drain string, offset uint64, r Result)
+
+	// Release schedules another attempt; attempts and due time are durable
+	// within 100 ms. It does not block.
+	Release(drain string, offset uint64, r Retry)
+
+	// Bury ends a message as dead; durable within 100 ms. It does not block.
+	Bury(drain string, offset uint64, why Reason, r Result)
+
+	// Wake returns a one-slot channel that is signalled whenever Take may have
+	// more to give: after an append, a return, a release. One receiver a drain.
+	// It is nil for an unknown drain.
+	Wake(drain string) <-chan struct{}
+}
+
+// Receipts is the capability of finding one message by its handle.
+type Receipts interface {
+	// ID returns the handle of a message: 26 characters that cannot be guessed.
+	ID(ref Ref) string
+	// Ref is the reverse. A forged id is ErrNoMessage.
+	Ref(id string) (Ref, error)
+	// Find returns where a message stands with every drain. It may read the
+	// disk. ErrNoMessage: never stored. ErrGone: past keep_delivered.
+	Find(ref Ref, now time.Time) (Status, error)
+	// Cancel ends a message with every drain where it waits, and returns once
+	// that is durable. ErrDelivering or ErrFinal where it waits with none.
+	Cancel(ctx context.Context, ref Ref, now time.Time) error
+	// Watch returns a channel that is closed at the next change of a message's
+	// state with any drain; stop releases it.
+	Watch(ref Ref) (changed <-chan struct{}, stop func())
+}
+
+// Inspector is the capability of being accounted for.
+type Inspector interface {
+	// Stats counts without touching the disk.
+	Stats() Stats
+	// Audit counts again from what is stored. It reads the index of every segment.
+	Audit(ctx context.Context) ([]Account, error)
+}
+
+// Message is what is buffered: an HTTP request without its framing and
+// credentials.
+type Message struct {
+	Method string
+	Target string // path and query as sent
+	Header []Field
+	Body   []byte
+}
+
+// Field is a header field as sent. Names are in canonical form.
+type Field struct{ Name, Value string }
+
+// Ref names a message by place. It never changes.
+type Ref struct {
+	Stream string
+	Offset uint64 // dense, from 0, in order of acceptance
+}
+
+// Accepted says where appended messages are: offsets First … First+Count-1.
+type Accepted struct {
+	First uint64
+	Count int
+	At    time.Time // never decreases within a stream; millisecond precision
+}
+
+// Delivery is a message in the hands of a drain.
+type Delivery struct {
+	Ref
+	ID         string
+	AcceptedAt time.Time
+	Tries      Tries
+	Message
+}
+
+// Tries is what is remembered of a message's earlier attempts at one drain.
+type Tries struct {
+	Attempts int       // all of them
+	Answers  int       // those the sink answered about the message itself; counts towards max_attempts
+	FirstAt  time.Time // when the first began; zero before
+}
+
+// Result is how an attempt that ended a message went.
+type Result struct {
+	At       time.Time
+	Attempts int    // including this one
+	Status   int    // the sink's HTTP status; 0 when there was none
+	Error    string // empty on success
+}
+
+// Retry is how an attempt failed and when the next may start.
+type Retry struct {
+	Due time.Time
+	Tries
+	Status int
+	Error  string
+}
+
+// Reason says why a message is dead. Its values are the label values of
+// forebay_drain_dead_messages_total.
+type Reason string
+
+// The reasons of contract.md, section 5.
+const (
+	ReasonPermanent   Reason = "permanent"
+	ReasonMaxAttempts Reason = "max-attempts"
+	ReasonMaxAge      Reason = "max-age"
+	ReasonDeadline    Reason = "deadline"
+	ReasonRetention   Reason = "retention"
+	ReasonDamaged     Reason = "damaged"
+)
+
+// Reasons lists every Reason.
+func Reasons() []Reason {
+	return []Reason{ReasonPermanent, ReasonMaxAttempts, ReasonMaxAge, ReasonDeadline, ReasonRetention, ReasonDamaged}
+}
+
+// State is where a message stands with one drain.
+type State string
+
+// The states of a receipt. The last four are final.
+const (
+	Queued     State = "queued"
+	Scheduled  State = "scheduled"
+	Delivering State = "delivering"
+	Delivered  State = "delivered"
+	Cancelled  State = "cancelled"
+	Expired    State = "expired"
+	Dead       State = "dead"
+)
+
+// Final reports whether nothing more will happen by itself.
+func (s State) Final() bool {
+	return s == Delivered || s == Cancelled || s == Expired || s == Dead
+}
+
+// Status is where a message stands.
+type Status struct {
+	Ref
+	AcceptedAt time.Time
+	Drains     []DrainStatus // in the order of the stream's drains
+}
+
+// DrainStatus is where a message stands with one drain.
+type DrainStatus struct {
+	Drain    string
+	State    State
+	Ahead    uint64 // unfinished messages that leave first and are not in flight; while waiting
+	Attempts int
+	Due      time.Time // next attempt; while scheduled
+	Status   int       // HTTP status of the last attempt
+	Error    string    // of the last attempt
+	Reason   Reason    // while dead
+	At       time.Time // when it became final
+}
+
+// State is that of the least finished drain; of a finished message the worst.
+func (s Status) State() State {
+	order := []State{Queued, Scheduled, Delivering, Dead, Expired, Cancelled, Delivered}
+	for _, want := range order {
+		for _, d := range s.Drains {
+			if d.State == want {
+				return want
+			}
+		}
+	}
+	return Queued // no drain reads the stream yet
+}
+
+// Stream is what an engine needs to know of a policy's stream.
+type Stream struct {
+	Name            string
+	Drains          []string
+	MaxBytes        int64         // 0: the disk's bound alone
+	MaxMessageBytes int64         // 0: 1 MiB
+	KeepDelivered   time.Duration // 0: 24 h
+}
+
+// Stats is a snapshot of counts.
+type Stats struct {
+	Streams  []StreamStats
+	Drains   []DrainStats
+	Bytes    int64          // on disk, all files
+	Free     int64          // of the volume
+	Segments map[string]int // by state: open, sealed
+	Corrupt  uint64         // blocks found damaged since the start
+}
+
+// StreamStats counts one stream.
+type StreamStats struct {
+	Stream   string
+	Orphaned bool   // stored, but not in the policy any more
+	Messages uint64 // unfinished with at least one drain
+	Bytes    int64  // encoded bytes of blocks with unfinished messages
+	MaxBytes int64  // 0: the disk's bound alone
+	Accepted uint64
+	Oldest   time.Time // accepted_at of the oldest unfinished message; zero: none
+}
+
+// DrainStats counts one drain. Buffered is Pending + InFlight + Scheduled.
+type DrainStats struct {
+	Drain, Stream string
+	Orphaned      bool
+	Pending       uint64
+	InFlight      uint64
+	Scheduled     uint64
+	Delivered     uint64
+	Expired       uint64
+	Cancelled     uint64
+	Dead          map[Reason]uint64
+	Oldest        time.Time
+}
+
+// Account is the balance of one stream with one drain.
+type Account struct {
+	Stream, Drain                                           string
+	Accepted, Delivered, Expired, Cancelled, Dead, Buffered uint64
+}
+
+// Imbalance is what the terms do not account for; 0 in a sound buffer.
+func (a Account) Imbalance() int64 {
+	return int64(a.Accepted) - int64(a.Delivered+a.Expired+a.Cancelled+a.Dead+a.Buffered)
+}
