@@ -1,0 +1,129 @@
+// Package block is the unit of writing: an envelope of its own around a
+// compressed payload, so that nothing rests on the store beneath to notice
+// damage.
+//
+// The envelope is 64 bytes, little-endian:
+//
+//	 0  magic "FBLK"        32  durable seq: highest known durable when encoded
+//	 4  version             40  stream number
+//	 5  kind                44  count of messages
+//	 6  codec               48  length before compression
+//	 7  zero                52  length of the payload
+//	 8  seq                 56  chain: checksum of the block before
+//	16  first offset        60  checksum: CRC-32C of bytes 0–59 and the payload
+//	24  base time, ms       64  payload
+package block
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+)
+
+// HeaderSize is the length of the envelope before the payload, in bytes.
+const HeaderSize = 64
+
+const (
+	magic   = 0x4b4c4246 // "FBLK"
+	version = 1
+)
+
+// ErrDamaged means that bytes are not what was written.
+var ErrDamaged = errors.New("damaged block")
+
+// Kind says what a payload holds.
+type Kind uint8
+
+// The kinds of block.
+const (
+	Messages Kind = 1 // records of one stream
+	Control  Kind = 2 // changes of drains' state
+	Snapshot Kind = 3 // the whole of drains' state
+	Outcomes Kind = 4 // final states, in files of their own
+	Index    Kind = 5 // places of a segment's blocks, in files of their own
+)
+
+// Header is the envelope of a block.
+type Header struct {
+	Kind    Kind
+	Codec   Codec
+	Seq     uint64 // dense over the buffer's life, from 1
+	First   uint64 // offset of the first message
+	Base    int64  // accepted_at of the first message, Unix ms
+	Durable uint64 // the highest seq that was durable when this was encoded
+	Stream  uint32
+	Count   uint32
+	RawLen  uint32
+	Chain   uint32 // Sum of the block with Seq-1
+	Sum     uint32
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Seal appends the block of h and payload to dst and sets h.Sum.
+func Seal(dst []byte, h *Header, payload []byte) []byte {
+	start := len(dst)
+	dst = binary.LittleEndian.AppendUint32(dst, magic)
+	dst = append(dst, version, byte(h.Kind), byte(h.Codec), 0)
+	dst = binary.LittleEndian.AppendUint64(dst, h.Seq)
+	dst = binary.LittleEndian.AppendUint64(dst, h.First)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(h.Base))
+	dst = binary.LittleEndian.AppendUint64(dst, h.Durable)
+	dst = binary.LittleEndian.AppendUint32(dst, h.Stream)
+	dst = binary.LittleEndian.AppendUint32(dst, h.Count)
+	dst = binary.LittleEndian.AppendUint32(dst, h.RawLen)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(payload)))
+	dst = binary.LittleEndian.AppendUint32(dst, h.Chain)
+	h.Sum = crc32.Update(crc32.Checksum(dst[start:], castagnoli), castagnoli, payload)
+	dst = binary.LittleEndian.AppendUint32(dst, h.Sum)
+	return append(dst, payload...)
+}
+
+// Open checks b, the whole of one block, and returns its header and its
+// payload, a slice of b, still compressed. Anything unexpected is ErrDamaged.
+func Open(b []byte) (Header, []byte, error) {
+	if len(b) < HeaderSize {
+		return Header{}, nil, fmt.Errorf("%w: %d bytes, an envelope has %d", ErrDamaged, len(b), HeaderSize)
+	}
+	le := binary.LittleEndian
+	if le.Uint32(b) != magic {
+		return Header{}, nil, fmt.Errorf("%w: no envelope", ErrDamaged)
+	}
+	if b[4] != version {
+		return Header{}, nil, fmt.Errorf("%w: envelope version %d, this program reads %d", ErrDamaged, b[4], version)
+	}
+	h := Peek(b)
+	payload := b[HeaderSize:]
+	if uint64(le.Uint32(b[52:])) != uint64(len(payload)) {
+		return Header{}, nil, fmt.Errorf("%w: seq %d has %d payload bytes, its envelope says %d", ErrDamaged, h.Seq, len(payload), le.Uint32(b[52:]))
+	}
+	if sum := crc32.Update(crc32.Checksum(b[:60], castagnoli), castagnoli, payload); sum != h.Sum {
+		return Header{}, nil, fmt.Errorf("%w: seq %d has checksum %08x, its envelope says %08x", ErrDamaged, h.Seq, sum, h.Sum)
+	}
+	if h.Kind < Messages || h.Kind > Index || h.Codec > Zstd {
+		return Header{}, nil, fmt.Errorf("%w: seq %d has kind %d, codec %d", ErrDamaged, h.Seq, h.Kind, h.Codec)
+	}
+	return h, payload, nil
+}
+
+// Length reads from the start of a block how long all of it is. It checks
+// nothing but the magic; ok is false where there is none.
+func Length(b []byte) (n int, ok bool) {
+	if len(b) < HeaderSize || binary.LittleEndian.Uint32(b) != magic {
+		return 0, false
+	}
+	return HeaderSize + int(binary.LittleEndian.Uint32(b[52:])), true
+}
+
+// Peek reads the fields of an envelope without checking them. b holds at least
+// HeaderSize bytes.
+func Peek(b []byte) Header {
+	le := binary.LittleEndian
+	return Header{
+		Kind: Kind(b[5]), Codec: Codec(b[6]),
+		Seq: le.Uint64(b[8:]), First: le.Uint64(b[16:]), Base: int64(le.Uint64(b[24:])), Durable: le.Uint64(b[32:]),
+		Stream: le.Uint32(b[40:]), Count: le.Uint32(b[44:]), RawLen: le.Uint32(b[48:]),
+		Chain: le.Uint32(b[56:]), Sum: le.Uint32(b[60:]),
+	}
+}

@@ -1,0 +1,115 @@
+package block
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func newCompressor(t testing.TB) *Compressor {
+	t.Helper()
+	c, err := NewCompressor(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func incompressible(n int) []byte {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{1})
+	_, _ = r.Read(b) // never fails
+	return b
+}
+
+func TestSealOpen(t *testing.T) {
+	c := newCompressor(t)
+	for name, tc := range map[string]struct {
+		raw   []byte
+		codec Codec
+	}{
+		"empty":          {nil, Raw},
+		"short":          {[]byte("x"), Raw},
+		"repetitive":     {bytes.Repeat([]byte(`{"sku":"85123A"}`), 5000), Zstd},
+		"incompressible": {incompressible(100_000), Raw},
+	} {
+		t.Run(name, func(t *testing.T) {
+			payload, codec := c.Pack(tc.raw)
+			if codec != tc.codec {
+				t.Errorf("codec = %d, want %d", codec, tc.codec)
+			}
+			want := Header{Kind: Messages, Codec: codec, Seq: 7, First: 1 << 40, Base: 1_700_000_000_123, Durable: 6, Stream: 3, Count: 5000, RawLen: uint32(len(tc.raw)), Chain: 0xfeed}
+			b := Seal([]byte("before"), &want, payload)[len("before"):]
+			got, p, err := Open(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("header (-want +got):\n%s", diff)
+			}
+			raw, err := c.Unpack(got, p)
+			if err != nil || !bytes.Equal(raw, tc.raw) {
+				t.Errorf("unpack = %d bytes, %v; want %d bytes", len(raw), err, len(tc.raw))
+			}
+		})
+	}
+}
+
+// TestEveryFlippedBitIsSeen flips each bit of a block: none may pass.
+func TestEveryFlippedBitIsSeen(t *testing.T) {
+	h := Header{Kind: Control, Seq: 9, RawLen: 40}
+	b := Seal(nil, &h, incompressible(40))
+	for i := range b {
+		for bit := range 8 {
+			b[i] ^= 1 << bit
+			if _, _, err := Open(b); !errors.Is(err, ErrDamaged) {
+				t.Errorf("byte %d bit %d flipped: err = %v, want ErrDamaged", i, bit, err)
+			}
+			b[i] ^= 1 << bit
+		}
+	}
+	for n := range b {
+		if _, _, err := Open(b[:n]); !errors.Is(err, ErrDamaged) {
+			t.Errorf("cut to %d bytes: err = %v, want ErrDamaged", n, err)
+		}
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	c := newCompressor(f)
+	h := Header{Kind: Messages, Codec: Zstd, Seq: 1, RawLen: 1600}
+	payload, _ := c.Pack(bytes.Repeat([]byte("0123456789abcdef"), 100))
+	f.Add(Seal(nil, &h, payload))
+	f.Add([]byte("FBLK"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, p, err := Open(b)
+		if err != nil {
+			if !errors.Is(err, ErrDamaged) {
+				t.Fatalf("err = %v, want ErrDamaged", err)
+			}
+			return
+		}
+		if raw, err := c.Unpack(h, p); err == nil && len(raw) != int(h.RawLen) {
+			t.Fatalf("unpacked %d bytes, envelope says %d", len(raw), h.RawLen)
+		}
+	})
+}
+
+func FuzzReader(f *testing.F) {
+	f.Add(AppendString([]byte{5, 1, 2}, "abc"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := NewReader(string(b))
+		for r.Len() > 0 && r.Err() == nil {
+			r.Uint()
+			_ = r.String()
+			r.Int()
+			if n := r.Count(4); n*4 > len(b) {
+				t.Fatalf("count %d from %d bytes", n, len(b))
+			}
+			r.Byte()
+		}
+	})
+}

@@ -1,0 +1,80 @@
+package block
+
+import (
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Codec says how a payload is compressed.
+type Codec uint8
+
+// The codecs.
+const (
+	Raw  Codec = 0
+	Zstd Codec = 1
+)
+
+const (
+	// MaxRaw bounds what a payload may inflate to: the largest message and its fields.
+	MaxRaw     = 64 << 20
+	sampleSize = 4 << 10
+)
+
+// Compressor packs and unpacks payloads. It is safe for concurrent use.
+type Compressor struct {
+	enc *zstd.Encoder
+	dec *zstd.Decoder
+}
+
+// NewCompressor returns a compressor that uses at most n goroutines' worth of state at a time.
+func NewCompressor(n int) (*Compressor, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false),
+		zstd.WithEncoderConcurrency(n), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, fmt.Errorf("set up compression: %w", err)
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(n), zstd.WithDecoderMaxMemory(MaxRaw), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return nil, fmt.Errorf("set up decompression: %w", err)
+	}
+	return &Compressor{enc: enc, dec: dec}, nil
+}
+
+// Pack compresses raw, unless a sample of it does not shrink by a tenth; then
+// it returns raw itself.
+func (c *Compressor) Pack(raw []byte) ([]byte, Codec) {
+	if len(raw) > 4*sampleSize {
+		// The middle: heads of payloads (method, path, field names) shrink in any case.
+		mid := len(raw)/2 - sampleSize/2
+		if n := len(c.enc.EncodeAll(raw[mid:mid+sampleSize], make([]byte, 0, sampleSize+64))); n > sampleSize*9/10 {
+			return raw, Raw
+		}
+	}
+	packed := c.enc.EncodeAll(raw, make([]byte, 0, len(raw)/3+256))
+	if len(packed) >= len(raw) {
+		return raw, Raw
+	}
+	return packed, Zstd
+}
+
+// Unpack returns what Pack was given. The result is a new slice, never a part of payload.
+func (c *Compressor) Unpack(h Header, payload []byte) ([]byte, error) {
+	if h.RawLen > MaxRaw {
+		return nil, fmt.Errorf("%w: seq %d says it inflates to %d bytes", ErrDamaged, h.Seq, h.RawLen)
+	}
+	raw := make([]byte, 0, h.RawLen)
+	switch h.Codec {
+	case Raw:
+		raw = append(raw, payload...)
+	case Zstd:
+		var err error
+		if raw, err = c.dec.DecodeAll(payload, raw); err != nil {
+			return nil, fmt.Errorf("%w: seq %d: %w", ErrDamaged, h.Seq, err)
+		}
+	}
+	if len(raw) != int(h.RawLen) {
+		return nil, fmt.Errorf("%w: seq %d inflates to %d bytes, its envelope says %d", ErrDamaged, h.Seq, len(raw), h.RawLen)
+	}
+	return raw, nil
+}
