@@ -1,0 +1,412 @@
+// Package segment is one Badger directory: it is written once, by one
+// committer, sealed, read, and removed whole. Nothing is deleted, compacted or
+// rotated inside it.
+//
+// Every block goes to the value log, also the small ones, so that one file
+// holds all of a segment in the order of writing and [Scan] can read it without
+// Badger, whose recovery cuts a log off at the first bad byte. The LSM tree
+// holds only sequence numbers and places.
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"forebay/buffer/block"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+)
+
+const (
+	// MaxBlocks is the most a segment holds: its memtable must never fill, since
+	// db.Sync does not cover a memtable that rotated away.
+	MaxBlocks = 100_000
+
+	bytesPerBlock  = 300 // in arena and write-ahead log together, with room to spare
+	minMemTable    = 1 << 20
+	entryOverhead  = 64 // value-log header, key, checksum
+	maxValueLog    = 2<<30 - 1
+	controlReserve = 8 // a share of 1/8 stays for control blocks when data may not be written
+)
+
+// ErrNoSpace means that the disk has no room for a segment.
+var ErrNoSpace = errors.New("no space to reserve a segment")
+
+// Block is one sealed block to be written.
+type Block struct {
+	Seq  uint64
+	Data []byte
+}
+
+// Segment is a directory of blocks. Methods are safe for concurrent use, but
+// Commit is for one goroutine at a time.
+type Segment struct {
+	Dir string
+
+	capacity  int64 // bytes for data; the control reserve comes on top
+	maxBlocks int
+	memtable  int64 // bytes
+	fault     *faultLog
+
+	mu     sync.RWMutex // guards db against Seal and Drop while it is read
+	db     *badger.DB
+	sealed bool
+
+	blocks int   // written; committer only
+	bytes  int64 // of the value log; committer only
+}
+
+// Create makes a directory for blocks of capacity bytes and reserves all of
+// its space, so that a full disk is ErrNoSpace here and never a fault later.
+// It blocks for several syncs. On an error nothing is left behind.
+func Create(dir string, capacity int64, log *slog.Logger) (*Segment, error) {
+	s := plan(dir, capacity, log)
+	if s.vlogSize() > maxValueLog {
+		return nil, fmt.Errorf("segment of %d bytes: the most is %d", capacity, maxValueLog*controlReserve/(controlReserve+1))
+	}
+	if err := s.create(); err != nil {
+		if s.db != nil {
+			_ = s.db.Close() // the error that matters is the first
+		}
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Segment) create() error {
+	if err := os.Mkdir(s.Dir, 0o700); err != nil {
+		return fmt.Errorf("create segment: %w", err)
+	}
+	db, err := badger.OpenManaged(s.options(false))
+	if err != nil {
+		return fmt.Errorf("create segment %s: %w", s.Dir, err)
+	}
+	s.db = db
+	for pattern, size := range map[string]int64{"*.vlog": s.vlogSize(), "*.mem": s.memtable * 5 / 4} {
+		if err := reserveAll(filepath.Join(s.Dir, pattern), size); err != nil {
+			return err
+		}
+	}
+	if err := adviseRandom(s.Dir); err != nil {
+		return fmt.Errorf("segment %s: %w", s.Dir, err)
+	}
+	if err := SyncDir(s.Dir); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(s.Dir))
+}
+
+func reserveAll(pattern string, size int64) error {
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) != 1 {
+		return fmt.Errorf("reserve %s: %d files, want 1", pattern, len(names))
+	}
+	f, err := os.OpenFile(names[0], os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("reserve: %w", err)
+	}
+	defer f.Close()
+	if err := Reserve(f, size); err != nil {
+		return fmt.Errorf("%w: %s, %d bytes: %w", ErrNoSpace, names[0], size, err)
+	}
+	return nil
+}
+
+// Sealed returns a segment that was closed cleanly. It is opened at the first Read.
+func Sealed(dir string, log *slog.Logger) *Segment {
+	s := plan(dir, 0, log)
+	s.sealed = true
+	return s
+}
+
+// Reserved is what a segment of that capacity takes from the disk while it is
+// open, in bytes.
+func Reserved(capacity int64) int64 {
+	s := plan("", capacity, nil)
+	return s.vlogSize() + s.memtable*5/4
+}
+
+// plan sizes a segment by its capacity: a block for each KiB of it, within bounds.
+func plan(dir string, capacity int64, log *slog.Logger) *Segment {
+	blocks := min(MaxBlocks, max(2000, capacity>>10))
+	return &Segment{
+		Dir: dir, capacity: capacity, maxBlocks: int(blocks),
+		memtable: max(minMemTable, blocks*bytesPerBlock), fault: &faultLog{log: log},
+	}
+}
+
+func (s *Segment) vlogSize() int64 {
+	return s.capacity + max(s.capacity/controlReserve, 256<<10)
+}
+
+func (s *Segment) options(readOnly bool) badger.Options {
+	o := badger.DefaultOptions(s.Dir)
+	o.SyncWrites = false // Commit syncs once for all its blocks; db.Sync returns both errors
+	// All blocks, but not Badger's end-of-transaction marker, whose value is a
+	// timestamp of up to 20 digits: its replay needs that in the write-ahead log.
+	o.ValueThreshold = block.HeaderSize
+	o.ValueLogFileSize = min(maxValueLog, max(1<<20, s.vlogSize()+(1<<20))) // never rotates
+	o.ValueLogMaxEntries = math.MaxUint32
+	o.MemTableSize = s.memtable
+	o.NumMemtables = 1
+	o.NumCompactors = 0
+	o.NumLevelZeroTables, o.NumLevelZeroTablesStall = 1<<20, 1<<21
+	o.CompactL0OnClose, o.LmaxCompaction = false, false
+	o.Compression, o.BlockCacheSize, o.IndexCacheSize = options.None, 0, 0
+	o.NumVersionsToKeep, o.DetectConflicts, o.MetricsEnabled = 1, false, false
+	// Badger turns a failed check into an empty value; the envelope has a checksum of its own.
+	o.VerifyValueChecksum, o.ChecksumVerificationMode = false, options.NoVerification
+	o.Logger = s.fault
+	o.ReadOnly = readOnly
+	return o
+}
+
+func key(seq uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{'b'}, seq)
+}
+
+// Size is the length of a block in the value log.
+func Size(data []byte) int64 { return int64(len(data)) + entryOverhead }
+
+// Fits reports whether n blocks of together size bytes may be committed as data.
+func (s *Segment) Fits(n int, size int64) bool {
+	return s.blocks+n <= s.maxBlocks-s.maxBlocks/controlReserve && s.bytes+size <= s.capacity
+}
+
+// FitsControl is Fits for control blocks, which may use the reserve too.
+func (s *Segment) FitsControl(n int, size int64) bool {
+	return s.blocks+n <= s.maxBlocks && s.bytes+size <= s.vlogSize()
+}
+
+// Blocks is the number written.
+func (s *Segment) Blocks() int { return s.blocks }
+
+// Bytes is what was written, in the value log.
+func (s *Segment) Bytes() int64 { return s.bytes }
+
+// Commit writes blocks in one transaction and returns after the fsync that
+// covers it. After any error the outcome is unknown and the process must end:
+// a second sync may claim success for pages that the first one lost.
+func (s *Segment) Commit(blocks []Block) error {
+	txn := s.db.NewTransactionAt(math.MaxUint64, true)
+	defer txn.Discard()
+	for _, b := range blocks {
+		if err := txn.SetEntry(badger.NewEntry(key(b.Seq), b.Data)); err != nil {
+			return fmt.Errorf("commit block %d: %w", b.Seq, err)
+		}
+		s.blocks++
+		s.bytes += Size(b.Data)
+	}
+	if err := txn.CommitAt(blocks[len(blocks)-1].Seq+1, nil); err != nil {
+		return fmt.Errorf("write %s: %w", s.Dir, err)
+	}
+	if err := s.db.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", s.Dir, err)
+	}
+	return s.fault.err()
+}
+
+// Read returns a copy of one block as it was written, or nil where Badger has
+// no value for it, which the caller has to treat as damage. It may read the
+// disk. An I/O error behind a mapping is an error, not the end of the process.
+func (s *Segment) Read(seq uint64) (data []byte, err error) {
+	s.mu.RLock()
+	for s.db == nil {
+		s.mu.RUnlock()
+		if err := s.open(); err != nil {
+			return nil, err
+		}
+		s.mu.RLock()
+	}
+	defer s.mu.RUnlock()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			data, err = nil, fmt.Errorf("read block %d of %s: %v", seq, s.Dir, p)
+		}
+	}()
+	txn := s.db.NewTransactionAt(math.MaxUint64, false)
+	defer txn.Discard()
+	item, err := txn.Get(key(seq))
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read block %d of %s: %w", seq, s.Dir, err)
+	}
+	if data, err = item.ValueCopy(nil); err != nil {
+		return nil, fmt.Errorf("read block %d of %s: %w", seq, s.Dir, err)
+	}
+	return data, nil
+}
+
+func (s *Segment) open() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db != nil {
+		return nil
+	}
+	if !s.sealed {
+		return fmt.Errorf("segment %s is closed", s.Dir)
+	}
+	db, err := badger.OpenManaged(s.options(true))
+	if err != nil {
+		return fmt.Errorf("open segment %s: %w", s.Dir, err)
+	}
+	s.db = db
+	return nil
+}
+
+// Seal ends writing: it flushes the places into a table and closes Badger.
+// Reads wait for it and then open the segment read-only. A sealed segment stays
+// as it is.
+func (s *Segment) Seal() error {
+	s.mu.RLock()
+	already := s.sealed
+	s.mu.RUnlock()
+	if already {
+		return nil
+	}
+	if names, err := filepath.Glob(filepath.Join(s.Dir, "*.mem")); err != nil || len(names) != 1 {
+		return fmt.Errorf("seal %s: %d memtables, want 1: one rotated away and was not synced", s.Dir, len(names))
+	}
+	if err := s.Drop(); err != nil {
+		return fmt.Errorf("seal %s: %w", s.Dir, err)
+	}
+	s.mu.Lock()
+	s.sealed = true
+	s.mu.Unlock()
+	return s.fault.err()
+}
+
+// Drop closes Badger; a sealed segment opens again at the next Read.
+func (s *Segment) Drop() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	err := s.db.Close()
+	s.db = nil
+	return err
+}
+
+// Salvage opens a segment that was not sealed for what Badger still knows of
+// it, and seals it. It returns the sequence numbers that Read will find. Badger
+// cuts its files off at the first bad byte: Scan has to have found none.
+func Salvage(dir string, log *slog.Logger) (*Segment, map[uint64]bool, error) {
+	s := plan(dir, 0, log)
+	if err := removeEmptyLogs(dir); err != nil {
+		return nil, nil, err
+	}
+	// The write-ahead log is replayed into a memtable as large as the one it was
+	// written from; Badger gives the file twice its size.
+	mems, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("recover segment %s: %w", dir, err)
+	}
+	for _, mem := range mems {
+		if info, err := os.Stat(mem); err == nil {
+			s.memtable = max(s.memtable, info.Size()/2)
+		}
+	}
+	db, err := badger.OpenManaged(s.options(false))
+	if err != nil {
+		return nil, nil, fmt.Errorf("recover segment %s: %w", dir, err)
+	}
+	s.db = db
+	known := map[uint64]bool{}
+	txn := db.NewTransactionAt(math.MaxUint64, false)
+	it := txn.NewIterator(badger.IteratorOptions{})
+	for it.Rewind(); it.Valid(); it.Next() {
+		if k := it.Item().Key(); len(k) == 9 {
+			known[binary.BigEndian.Uint64(k[1:])] = true
+		}
+	}
+	it.Close()
+	txn.Discard()
+	if err := s.Drop(); err != nil {
+		return nil, nil, fmt.Errorf("recover segment %s: %w", dir, err)
+	}
+	s.sealed = true
+	return s, known, s.fault.err()
+}
+
+// removeEmptyLogs removes what a crash between creat and ftruncate leaves;
+// Badger refuses to open a directory that has such files.
+func removeEmptyLogs(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("recover segment: %w", err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || info.Size() > 0 || (filepath.Ext(e.Name()) != ".mem" && filepath.Ext(e.Name()) != ".vlog") {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("recover segment: %w", err)
+		}
+	}
+	return nil
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+// faultLog is Badger's logger. Badger logs some failures that it does not
+// return; those are kept and end the process.
+type faultLog struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	first error
+}
+
+func (l *faultLog) err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.first
+}
+
+func (l *faultLog) Errorf(format string, args ...any) {
+	msg := strings.TrimSpace(fmt.Sprintf(format, args...))
+	l.log.Error("badger", "detail", msg)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.first == nil {
+		l.first = fmt.Errorf("badger: %s", msg)
+	}
+}
+
+func (l *faultLog) Warningf(format string, args ...any) {
+	l.log.Warn("badger", "detail", strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
+func (*faultLog) Infof(string, ...any)  {}
+func (*faultLog) Debugf(string, ...any) {}
+
+// CapacityFor is a capacity at which n blocks of together size bytes fit into
+// a new segment.
+func CapacityFor(n int, size int64) int64 {
+	return max(size+size/8, int64(n+n/4)<<10)
+}

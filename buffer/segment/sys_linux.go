@@ -1,0 +1,106 @@
+package segment
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reserve allocates size bytes for f, or fails with ENOSPC.
+func Reserve(f *os.File, size int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), 0, 0, size)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// adviseRandom keeps the kernel from backing the mappings of the files in dir
+// with large folios, of which every msync would write up to 1 MiB for a page.
+// Badger does not hand its mappings out, so they are found by path.
+func adviseRandom(dir string) error {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	maps, err := os.Open("/proc/self/maps")
+	if err != nil {
+		return fmt.Errorf("find mappings: %w", err)
+	}
+	defer maps.Close()
+	lines := bufio.NewScanner(maps)
+	for lines.Scan() {
+		line := lines.Text()
+		i := strings.IndexByte(line, '/')
+		if i < 0 || filepath.Dir(line[i:]) != abs {
+			continue
+		}
+		var from, to uintptr
+		if _, err := fmt.Sscanf(line, "%x-%x", &from, &to); err != nil {
+			return fmt.Errorf("read mapping %q: %w", line, err)
+		}
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_RANDOM); errno != 0 {
+			return fmt.Errorf("madvise: %w", errno)
+		}
+	}
+	return lines.Err()
+}
+
+// nextData is the offset of the first byte at or after at that was written.
+func nextData(f *os.File, at, size int64) (int64, error) {
+	if at >= size {
+		return size, nil
+	}
+	next, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) {
+		return size, nil // a hole up to the end
+	}
+	if err != nil {
+		return at, nil // a file system without holes is read whole
+	}
+	return next, nil
+}
+
+// Free is what the volume of path has left for this process, in bytes.
+func Free(path string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", path, err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// Promise says what the file system of path is known to hold of our promises.
+// A file system that cannot hold them is an error.
+func Promise(path string) (warning string, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return "", fmt.Errorf("file system of %s: %w", path, err)
+	}
+	switch st.Type {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC:
+		return "", nil
+	case unix.NFS_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC:
+		return "", fmt.Errorf("%s is on NFS or FUSE, where a shared mapping is not safe; use a local ext4 or XFS", path)
+	case unix.TMPFS_MAGIC:
+		return "tmpfs: nothing survives a power cut or a restart of the machine", nil
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return "overlayfs: a power cut may lose what was answered", nil
+	}
+	return fmt.Sprintf("file system type %#x is not one of those tried (ext4, XFS): a power cut may lose what was answered", st.Type), nil
+}
+
+// DiskBytes is what a file takes on disk.
+func DiskBytes(info os.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return info.Size()
+}
