@@ -1,0 +1,325 @@
+package buffertest
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"forebay/buffer"
+)
+
+// modelBudget is how long RunModel goes on to open new subjects. One that fails
+// is reduced beyond it.
+const modelBudget = 15 * time.Second
+
+// RunModel runs random operations against a subject and a model, and compares
+// what is taken, the receipts, the stats and the audit. Each check opens a
+// subject; -rapid.checks and -rapid.steps say how many, as long as they end
+// within 15 seconds.
+func RunModel(t *testing.T, open func(t *testing.T) Subject) {
+	end := time.Now().Add(modelBudget)
+	failed := false
+	rapid.Check(t, func(rt *rapid.T) {
+		if !failed && time.Now().After(end) {
+			return
+		}
+		m := newMachine(rt, open(t))
+		defer m.end()
+		defer func() { failed = failed || rt.Failed() }()
+		rt.Repeat(m.actions())
+	})
+}
+
+// machine does everything twice: to the subject and to the model.
+type machine struct {
+	*fixture
+	model  *model
+	serial int // of the next message
+}
+
+func newMachine(t *rapid.T, s Subject) *machine {
+	streams := twoDrains()
+	return &machine{fixture: newFixture(t, s, streams), model: newModel(streams)}
+}
+
+func (m *machine) actions() map[string]func(*rapid.T) {
+	actions := map[string]func(*rapid.T){
+		"":            func(*rapid.T) { m.check() },
+		"append":      func(t *rapid.T) { m.appendSome(t, 1) },
+		"appendBatch": func(t *rapid.T) { m.appendSome(t, rapid.IntRange(2, 12).Draw(t, "messages")) },
+		"take":        m.takeSome,
+		"takeAgain":   m.takeSome, // as often as messages come
+		"ack":         m.ackOne,
+		"release":     m.releaseOne,
+		"bury":        m.buryOne,
+		"return":      m.returnOne,
+		"late":        m.lateAnswer,
+		"configure":   m.addDrain,
+		"advance":     m.advance,
+		"advanceDue":  m.advanceDue,
+	}
+	if _, ok := m.Buffer.(buffer.Receipts); ok {
+		actions["cancel"] = m.cancelOne
+		actions["find"] = m.findOne
+	}
+	if m.Reopen != nil {
+		actions["stop"] = m.stop
+		actions["crash"] = m.crash
+	}
+	return actions
+}
+
+// check compares what can be seen without changing anything.
+func (m *machine) check() {
+	if _, ok := m.Buffer.(buffer.Inspector); !ok {
+		return
+	}
+	for _, s := range m.model.streams {
+		m.wantStreamStats("the last operation", s.stats())
+	}
+	for _, d := range m.model.drains() {
+		m.wantDrainStats("the last operation", d.stats())
+	}
+	m.checkLedger()
+}
+
+func (m *machine) appendSome(t *rapid.T, n int) {
+	s := rapid.SampledFrom(m.model.streams).Draw(t, "stream")
+	var msgs []buffer.Message
+	for range n {
+		msg := small(m.serial)
+		if size := rapid.SampledFrom([]int{0, 0, 0, 300, 20_000}).Draw(t, "noise"); size > 0 {
+			msg.Body = noise(uint64(m.serial), size)
+		}
+		m.serial++
+		msgs = append(msgs, msg)
+	}
+	first := uint64(len(s.messages))
+	at := s.append(m.now, msgs)
+	a := m.append(s.name, msgs...)
+	if a.First != first || !a.At.Equal(at) {
+		m.Fatalf("Append(%s, %d messages): offset %d, accepted %s; want %d, %s", s.name, n, a.First, clock(a.At), first, clock(at))
+	}
+}
+
+func (m *machine) takeSome(t *rapid.T) {
+	d := rapid.SampledFrom(m.model.drains()).Draw(t, "drain")
+	limit := rapid.IntRange(1, 15).Draw(t, "limit")
+	want, wantNext := d.take(m.now, limit)
+	got, next := m.takeNext(d.name, limit)
+	if !slices.Equal(offsets(got), want) {
+		m.Fatalf("Take(%s, %s, %d): offsets %v, want %v", d.name, clock(m.now), limit, offsets(got), want)
+	}
+	if len(got) < limit && !next.Equal(wantNext) {
+		m.Fatalf("Take(%s, %s, %d): next %s, want %s", d.name, clock(m.now), limit, next, wantNext)
+	}
+	for _, del := range got {
+		m.wantMessage(del, d.stream.messages[del.Offset])
+		want := buffer.Delivery{
+			Ref:        buffer.Ref{Stream: d.stream.name, Offset: del.Offset},
+			ID:         del.ID,
+			AcceptedAt: d.stream.accepted[del.Offset],
+			Tries:      d.place(del.Offset).tries,
+		}
+		del.Message = buffer.Message{}
+		if diff := cmp.Diff(want, del); diff != "" {
+			m.Fatalf("delivery to %s (-want +got):\n%s", d.name, diff)
+		}
+	}
+}
+
+// oneOf draws a drain and one of its messages that is as asked.
+func (m *machine) oneOf(t *rapid.T, what string, ask func(*modelPlace) bool) (*modelDrain, uint64, *modelPlace) {
+	var drains []*modelDrain
+	for _, d := range m.model.drains() {
+		if len(d.offsets(ask)) > 0 {
+			drains = append(drains, d)
+		}
+	}
+	if len(drains) == 0 {
+		t.Skipf("no message is %s", what)
+	}
+	d := rapid.SampledFrom(drains).Draw(t, "drain")
+	offset := rapid.SampledFrom(d.offsets(ask)).Draw(t, what)
+	return d, offset, d.place(offset)
+}
+
+func inFlight(p *modelPlace) bool { return p.inFlight }
+func final(p *modelPlace) bool    { return p.state.Final() }
+
+func (m *machine) ackOne(t *rapid.T) {
+	d, offset, p := m.oneOf(t, "in flight", inFlight)
+	r := buffer.Result{At: m.now, Attempts: p.tries.Attempts + 1, Status: 201}
+	p.become(outcome{state: buffer.Delivered, result: r})
+	m.Buffer.Ack(d.name, offset, r)
+}
+
+func (m *machine) buryOne(t *rapid.T) {
+	d, offset, p := m.oneOf(t, "in flight", inFlight)
+	r := buffer.Result{At: m.now, Attempts: p.tries.Attempts + 1, Status: 422, Error: "refused"}
+	why := rapid.SampledFrom([]buffer.Reason{buffer.ReasonPermanent, buffer.ReasonMaxAttempts, buffer.ReasonMaxAge}).Draw(t, "reason")
+	p.become(outcome{state: buffer.Dead, result: r, reason: why})
+	m.Buffer.Bury(d.name, offset, why, r)
+}
+
+func (m *machine) releaseOne(t *rapid.T) {
+	d, offset, p := m.oneOf(t, "in flight", inFlight)
+	tries := p.tries
+	tries.Attempts++
+	tries.Answers += rapid.IntRange(0, 1).Draw(t, "answers")
+	if tries.FirstAt.IsZero() {
+		tries.FirstAt = m.now
+	}
+	due := m.now.Add(time.Duration(rapid.IntRange(0, 5000).Draw(t, "due in ms")) * time.Millisecond)
+	p.become(outcome{state: buffer.Scheduled, tries: tries, due: due})
+	m.Buffer.Release(d.name, offset, buffer.Retry{Due: due, Tries: tries, Status: 503, Error: "busy"})
+}
+
+func (m *machine) returnOne(t *rapid.T) {
+	d, offset, p := m.oneOf(t, "in flight", inFlight)
+	p.inFlight = false
+	m.Buffer.Return(d.name, offset)
+}
+
+// lateAnswer changes nothing.
+func (m *machine) lateAnswer(t *rapid.T) {
+	d, offset, _ := m.oneOf(t, "final", final)
+	switch rapid.IntRange(0, 3).Draw(t, "answer") {
+	case 0:
+		m.ack(d.name, offset)
+	case 1:
+		m.bury(d.name, offset)
+	case 2:
+		m.release(d.name, offset, 0)
+	case 3:
+		m.Buffer.Return(d.name, offset)
+	}
+}
+
+// drawMessage draws a message, and skips the action while there is none.
+func (m *machine) drawMessage(t *rapid.T) (*modelStream, uint64) {
+	s := rapid.SampledFrom(m.model.streams).Draw(t, "stream")
+	if len(s.messages) == 0 {
+		t.Skip("no message was appended")
+	}
+	return s, uint64(rapid.IntRange(0, len(s.messages)-1).Draw(t, "offset"))
+}
+
+func (m *machine) cancelOne(t *rapid.T) {
+	s, offset := m.drawMessage(t)
+	want := s.cancel(offset, m.now)
+	got := m.cancel(buffer.Ref{Stream: s.name, Offset: offset})
+	m.wantErr(fmt.Sprintf("Cancel(%s/%d)", s.name, offset), got, want)
+}
+
+func (m *machine) findOne(t *rapid.T) {
+	s, offset := m.drawMessage(t)
+	m.wantStatus(s, offset)
+}
+
+func (m *machine) wantStatus(s *modelStream, offset uint64) {
+	want := s.status(offset)
+	if diff := cmp.Diff(want, m.findKnown(want.Ref), statusOptions()); diff != "" {
+		m.Fatalf("Find(%s/%d) (-want +got):\n%s", s.name, offset, diff)
+	}
+}
+
+// findKnown finds a message without what a restart may forget of it: how the
+// last attempt of a scheduled one went.
+func (m *machine) findKnown(ref buffer.Ref) buffer.Status {
+	status := m.find(ref)
+	for i := range status.Drains {
+		if d := &status.Drains[i]; d.State == buffer.Scheduled {
+			d.Status, d.Error = 0, ""
+		}
+	}
+	return status
+}
+
+// addDrain gives a stream another drain, three times at most.
+func (m *machine) addDrain(t *rapid.T) {
+	if len(m.model.drains()) >= 6 {
+		t.Skip("enough drains")
+	}
+	streams := slices.Clone(m.streams)
+	s := &streams[rapid.IntRange(0, len(streams)-1).Draw(t, "stream")]
+	s.Drains = append(slices.Clone(s.Drains), fmt.Sprintf("added-%d", len(m.model.drains())))
+	m.model.configure(streams)
+	m.configure(streams)
+}
+
+// advance moves the time, sometimes back.
+func (m *machine) advance(t *rapid.T) {
+	m.now = m.now.Add(time.Duration(rapid.IntRange(-500, 3000).Draw(t, "ms")) * time.Millisecond)
+}
+
+// advanceDue moves the time to just when a message is due, or just before.
+func (m *machine) advanceDue(t *rapid.T) {
+	d, offset, p := m.oneOf(t, "scheduled", func(p *modelPlace) bool { return p.now() == buffer.Scheduled })
+	m.now = p.due.Add(time.Duration(-rapid.IntRange(0, 1).Draw(t, "ms before")) * time.Millisecond)
+	t.Logf("%s/%d is due at %s", d.name, offset, clock(p.due))
+}
+
+func (m *machine) crash(t *rapid.T) {
+	_, finds := m.Buffer.(buffer.Receipts)
+	if !finds || m.Settled == nil || rapid.Bool().Draw(t, "settled") {
+		m.settle()
+		m.forgetEarlier()
+	}
+	m.reopenBoth(true)
+}
+
+func (m *machine) stop(*rapid.T) {
+	m.forgetEarlier() // a clean stop keeps everything
+	m.reopenBoth(false)
+}
+
+// forgetEarlier takes all that was done for durable.
+func (m *machine) forgetEarlier() {
+	for _, d := range m.model.drains() {
+		for _, p := range d.places {
+			p.earlier = nil
+		}
+	}
+}
+
+// reopenBoth opens the subject again. Where the model cannot know what was
+// durable, it takes over what the subject found, if that was ever true.
+func (m *machine) reopenBoth(crash bool) {
+	m.reopen(crash)
+	for _, d := range m.model.drains() {
+		for i, p := range d.places {
+			p.inFlight = false
+			if len(p.earlier) > 0 {
+				m.adopt(d, d.start+uint64(i), p)
+			}
+		}
+	}
+}
+
+func (m *machine) adopt(d *modelDrain, offset uint64, p *modelPlace) {
+	status := m.findKnown(buffer.Ref{Stream: d.stream.name, Offset: offset})
+	i := slices.IndexFunc(status.Drains, func(s buffer.DrainStatus) bool { return s.Drain == d.name })
+	if i < 0 {
+		m.Fatalf("%s is not among the drains of offset %d after a crash: %+v", d.name, offset, status)
+	}
+	got := status.Drains[i]
+	got.Ahead = 0 // the model does not know it yet
+	options := append(p.earlier, p.outcome)
+	p.earlier = nil
+	var known []buffer.DrainStatus
+	for _, o := range options {
+		p.outcome = o
+		want := d.status(p, offset)
+		want.Ahead = 0
+		if cmp.Equal(want, got, statusOptions()) {
+			return
+		}
+		known = append(known, want)
+	}
+	m.Fatalf("offset %d at %s after a crash is %+v, which it never was: %+v", offset, d.name, got, known)
+}

@@ -1,0 +1,253 @@
+package buffertest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"forebay/buffer"
+)
+
+// The defaults that buffer.Stream names.
+const (
+	defaultMaxMessageBytes = 1 << 20
+	defaultKeepDelivered   = 24 * time.Hour
+)
+
+// Mem is a buffer in memory that keeps to the contract of buffer.Buffer,
+// buffer.Receipts and buffer.Inspector, except that nothing survives the
+// process. All methods are safe for concurrent use and none of them blocks.
+type Mem struct {
+	ids idCipher
+
+	mu      sync.Mutex // guards all below
+	streams []*memStream
+	drains  map[string]*memDrain
+	watches map[buffer.Ref]map[*watch]struct{}
+}
+
+// memStream is a stream and all that was ever appended to it. Its number is
+// its place in Mem.streams.
+type memStream struct {
+	buffer.Stream
+	number   int
+	orphaned bool
+	messages []memMessage // by offset
+	drains   []*memDrain  // the configured ones in their order, then orphans
+	lastAt   time.Time    // of the newest message
+	open     uint64       // messages unfinished with at least one drain
+	low      int          // no message before it is open
+	bytes    int64        // of open messages
+}
+
+type memMessage struct {
+	buffer.Message // zero once no drain needs it
+	at             time.Time
+	size           int64
+	unfinished     int // drains that have not finished with it
+}
+
+// NewMem returns an empty buffer with these streams. It panics where Configure
+// would return an error.
+func NewMem(streams ...buffer.Stream) *Mem {
+	m := &Mem{
+		ids:     newIDCipher(),
+		drains:  make(map[string]*memDrain),
+		watches: make(map[buffer.Ref]map[*watch]struct{}),
+	}
+	if err := m.Configure(streams); err != nil {
+		panic(err)
+	}
+	return m
+}
+
+// Configure replaces the streams and drains. A drain that is new to a stream
+// starts at the stream's end; what is no longer named keeps its messages and is
+// listed as orphaned. An error changes nothing.
+func (m *Mem) Configure(streams []buffer.Stream) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.checkNames(streams); err != nil {
+		return err
+	}
+	for _, s := range m.streams {
+		s.orphaned = true
+	}
+	for _, d := range m.drains {
+		d.orphaned = true
+	}
+	for _, want := range streams {
+		m.configure(want)
+	}
+	return nil
+}
+
+func (m *Mem) checkNames(streams []buffer.Stream) error {
+	streamOf := make(map[string]string) // by drain
+	for _, d := range m.drains {
+		streamOf[d.name] = d.stream.Name
+	}
+	seen := make(map[string]bool)
+	for _, s := range streams {
+		if seen["stream "+s.Name] {
+			return fmt.Errorf("configure stream %s: named twice", s.Name)
+		}
+		seen["stream "+s.Name] = true
+		for _, d := range s.Drains {
+			if seen["drain "+d] {
+				return fmt.Errorf("configure stream %s: drain %s is named twice", s.Name, d)
+			}
+			seen["drain "+d] = true
+			if of, ok := streamOf[d]; ok && of != s.Name {
+				return fmt.Errorf("configure stream %s: drain %s belongs to stream %s", s.Name, d, of)
+			}
+		}
+	}
+	return nil
+}
+
+func (m *Mem) configure(want buffer.Stream) {
+	s := m.stored(want.Name)
+	if s == nil {
+		s = &memStream{number: len(m.streams)}
+		m.streams = append(m.streams, s)
+	}
+	want.Drains = slices.Clone(want.Drains)
+	if want.MaxMessageBytes == 0 {
+		want.MaxMessageBytes = defaultMaxMessageBytes
+	}
+	if want.KeepDelivered == 0 {
+		want.KeepDelivered = defaultKeepDelivered
+	}
+	s.Stream, s.orphaned = want, false
+
+	before := s.drains
+	s.drains = nil
+	for _, name := range want.Drains {
+		d := m.drains[name]
+		if d == nil {
+			d = newMemDrain(name, s)
+			m.drains[name] = d
+		}
+		d.orphaned = false
+		s.drains = append(s.drains, d)
+	}
+	for _, d := range before {
+		if d.orphaned {
+			s.drains = append(s.drains, d)
+		}
+	}
+}
+
+// Append implements buffer.Buffer.
+func (m *Mem) Append(ctx context.Context, stream string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error) {
+	if err := ctx.Err(); err != nil {
+		return buffer.Accepted{}, fmt.Errorf("append to %s: %w", stream, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stored(stream)
+	if s == nil || s.orphaned {
+		return buffer.Accepted{}, fmt.Errorf("append to %s: %w", stream, buffer.ErrNoStream)
+	}
+	if err := s.admit(msgs); err != nil {
+		return buffer.Accepted{}, fmt.Errorf("append to %s: %w", stream, err)
+	}
+	// A batch has one time, which never goes back within the stream.
+	at := time.UnixMilli(now.UnixMilli()).UTC()
+	if at.Before(s.lastAt) {
+		at = s.lastAt
+	}
+	s.lastAt = at
+	first := uint64(len(s.messages))
+	for _, msg := range msgs {
+		s.add(clone(msg), at)
+	}
+	if len(msgs) > 0 {
+		for _, d := range s.drains {
+			d.signal()
+		}
+	}
+	return buffer.Accepted{First: first, Count: len(msgs), At: at}, nil
+}
+
+// admit says whether all of msgs may be stored.
+func (s *memStream) admit(msgs []buffer.Message) error {
+	sum := s.bytes
+	for i, msg := range msgs {
+		if int64(len(msg.Body)) > s.MaxMessageBytes {
+			return fmt.Errorf("message %d of %d: %w", i+1, len(msgs), buffer.ErrTooLarge)
+		}
+		sum += size(msg)
+	}
+	if s.MaxBytes > 0 && sum > s.MaxBytes {
+		return buffer.ErrBufferFull
+	}
+	return nil
+}
+
+// add stores one message as pending with every drain.
+func (s *memStream) add(msg buffer.Message, at time.Time) {
+	stored := memMessage{Message: msg, at: at, size: size(msg), unfinished: len(s.drains)}
+	if stored.unfinished == 0 {
+		stored.Message = buffer.Message{}
+	} else {
+		s.open++
+		s.bytes += stored.size
+	}
+	s.messages = append(s.messages, stored)
+	for _, d := range s.drains {
+		d.places = append(d.places, place{state: buffer.Queued})
+		d.pending++
+	}
+}
+
+// finished takes note that one drain has finished with a message.
+func (s *memStream) finished(offset uint64) {
+	msg := &s.messages[offset]
+	msg.unfinished--
+	if msg.unfinished > 0 {
+		return
+	}
+	msg.Message = buffer.Message{}
+	s.open--
+	s.bytes -= msg.size
+}
+
+// oldest is when the oldest open message was accepted; zero when there is none.
+func (s *memStream) oldest() time.Time {
+	for ; s.low < len(s.messages); s.low++ {
+		if s.messages[s.low].unfinished > 0 {
+			return s.messages[s.low].at
+		}
+	}
+	return time.Time{}
+}
+
+// stored returns the stream of that name, orphaned or not, or nil.
+func (m *Mem) stored(name string) *memStream {
+	for _, s := range m.streams {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// size is what a message counts against max_bytes here: its parts, and eight
+// bytes for each length an encoding would store.
+func size(msg buffer.Message) int64 {
+	n := len(msg.Method) + len(msg.Target) + len(msg.Body) + 3*8
+	for _, f := range msg.Header {
+		n += len(f.Name) + len(f.Value) + 2*8
+	}
+	return int64(n)
+}
+
+func clone(msg buffer.Message) buffer.Message {
+	msg.Header = slices.Clone(msg.Header)
+	msg.Body = slices.Clone(msg.Body)
+	return msg
+}

@@ -1,0 +1,236 @@
+package buffertest
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"forebay/buffer"
+)
+
+func TestMem(t *testing.T) {
+	Run(t, func(*testing.T) Subject { return Subject{Buffer: NewMem()} })
+}
+
+func TestMemModel(t *testing.T) {
+	RunModel(t, func(*testing.T) Subject { return Subject{Buffer: NewMem()} })
+}
+
+// The sections for durable engines run too, on a store that is made of copies.
+func TestStoredMem(t *testing.T) {
+	Run(t, func(*testing.T) Subject { return newStore().subject() })
+}
+
+func TestStoredMemModel(t *testing.T) {
+	RunModel(t, func(*testing.T) Subject { return newStore().subject() })
+}
+
+// A buffer without receipts and inspector is held to the core alone.
+func TestCoreAlone(t *testing.T) {
+	open := func(*testing.T) Subject { return Subject{Buffer: struct{ Engine }{NewMem()}} }
+	Run(t, open)
+	RunModel(t, open)
+}
+
+func TestMissing(t *testing.T) {
+	bare := Subject{Buffer: struct{ Engine }{NewMem()}}
+	all := newStore().subject()
+	tests := []struct {
+		section section
+		subject Subject
+		want    string
+	}{
+		{section{}, bare, ""},
+		{section{receipts: true}, bare, "receipts"},
+		{section{inspector: true}, bare, "inspector"},
+		{section{reopen: true}, bare, "reopen"},
+		{section{receipts: true, inspector: true, reopen: true}, all, ""},
+	}
+	for _, tt := range tests {
+		if got := tt.section.missing(tt.subject); got != tt.want {
+			t.Errorf("missing(%+v) is %q, want %q", tt.section, got, tt.want)
+		}
+	}
+}
+
+func TestMemConfigureRefuses(t *testing.T) {
+	tests := []struct {
+		name    string
+		streams []buffer.Stream
+		want    string
+	}{
+		{"a stream twice", []buffer.Stream{{Name: "orders"}, {Name: "orders"}}, "named twice"},
+		{"a drain twice", []buffer.Stream{{Name: "orders", Drains: []string{"mail", "mail"}}}, "drain mail is named twice"},
+		{"a drain of two streams", []buffer.Stream{{Name: "orders", Drains: []string{"mail"}}, {Name: "logs", Drains: []string{"mail"}}}, "drain mail is named twice"},
+		{"a drain that moves", []buffer.Stream{{Name: "logs", Drains: []string{"sms"}}}, "belongs to stream orders"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := NewMem(buffer.Stream{Name: "orders", Drains: []string{"mail", "sms"}})
+			err := m.Configure(tt.streams)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("Configure(%+v): error is %v, want one with %q", tt.streams, err, tt.want)
+			}
+			if _, _, err := m.Take("sms", time.Now(), 1); err != nil {
+				t.Fatalf("Take after a refused Configure: %v", err)
+			}
+		})
+	}
+}
+
+func TestMemKeepsOrphans(t *testing.T) {
+	orders := buffer.Stream{Name: "orders", Drains: []string{"mail", "sms"}}
+	f := newFixture(t, Subject{Buffer: NewMem()}, []buffer.Stream{orders})
+	f.fill("orders", 2)
+
+	f.configure([]buffer.Stream{{Name: "orders", Drains: []string{"mail"}}})
+	_, _, err := f.Buffer.Take("sms", f.now, 1)
+	f.wantErr("Take for an orphaned drain", err, buffer.ErrNoDrain)
+	if got := f.drainStats("sms"); !got.Orphaned || got.Pending != 2 {
+		t.Fatalf("stats of an orphaned drain: %+v, want orphaned, 2 pending", got)
+	}
+
+	f.configure(nil)
+	_, err = f.Buffer.Append(context.Background(), "orders", f.now, []buffer.Message{small(0)})
+	f.wantErr("Append to an orphaned stream", err, buffer.ErrNoStream)
+	if got := f.streamStats("orders"); !got.Orphaned || got.Messages != 2 {
+		t.Fatalf("stats of an orphaned stream: %+v, want orphaned, 2 messages", got)
+	}
+
+	f.configure([]buffer.Stream{orders})
+	f.wantTake("sms", 9, 0, 1)
+	f.wantTake("mail", 9, 0, 1)
+	f.checkLedger()
+}
+
+// A drain that sleeps until a retry is due makes the bubble's time go on: Mem
+// neither runs goroutines nor keeps one from being durably blocked.
+func TestMemInBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMem(oneDrain()...)
+		start := time.Now()
+		delivered := make(chan time.Duration)
+		go func() {
+			for range 2 {
+				releaseOnce(t, m, start)
+			}
+			delivered <- time.Since(start)
+		}()
+		time.Sleep(time.Hour)
+		if _, err := m.Append(t.Context(), "orders", time.Now(), []buffer.Message{small(0)}); err != nil {
+			t.Errorf("Append: %v", err)
+		}
+		if got, want := <-delivered, 3*time.Hour; got != want {
+			t.Errorf("delivered after %s, want %s", got, want)
+		}
+	})
+}
+
+// releaseOnce waits for the one message, releases it for an hour later, and
+// returns when it is due.
+func releaseOnce(t *testing.T, m *Mem, first time.Time) {
+	for {
+		ds, next, err := m.Take("mail", time.Now(), 1)
+		switch {
+		case err != nil:
+			t.Errorf("Take: %v", err)
+			return
+		case len(ds) > 0:
+			due := time.Now().Add(time.Hour)
+			m.Release("mail", ds[0].Offset, buffer.Retry{Due: due, Tries: buffer.Tries{Attempts: 1, FirstAt: first}})
+			time.Sleep(time.Until(due))
+			return
+		case !next.IsZero():
+			time.Sleep(time.Until(next))
+		default:
+			<-m.Wake("mail")
+		}
+	}
+}
+
+// store is what a durable engine would have on disk: a copy of the buffer at
+// each time when all of it is durable.
+type store struct {
+	*Mem
+	mu      sync.Mutex // guards durable
+	durable *Mem
+}
+
+func newStore() *store { return &store{Mem: NewMem(), durable: NewMem()} }
+
+// save makes all that was done durable.
+func (s *store) save() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.durable = s.Mem.copied()
+}
+
+func (s *store) subject() Subject {
+	return Subject{
+		Buffer:  s,
+		Settled: func() error { s.save(); return nil },
+		Reopen: func(crash bool) (Engine, error) {
+			if !crash {
+				s.save()
+			}
+			s.Mem = s.durable.copied()
+			return s, nil
+		},
+		Close: func() error { return nil },
+	}
+}
+
+// Configure is durable.
+func (s *store) Configure(streams []buffer.Stream) error {
+	err := s.Mem.Configure(streams)
+	s.save()
+	return err
+}
+
+// Append is durable, and what was done before with it.
+func (s *store) Append(ctx context.Context, stream string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error) {
+	a, err := s.Mem.Append(ctx, stream, now, msgs)
+	s.save()
+	return a, err
+}
+
+// Cancel is durable.
+func (s *store) Cancel(ctx context.Context, ref buffer.Ref, now time.Time) error {
+	err := s.Mem.Cancel(ctx, ref, now)
+	s.save()
+	return err
+}
+
+// copied returns what would be found after a start: nothing is in flight.
+func (m *Mem) copied() *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := NewMem()
+	for _, s := range m.streams {
+		sc := *s
+		sc.messages = slices.Clone(s.messages)
+		sc.drains = nil
+		for _, d := range s.drains {
+			dc := *d
+			dc.stream = &sc
+			dc.wake = make(chan struct{}, 1)
+			dc.places = slices.Clone(d.places)
+			dc.retries = slices.Clone(d.retries)
+			dc.dead = maps.Clone(d.dead)
+			for i := range dc.places {
+				if dc.places[i].state == buffer.Delivering {
+					dc.wait(&dc.places[i], dc.start+uint64(i))
+				}
+			}
+			c.drains[dc.name] = &dc
+			sc.drains = append(sc.drains, &dc)
+		}
+		c.streams = append(c.streams, &sc)
+	}
+	return c
+}

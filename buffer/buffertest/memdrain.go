@@ -1,0 +1,277 @@
+package buffertest
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"forebay/buffer"
+)
+
+// memDrain is one reader of a stream.
+type memDrain struct {
+	name     string
+	stream   *memStream
+	orphaned bool
+	wake     chan struct{}
+
+	start   uint64   // the stream's end when the drain was new
+	places  []place  // by offset, from start
+	head    int      // no place before it is queued
+	low     int      // no place before it is unfinished
+	retries []uint64 // offsets of scheduled messages, ascending
+
+	pending, inFlight             uint64
+	delivered, expired, cancelled uint64
+	dead                          map[buffer.Reason]uint64
+}
+
+// place is where one message stands with a drain. While it is in flight, tries,
+// due, status and err are still those of the attempt before.
+type place struct {
+	state  buffer.State
+	retry  bool // it was released: it waits for due, not for its first attempt
+	tries  buffer.Tries
+	due    time.Time
+	status int
+	err    string
+	reason buffer.Reason
+	at     time.Time // when it became final
+}
+
+func newMemDrain(name string, s *memStream) *memDrain {
+	return &memDrain{
+		name:   name,
+		stream: s,
+		wake:   make(chan struct{}, 1),
+		start:  uint64(len(s.messages)),
+		dead:   make(map[buffer.Reason]uint64),
+	}
+}
+
+// signal fills the one slot; a signal that waits already says the same.
+func (d *memDrain) signal() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// place returns where the message of that offset stands, or nil where it is
+// none of the drain's.
+func (d *memDrain) place(offset uint64) *place {
+	if offset < d.start || offset-d.start >= uint64(len(d.places)) {
+		return nil
+	}
+	return &d.places[offset-d.start]
+}
+
+// Take implements buffer.Buffer. What the deliveries refer to is the buffer's
+// and must not be changed.
+func (m *Mem) Take(drain string, now time.Time, limit int) ([]buffer.Delivery, time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.drains[drain]
+	if !ok || d.orphaned {
+		return nil, time.Time{}, fmt.Errorf("take for %s: %w", drain, buffer.ErrNoDrain)
+	}
+	offsets := d.due(now, limit)
+	offsets = append(offsets, d.untried(limit-len(offsets))...)
+	var ds []buffer.Delivery
+	for _, offset := range offsets {
+		ds = append(ds, m.hand(d, offset))
+	}
+	return ds, d.nextDue(), nil
+}
+
+// due returns at most limit offsets of messages that may be tried again at now.
+func (d *memDrain) due(now time.Time, limit int) []uint64 {
+	var due []uint64
+	for _, offset := range d.retries {
+		if len(due) >= limit {
+			break
+		}
+		if !d.place(offset).due.After(now) {
+			due = append(due, offset)
+		}
+	}
+	return due
+}
+
+// untried returns the first limit offsets of queued messages.
+func (d *memDrain) untried(limit int) []uint64 {
+	for d.head < len(d.places) && d.places[d.head].state != buffer.Queued {
+		d.head++
+	}
+	var found []uint64
+	for i := d.head; i < len(d.places) && len(found) < limit; i++ {
+		if d.places[i].state == buffer.Queued {
+			found = append(found, d.start+uint64(i))
+		}
+	}
+	return found
+}
+
+// nextDue is the earliest time at which a scheduled message may be tried again.
+func (d *memDrain) nextDue() time.Time {
+	var next time.Time
+	for _, offset := range d.retries {
+		if due := d.place(offset).due; next.IsZero() || due.Before(next) {
+			next = due
+		}
+	}
+	return next
+}
+
+// hand puts a waiting message in flight.
+func (m *Mem) hand(d *memDrain, offset uint64) buffer.Delivery {
+	p := d.place(offset)
+	d.leave(p, offset)
+	p.state = buffer.Delivering
+	d.inFlight++
+	ref := buffer.Ref{Stream: d.stream.Name, Offset: offset}
+	m.changed(ref)
+	msg := d.stream.messages[offset]
+	return buffer.Delivery{
+		Ref:        ref,
+		ID:         m.ids.seal(d.stream.number, offset),
+		AcceptedAt: msg.at,
+		Tries:      p.tries,
+		Message:    msg.Message,
+	}
+}
+
+// leave takes a message out of the count of its present, unfinished state.
+func (d *memDrain) leave(p *place, offset uint64) {
+	switch p.state {
+	case buffer.Queued:
+		d.pending--
+	case buffer.Scheduled:
+		if i, ok := slices.BinarySearch(d.retries, offset); ok {
+			d.retries = slices.Delete(d.retries, i, i+1)
+		}
+	case buffer.Delivering:
+		d.inFlight--
+	}
+}
+
+// wait makes a message wait: for another attempt if it had one, else for its first.
+func (d *memDrain) wait(p *place, offset uint64) {
+	d.leave(p, offset)
+	if !p.retry {
+		p.state = buffer.Queued
+		d.pending++
+		d.head = min(d.head, int(offset-d.start))
+	} else {
+		p.state = buffer.Scheduled
+		i, _ := slices.BinarySearch(d.retries, offset)
+		d.retries = slices.Insert(d.retries, i, offset)
+	}
+	d.signal()
+}
+
+// Return implements buffer.Buffer. A message that is not in flight stays as it is.
+func (m *Mem) Return(drain string, offset uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, p := m.unfinished(drain, offset)
+	if p == nil || p.state != buffer.Delivering {
+		return
+	}
+	d.wait(p, offset)
+	m.changed(buffer.Ref{Stream: d.stream.Name, Offset: offset})
+}
+
+// Ack implements buffer.Buffer. A finished message stays as it is.
+func (m *Mem) Ack(drain string, offset uint64, r buffer.Result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d, p := m.unfinished(drain, offset); p != nil {
+		p.note(r)
+		m.finish(d, offset, buffer.Delivered, r.At)
+	}
+}
+
+// Release implements buffer.Buffer. A finished message stays as it is.
+func (m *Mem) Release(drain string, offset uint64, r buffer.Retry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, p := m.unfinished(drain, offset)
+	if p == nil {
+		return
+	}
+	p.retry, p.tries, p.due, p.status, p.err = true, r.Tries, r.Due, r.Status, r.Error
+	d.wait(p, offset)
+	m.changed(buffer.Ref{Stream: d.stream.Name, Offset: offset})
+}
+
+// Bury implements buffer.Buffer. A finished message stays as it is.
+func (m *Mem) Bury(drain string, offset uint64, why buffer.Reason, r buffer.Result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d, p := m.unfinished(drain, offset); p != nil {
+		p.note(r)
+		p.reason = why
+		m.finish(d, offset, buffer.Dead, r.At)
+	}
+}
+
+// Wake implements buffer.Buffer.
+func (m *Mem) Wake(drain string) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.drains[drain]
+	if !ok || d.orphaned {
+		return nil
+	}
+	return d.wake
+}
+
+// unfinished returns a drain and where an unfinished message stands with it;
+// nil where there is no such message.
+func (m *Mem) unfinished(drain string, offset uint64) (*memDrain, *place) {
+	d, ok := m.drains[drain]
+	if !ok {
+		return nil, nil
+	}
+	p := d.place(offset)
+	if p == nil || p.state.Final() {
+		return nil, nil
+	}
+	return d, p
+}
+
+// note keeps how the last attempt went.
+func (p *place) note(r buffer.Result) {
+	p.tries.Attempts, p.status, p.err = r.Attempts, r.Status, r.Error
+}
+
+// finish ends an unfinished message with one drain.
+func (m *Mem) finish(d *memDrain, offset uint64, state buffer.State, at time.Time) {
+	p := d.place(offset)
+	d.leave(p, offset)
+	p.state, p.at = state, at
+	switch state {
+	case buffer.Delivered:
+		d.delivered++
+	case buffer.Cancelled:
+		d.cancelled++
+	case buffer.Expired:
+		d.expired++
+	case buffer.Dead:
+		d.dead[p.reason]++
+	}
+	d.stream.finished(offset)
+	m.changed(buffer.Ref{Stream: d.stream.Name, Offset: offset})
+}
+
+// oldest is when the drain's oldest unfinished message was accepted; zero when
+// there is none.
+func (d *memDrain) oldest() time.Time {
+	for ; d.low < len(d.places); d.low++ {
+		if !d.places[d.low].state.Final() {
+			return d.stream.messages[d.start+uint64(d.low)].at
+		}
+	}
+	return time.Time{}
+}

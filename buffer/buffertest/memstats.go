@@ -1,0 +1,90 @@
+package buffertest
+
+import (
+	"context"
+	"maps"
+	"math"
+
+	"forebay/buffer"
+)
+
+// Stats implements buffer.Inspector.
+func (m *Mem) Stats() buffer.Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stats := buffer.Stats{
+		Free:     math.MaxInt64,
+		Segments: map[string]int{"open": 1, "sealed": 0},
+	}
+	for _, s := range m.streams {
+		stats.Bytes += s.bytes
+		stats.Streams = append(stats.Streams, buffer.StreamStats{
+			Stream:   s.Name,
+			Orphaned: s.orphaned,
+			Messages: s.open,
+			Bytes:    s.bytes,
+			MaxBytes: s.MaxBytes,
+			Accepted: uint64(len(s.messages)),
+			Oldest:   s.oldest(),
+		})
+		for _, d := range s.drains {
+			stats.Drains = append(stats.Drains, d.stats())
+		}
+	}
+	return stats
+}
+
+func (d *memDrain) stats() buffer.DrainStats {
+	return buffer.DrainStats{
+		Drain:     d.name,
+		Stream:    d.stream.Name,
+		Orphaned:  d.orphaned || d.stream.orphaned,
+		Pending:   d.pending,
+		InFlight:  d.inFlight,
+		Scheduled: uint64(len(d.retries)),
+		Delivered: d.delivered,
+		Expired:   d.expired,
+		Cancelled: d.cancelled,
+		Dead:      maps.Clone(d.dead),
+		Oldest:    d.oldest(),
+	}
+}
+
+// Audit implements buffer.Inspector. It counts every message anew.
+func (m *Mem) Audit(ctx context.Context) ([]buffer.Account, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var accounts []buffer.Account
+	for _, s := range m.streams {
+		for _, d := range s.drains {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			accounts = append(accounts, d.account())
+		}
+	}
+	return accounts, nil
+}
+
+func (d *memDrain) account() buffer.Account {
+	a := buffer.Account{
+		Stream:   d.stream.Name,
+		Drain:    d.name,
+		Accepted: uint64(len(d.stream.messages)) - d.start,
+	}
+	for _, p := range d.places {
+		switch p.state {
+		case buffer.Delivered:
+			a.Delivered++
+		case buffer.Expired:
+			a.Expired++
+		case buffer.Cancelled:
+			a.Cancelled++
+		case buffer.Dead:
+			a.Dead++
+		default:
+			a.Buffered++
+		}
+	}
+	return a
+}

@@ -1,0 +1,83 @@
+package buffertest
+
+import (
+	"bytes"
+	"strings"
+
+	"forebay/buffer"
+)
+
+func messageSections() []section {
+	return []section{
+		{name: "messages come back byte for byte", streams: oneDrain(), run: byteForByte},
+		{name: "5000 small messages in one append", streams: oneDrain(), run: manySmall},
+		{
+			name:    "large messages between small ones",
+			streams: []buffer.Stream{{Name: "orders", Drains: []string{"mail"}, MaxMessageBytes: 4 << 20}},
+			run:     largeMessages,
+		},
+		{name: "append keeps nothing of its arguments", streams: oneDrain(), run: keepsNothing},
+	}
+}
+
+func byteForByte(f *fixture) {
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	want := []buffer.Message{
+		{},
+		{Method: "POST", Target: "/"},
+		{Body: every},
+		{Method: "PUT", Target: "/a%20b/ü?q=1&q=2&empty=#x", Body: []byte("\r\n\x00")},
+		{Method: "POST", Target: "/x", Header: []buffer.Field{
+			{Name: "X-Tag", Value: "second"},
+			{Name: "Accept", Value: "*/*"},
+			{Name: "X-Tag", Value: "first"},
+			{Name: "X-Tag", Value: "second"},
+			{Name: "X-Empty", Value: ""},
+			{Name: "X-Latin", Value: "caf\xe9"},
+		}},
+		{Method: "POST", Target: "/" + strings.Repeat("t", 8000), Header: []buffer.Field{{Name: "X-Long", Value: strings.Repeat("v", 70_000)}}},
+		{Body: bytes.Repeat([]byte("forebay "), 100_000)},
+		{Body: noise(1, 1<<16)},
+		{Body: noise(2, 1<<20)}, // just max_message_bytes
+	}
+	f.append("orders", want...)
+	for _, msg := range want { // and each alone
+		f.append("orders", msg)
+	}
+	f.wantMessages(f.takeAll("mail"), 0, append(want, want...))
+}
+
+func manySmall(f *fixture) {
+	want := f.fill("orders", 5000)
+	f.wantMessages(f.takeAll("mail"), 0, want)
+}
+
+func largeMessages(f *fixture) {
+	var want []buffer.Message
+	for i := range 3 {
+		want = append(want, small(2*i), buffer.Message{Method: "POST", Target: "/large", Body: noise(uint64(i), 3<<20+i)})
+	}
+	for _, msg := range want {
+		f.append("orders", msg)
+	}
+	f.wantMessages(f.takeAll("mail"), 0, want)
+	for i := range want {
+		f.ack("mail", uint64(i))
+	}
+}
+
+func keepsNothing(f *fixture) {
+	msgs := []buffer.Message{small(0), small(1)}
+	f.append("orders", msgs...)
+	for i := range msgs {
+		for j := range msgs[i].Body {
+			msgs[i].Body[j] = 'x'
+		}
+		msgs[i].Header[0] = buffer.Field{Name: "X-Other", Value: "other"}
+	}
+	msgs[0], msgs[1] = msgs[1], msgs[0]
+	f.wantMessages(f.take("mail", 2), 0, []buffer.Message{small(0), small(1)})
+}

@@ -1,0 +1,89 @@
+package buffertest
+
+import (
+	"slices"
+	"testing"
+
+	"forebay/buffer"
+)
+
+// Engine is a buffer whose streams can be set.
+type Engine interface {
+	buffer.Buffer
+	// Configure replaces the streams and drains. A drain that is new to a
+	// stream which has messages starts at the stream's end.
+	Configure(streams []buffer.Stream) error
+}
+
+// Subject is a buffer under test. What Buffer can do beyond Engine is found by
+// asserting buffer.Receipts and buffer.Inspector; the rest says what its store
+// can do, and may be nil.
+type Subject struct {
+	// Buffer is empty and has no streams yet.
+	Buffer Engine
+	// Settled waits until every ack, release and bury so far is durable. Nil
+	// means that they are when their methods return.
+	Settled func() error
+	// Reopen ends the buffer and returns another one on the same store: after a
+	// clean stop, or with only what was durable, as after kill -9. Settled and
+	// Close work on the new one from then on. Nil means that nothing is stored.
+	Reopen func(crash bool) (Engine, error)
+	// Close ends the buffer and removes its store. It is called once, as soon
+	// as the subject is done with.
+	Close func() error
+}
+
+// section is one part of the suite.
+type section struct {
+	name string
+	// What it needs of the subject beyond Engine.
+	receipts, inspector, reopen bool
+
+	streams []buffer.Stream
+	run     func(*fixture)
+}
+
+// Run holds an engine to the contract of package buffer. It opens one subject a
+// section; a section that needs what the subject has not is left out, which its
+// log says. The suite appends about 25 MiB that do not compress, so that an
+// engine with small segments rolls, seals and reclaims them.
+func Run(t *testing.T, open func(t *testing.T) Subject) {
+	sections := slices.Concat(
+		takeSections(),
+		messageSections(),
+		intakeSections(),
+		concurrentSections(),
+		receiptSections(),
+		ledgerSections(),
+		reopenSections(),
+		bulkSections(),
+	)
+	for _, s := range sections {
+		t.Run(s.name, func(t *testing.T) { runSection(t, open, s) })
+	}
+}
+
+func runSection(t *testing.T, open func(t *testing.T) Subject, s section) {
+	f := newFixture(t, open(t), s.streams)
+	t.Cleanup(f.end)
+	if missing := s.missing(f.Subject); missing != "" {
+		t.Logf("left out: the engine has no %s", missing)
+		return
+	}
+	s.run(f)
+	f.checkLedger()
+}
+
+// missing names a capability that the section needs and the subject has not.
+func (s section) missing(subject Subject) string {
+	if _, ok := subject.Buffer.(buffer.Receipts); s.receipts && !ok {
+		return "receipts"
+	}
+	if _, ok := subject.Buffer.(buffer.Inspector); s.inspector && !ok {
+		return "inspector"
+	}
+	if s.reopen && subject.Reopen == nil {
+		return "reopen"
+	}
+	return ""
+}
