@@ -1,0 +1,100 @@
+package buffer
+
+import (
+	"fmt"
+	"slices"
+
+	"forebay/buffer/block"
+)
+
+// load returns the messages of a block: from memory, where the newest blocks
+// and the last read ones are, or from disk. Bytes that are not what was
+// written are block.ErrDamaged.
+func (e *Engine) load(s *stream, ref *blockRef) (*decoded, error) {
+	if ref == nil {
+		return nil, fmt.Errorf("%w: no block holds it", block.ErrDamaged)
+	}
+	e.mu.Lock()
+	if dec := ref.dec; dec != nil {
+		e.cache.MoveToFront(ref.elem)
+		e.mu.Unlock()
+		return dec, nil
+	}
+	seg := ref.seg
+	idle := e.use(seg)
+	e.mu.Unlock()
+	if idle != nil {
+		if err := idle.seg.Drop(); err != nil {
+			return nil, err
+		}
+	}
+	dec, err := e.read(s, ref)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if ref.dec == nil {
+		e.remember(ref, dec)
+	}
+	return dec, nil
+}
+
+func (e *Engine) read(s *stream, ref *blockRef) (*decoded, error) {
+	data, err := ref.seg.seg.Read(ref.seq)
+	if err != nil {
+		return nil, err
+	}
+	if data == nil {
+		return nil, fmt.Errorf("%w: block %d has no value", block.ErrDamaged, ref.seq)
+	}
+	h, payload, err := block.Open(data)
+	if err != nil {
+		return nil, err
+	}
+	if h.Kind != block.Messages || h.Seq != ref.seq || h.Stream != s.num || h.First != ref.first || h.Count != ref.count {
+		return nil, fmt.Errorf("%w: block %d is another one than the index says", block.ErrDamaged, ref.seq)
+	}
+	raw, err := e.comp.Unpack(h, payload)
+	if err != nil {
+		return nil, err
+	}
+	return decode(h, raw)
+}
+
+// remember keeps a block in memory, at the cost of those not used for longest.
+// The caller holds mu.
+func (e *Engine) remember(ref *blockRef, dec *decoded) {
+	ref.dec, ref.elem = dec, e.cache.PushFront(ref)
+	e.cached += dec.size()
+	for e.cached > cacheMemory && e.cache.Len() > 1 {
+		e.forget(e.cache.Back().Value.(*blockRef))
+	}
+}
+
+func (e *Engine) forget(ref *blockRef) {
+	if ref.dec == nil {
+		return
+	}
+	e.cached -= ref.dec.size()
+	e.cache.Remove(ref.elem)
+	ref.dec, ref.elem = nil, nil
+}
+
+// use notes that a sealed segment is read, and returns one to close where too
+// many would be open. The caller holds mu.
+func (e *Engine) use(s *segmentRef) (idle *segmentRef) {
+	if s.phase < sealed {
+		return nil
+	}
+	if i := slices.Index(e.opened, s); i >= 0 {
+		e.opened = slices.Delete(e.opened, i, i+1)
+	}
+	e.opened = append(e.opened, s)
+	if len(e.opened) <= openSegments {
+		return nil
+	}
+	idle = e.opened[0]
+	e.opened = slices.Delete(e.opened, 0, 1)
+	return idle
+}

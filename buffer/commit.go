@@ -1,0 +1,390 @@
+package buffer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"forebay/buffer/block"
+	"forebay/buffer/segment"
+)
+
+// ackDelay is how long a change waits for an append to ride with. Together
+// with the commit that follows it stays under the promised 100 ms.
+const ackDelay = 80 * time.Millisecond
+
+// commitLoop is the committer: it takes all that waits, writes it in one
+// transaction, syncs once, tells everyone, and repeats. It never lingers for
+// more appends: while one sync runs, the next group gathers by itself.
+func (e *Engine) commitLoop() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-e.kick:
+		case <-timer.C:
+		case <-e.changed:
+			timer.Reset(ackDelay)
+			continue
+		case <-e.stop:
+			e.commit()
+			e.answerAll()
+			return
+		case <-e.failed:
+			e.answerAll()
+			return
+		}
+		e.commit()
+	}
+}
+
+// answerAll ends the wait of everyone whom no commit will serve.
+func (e *Engine) answerAll() {
+	e.mu.Lock()
+	g, err := e.pending, e.err
+	e.pending = newGroup()
+	e.mu.Unlock()
+	g.err, g.changes = err, err
+	close(g.done)
+}
+
+// batch is one commit under way.
+type batch struct {
+	group  *group
+	parts  []*part // of the group, unless they were refused
+	delta  ops
+	gone   []*segmentRef // which the delta says
+	heads  []block.Header
+	blocks []segment.Block // of heads
+}
+
+// size is how many blocks a batch takes at most, and how many bytes.
+func (b *batch) size() (n int, bytes int64) {
+	for _, p := range b.parts {
+		bytes += segment.Size(p.payload) + block.HeaderSize
+	}
+	if len(b.delta) > 0 {
+		bytes += segment.Size(b.delta) + block.HeaderSize
+	}
+	return len(b.parts) + 1, bytes
+}
+
+// commit writes what waits. Any failure but a full disk is final.
+func (e *Engine) commit() {
+	e.mu.Lock()
+	b := &batch{group: e.pending, parts: e.pending.parts, delta: e.delta}
+	e.pending, e.delta = newGroup(), nil
+	for _, s := range e.segments {
+		if s.phase == dropping {
+			b.gone = append(b.gone, s)
+		}
+	}
+	e.mu.Unlock()
+	if len(b.parts) == 0 && len(b.delta) == 0 {
+		close(b.group.done)
+		return
+	}
+	for _, p := range b.parts {
+		if !p.closed {
+			p.payload, p.codec = e.comp.Pack(p.raw)
+		}
+	}
+	err := e.write(b)
+	if err != nil && !errors.Is(err, ErrDiskFull) {
+		e.fail(err)
+		err = e.Err()
+	}
+	e.publish(b, err)
+}
+
+// write puts a batch into the active segment, or into a new one where it has
+// no room. On ErrDiskFull the messages are refused. The changes are written all
+// the same as long as the reserve for them lasts; after that they wait.
+func (e *Engine) write(b *batch) error {
+	aged := e.count > maxSegmentMessages || (e.active.seg.Blocks() > 0 && time.Since(e.started) > maxSegmentAge)
+	var full error
+	if n, size := b.size(); aged || !e.active.seg.Fits(n, size) {
+		err := e.roll(b)
+		if !errors.Is(err, ErrDiskFull) {
+			return err
+		}
+		// An aged segment with room left goes on; there is none to follow it.
+		if n, size := b.size(); !e.active.seg.Fits(n, size) {
+			full, b.parts = err, nil
+		}
+	}
+	if n, size := b.size(); full != nil && !e.active.seg.FitsControl(n, size) {
+		e.mu.Lock()
+		e.delta = append(b.delta, e.delta...)
+		e.mu.Unlock()
+		b.delta = nil
+		return full
+	}
+	e.encode(b)
+	if err := e.flush(b); err != nil {
+		return err
+	}
+	return full
+}
+
+// encode gives what the batch holds sequence numbers and offsets, and seals it
+// into blocks: changes, then a snapshot if there is one, then messages.
+func (e *Engine) encode(b *batch, snapshot ...ops) {
+	if len(b.delta) > 0 {
+		e.seal(b, block.Header{Kind: block.Control, Count: 1}, b.delta)
+	}
+	for i, part := range snapshot {
+		e.seal(b, block.Header{Kind: block.Snapshot, First: uint64(i), Count: uint32(len(snapshot))}, part)
+	}
+	next := map[*stream]uint64{}
+	for _, p := range b.parts {
+		first, ok := next[p.stream]
+		if !ok {
+			first = p.stream.next // changed by this goroutine alone
+		}
+		p.first = first
+		next[p.stream] = first + uint64(len(p.at))
+		e.sealPacked(b, block.Header{
+			Kind: block.Messages, Codec: p.codec, First: first, Base: p.base,
+			Stream: p.stream.num, Count: uint32(len(p.at)), RawLen: uint32(len(p.raw)),
+		}, p.payload)
+	}
+}
+
+func (e *Engine) seal(b *batch, h block.Header, raw []byte) {
+	payload, codec := e.comp.Pack(raw)
+	h.Codec, h.RawLen = codec, uint32(len(raw))
+	e.sealPacked(b, h, payload)
+}
+
+func (e *Engine) sealPacked(b *batch, h block.Header, payload []byte) {
+	h.Seq, h.Durable, h.Chain = e.seq+uint64(len(b.heads))+1, e.seq, e.chain
+	if n := len(b.heads); n > 0 {
+		h.Chain = b.heads[n-1].Sum
+	}
+	data := block.Seal(make([]byte, 0, block.HeaderSize+len(payload)), &h, payload)
+	b.blocks = append(b.blocks, segment.Block{Seq: h.Seq, Data: data})
+	b.heads = append(b.heads, h)
+}
+
+// flush commits the blocks of a batch: they are durable when it returns nil.
+func (e *Engine) flush(b *batch) error {
+	if len(b.blocks) == 0 {
+		return nil
+	}
+	if e.active.seg.Blocks() == 0 {
+		if err := markUsed(e.active.seg.Dir); err != nil {
+			return err
+		}
+		e.started = time.Now()
+	}
+	start := time.Now()
+	if err := e.active.seg.Commit(b.blocks); err != nil {
+		return err
+	}
+	last := b.heads[len(b.heads)-1]
+	e.seq, e.chain = last.Seq, last.Sum
+	e.count += b.group.messages
+	e.metrics.committed(b.group.messages, time.Since(start))
+	return nil
+}
+
+// publish makes a batch visible after its commit and answers its callers.
+func (e *Engine) publish(b *batch, err error) {
+	e.mu.Lock()
+	for _, p := range b.group.parts {
+		e.held -= p.held
+		p.stream.waiting -= p.held
+	}
+	failed := err != nil && !errors.Is(err, ErrDiskFull)
+	if !failed && len(b.heads) > 0 {
+		e.indexBatch(b)
+	}
+	if err != nil && !failed && e.full == nil {
+		e.full = err
+		e.log.Warn("appends are refused until there is space", "err", err)
+	}
+	b.group.err = err
+	if failed || len(b.delta) == 0 {
+		b.group.changes = err
+	}
+	idle := e.standby == nil && !e.reserving
+	if e.reserving = e.reserving || (idle && e.active.seg.Bytes() > e.cfg.SegmentBytes/2); e.reserving || len(b.gone) > 0 {
+		signal(e.sweep)
+	}
+	e.mu.Unlock()
+	close(b.group.done)
+}
+
+// indexBatch adds durable blocks to what can be read. The caller holds mu.
+func (e *Engine) indexBatch(b *batch) {
+	parts := b.parts
+	for _, h := range b.heads {
+		if h.Kind != block.Messages {
+			e.active.controls = append(e.active.controls, h.Seq)
+			continue
+		}
+		e.index(parts[0], h)
+		parts = parts[1:]
+	}
+	if e.active.first == 0 {
+		e.active.first = b.heads[0].Seq
+	}
+	e.active.last = b.heads[len(b.heads)-1].Seq
+	e.active.bytes = e.active.seg.Bytes()
+	for _, s := range b.gone {
+		s.phase = removable
+	}
+	for _, p := range b.parts {
+		for _, d := range p.stream.drains {
+			d.signal()
+		}
+	}
+}
+
+// index adds one block of messages to its stream. The caller holds mu.
+func (e *Engine) index(p *part, h block.Header) {
+	s := p.stream
+	ref := &blockRef{first: h.First, seq: h.Seq, base: h.Base, seg: e.active, count: h.Count, size: uint32(len(p.payload)) + block.HeaderSize}
+	s.next = ref.end()
+	s.blocks = append(s.blocks, ref)
+	for _, d := range s.drains {
+		if d.from <= ref.first {
+			ref.owed += ref.count
+		}
+	}
+	if !s.read {
+		ref.owed = ref.count // to the first drain that will come
+	}
+	e.active.blocks = append(e.active.blocks, segBlock{s, ref})
+	if ref.owed > 0 {
+		e.active.live++
+		s.bytes += int64(ref.size)
+	}
+	e.remember(ref, &decoded{base: h.Base, data: asString(p.raw), at: p.at})
+}
+
+// roll ends the active segment: the next one takes the state and the batch in
+// one commit, and only then may the old one be sealed.
+func (e *Engine) roll(b *batch) error {
+	e.mu.Lock()
+	// Changes and state are cut at the same instant, so that none is in both.
+	b.delta = append(b.delta, e.delta...)
+	e.delta = nil
+	snapshot, err := e.snapshot()
+	outcomes := e.outcomes
+	e.outcomes = newOutcomeSet()
+	e.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	n, size := b.size()
+	for _, part := range snapshot {
+		n, size = n+1, size+segment.Size(part)+block.HeaderSize
+	}
+	next, err := e.nextSegment(n, size)
+	e.mu.Lock()
+	if err != nil {
+		outcomes.merge(e.comp, e.outcomes)
+		e.outcomes = outcomes
+		e.mu.Unlock()
+		return err
+	}
+	old := e.active
+	e.active, e.count = next, 0
+	e.segments = append(e.segments, next)
+	if old == nil {
+		e.outcomes = outcomes // of what recovery ended
+	}
+	e.mu.Unlock()
+	e.encode(b, snapshot...)
+	if err := e.flush(b); err != nil || old == nil {
+		return err
+	}
+	e.mu.Lock()
+	old.outcomes, old.phase = outcomes, sealing
+	e.mu.Unlock()
+	signal(e.sweep)
+	return nil
+}
+
+// nextSegment returns the standby, or a segment made now where there is none
+// or the commit needs a larger one.
+func (e *Engine) nextSegment(n int, size int64) (*segmentRef, error) {
+	e.mu.Lock()
+	seg, id := e.standby, e.standbyID
+	if seg != nil && seg.Fits(n, size) {
+		e.standby = nil
+		e.mu.Unlock()
+		return &segmentRef{id: id, seg: seg}, nil
+	}
+	e.lastID++
+	id = e.lastID
+	e.mu.Unlock()
+	seg, err := e.create(id, max(e.cfg.SegmentBytes, segment.CapacityFor(n, size)))
+	if err != nil {
+		return nil, err
+	}
+	return &segmentRef{id: id, seg: seg}, nil
+}
+
+func (e *Engine) segmentDir(id uint64) string {
+	return filepath.Join(e.cfg.Dir, fmt.Sprintf("seg-%016x", id))
+}
+
+// create reserves a segment within the bounds of the disk, or fails with ErrDiskFull.
+func (e *Engine) create(id uint64, capacity int64) (*segment.Segment, error) {
+	need := segment.Reserved(capacity)
+	free, err := segment.Free(e.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if free-need < e.cfg.MinFree {
+		return nil, fmt.Errorf("%w: %d bytes are free, a segment takes %d, min_free keeps %d", ErrDiskFull, free, need, e.cfg.MinFree)
+	}
+	if used := e.used(); e.cfg.MaxBytes > 0 && used+need > e.cfg.MaxBytes {
+		return nil, fmt.Errorf("%w: %d bytes are used, a segment takes %d, max_bytes is %d", ErrDiskFull, used, need, e.cfg.MaxBytes)
+	}
+	seg, err := segment.Create(e.segmentDir(id), capacity, e.log)
+	if errors.Is(err, segment.ErrNoSpace) {
+		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
+	}
+	return seg, err
+}
+
+// used is what the segments take on disk, in bytes.
+func (e *Engine) used() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.usedLocked()
+}
+
+func (e *Engine) usedLocked() int64 {
+	sum := int64(0)
+	for _, s := range e.segments {
+		if s.phase <= sealing {
+			sum += max(s.bytes, segment.Reserved(e.cfg.SegmentBytes))
+		} else {
+			sum += s.bytes
+		}
+	}
+	if e.standby != nil {
+		sum += segment.Reserved(e.cfg.SegmentBytes)
+	}
+	return sum
+}
+
+// markUsed says that a directory holds blocks, so that one whose files were
+// deleted is not taken for one that was never used.
+func markUsed(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, usedFile), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("mark segment: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("mark segment: %w", err)
+	}
+	return segment.SyncDir(dir)
+}

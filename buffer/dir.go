@@ -1,0 +1,190 @@
+package buffer
+
+import (
+	"crypto/aes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"forebay/buffer/segment"
+)
+
+const (
+	formatFile  = "FORMAT"
+	keyFile     = "KEY" // of receipt ids; who has it can make ids, nothing else
+	lockFile    = "LOCK"
+	ballastFile = "BALLAST"
+
+	formatName = "forebay buffer"
+	// Format is the version of what is on disk. A program refuses a newer one.
+	Format = 1
+)
+
+// prepareDir checks the directory, locks it, and makes it where it is new.
+// Apart from the lock nothing is changed in a directory that is refused.
+func (e *Engine) prepareDir() error {
+	dir := e.cfg.Dir
+	if dir == "" {
+		return errors.New("no data directory is given")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	names, err := contents(dir)
+	if err != nil {
+		return err
+	}
+	if err := e.takeLock(); err != nil {
+		return err
+	}
+	fresh, err := checkFormat(dir, names)
+	if err != nil {
+		return err
+	}
+	warning, err := segment.Promise(dir)
+	if err != nil {
+		return fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	if warning != "" {
+		e.log.Warn("data directory", "dir", dir, "file_system", warning)
+	}
+	if fresh {
+		if err := createDir(dir); err != nil {
+			return fmt.Errorf("data directory %s: %w", dir, err)
+		}
+	}
+	return e.loadKey()
+}
+
+// contents is the names in a directory that are the buffer's.
+func contents(dir string) (map[string]bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	names := map[string]bool{}
+	for _, entry := range entries {
+		names[entry.Name()] = true
+	}
+	return names, nil
+}
+
+func checkFormat(dir string, names map[string]bool) (fresh bool, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, formatFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		for name := range names {
+			if name == "outcomes" || strings.HasPrefix(name, "seg-") || strings.HasPrefix(name, "quarantine-") {
+				return false, fmt.Errorf("data directory %s is half deleted: it has %s but no %s; restore it, or start with an empty directory", dir, name, formatFile)
+			}
+		}
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("data directory: %w", err)
+	}
+	version, ok := strings.CutPrefix(strings.TrimSpace(string(b)), formatName+" ")
+	n, err := strconv.Atoi(version)
+	if !ok || err != nil {
+		return false, fmt.Errorf("data directory %s: %s is not that of a forebay buffer", dir, formatFile)
+	}
+	if n > Format {
+		return false, fmt.Errorf("data directory %s has format %d, this program reads up to %d; start the newer program that wrote it", dir, n, Format)
+	}
+	if !names[keyFile] {
+		return false, fmt.Errorf("data directory %s is half deleted: %s is missing; restore it, or start with an empty directory", dir, keyFile)
+	}
+	return false, nil
+}
+
+// createDir writes the format last: a directory without it is begun again.
+func createDir(dir string) error {
+	key := make([]byte, aes.BlockSize)
+	if _, err := rand.Read(key); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "outcomes"), 0o700); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(dir, keyFile), key); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(dir, formatFile), fmt.Appendf(nil, "%s %d\n", formatName, Format)); err != nil {
+		return err
+	}
+	return segment.SyncDir(filepath.Dir(dir))
+}
+
+func (e *Engine) loadKey() error {
+	key, err := os.ReadFile(filepath.Join(e.cfg.Dir, keyFile))
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if len(key) != aes.BlockSize {
+		return fmt.Errorf("data directory %s: %s has %d bytes, not %d; restore it from a backup", e.cfg.Dir, keyFile, len(key), aes.BlockSize)
+	}
+	e.ids, err = aes.NewCipher(key)
+	return err
+}
+
+// takeLock keeps a second process out. The kernel lets go of it when the
+// process ends, however that happens.
+func (e *Engine) takeLock() error {
+	path := filepath.Join(e.cfg.Dir, lockFile)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("data directory %s is not writable: %w", e.cfg.Dir, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		owner, _ := os.ReadFile(path) // only to name the other process
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return fmt.Errorf("data directory %s is in use by process %s", e.cfg.Dir, strings.TrimSpace(string(owner)))
+		}
+		return fmt.Errorf("lock data directory %s: %w", e.cfg.Dir, err)
+	}
+	e.lock = f
+	if err := f.Truncate(0); err != nil {
+		return fmt.Errorf("data directory %s is not writable: %w", e.cfg.Dir, err)
+	}
+	if _, err := f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0); err != nil {
+		return fmt.Errorf("data directory %s is not writable: %w", e.cfg.Dir, err)
+	}
+	return nil
+}
+
+func (e *Engine) unlock() {
+	if e.lock != nil {
+		_ = e.lock.Close() // lets go of the lock
+		e.lock = nil
+	}
+}
+
+// holdBallast keeps half a segment of space back, which a start on a full disk
+// gives up so that recovery has somewhere to write.
+func (e *Engine) holdBallast() error {
+	path := filepath.Join(e.cfg.Dir, ballastFile)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("ballast: %w", err)
+	}
+	defer f.Close()
+	if err := segment.Reserve(f, e.cfg.SegmentBytes/2); err != nil {
+		_ = f.Truncate(0) // what could be had is given back; the error is the reservation's
+		return fmt.Errorf("ballast: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) dropBallast() error {
+	err := os.Remove(filepath.Join(e.cfg.Dir, ballastFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

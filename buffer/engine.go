@@ -1,0 +1,385 @@
+package buffer
+
+import (
+	"container/list"
+	"context"
+	"crypto/cipher"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"forebay/buffer/block"
+	"forebay/buffer/segment"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is how an engine stores.
+type Config struct {
+	Dir          string // made if it is not there; one process at a time
+	SegmentBytes int64  // unit of reclaim; 0: 512 MiB, at least 1 MiB
+	MinFree      int64  // bytes of the volume that stay free; 0: 2 × SegmentBytes
+	MaxBytes     int64  // bytes on disk; 0: the volume less MinFree
+	Log          *slog.Logger
+	Registerer   prometheus.Registerer // nil: no metrics
+}
+
+const (
+	defaultSegmentBytes = 512 << 20
+	minSegmentBytes     = 1 << 20
+
+	// A segment ends at the first of these or its bytes.
+	maxSegmentMessages = 2_000_000
+	maxSegmentAge      = time.Hour
+
+	appendMemory = 64 << 20 // of messages being committed
+	cacheMemory  = 64 << 20 // of decoded blocks
+	openSegments = 16       // sealed ones kept open for reading
+
+	defaultMaxMessageBytes = 1 << 20
+	defaultKeepDelivered   = 24 * time.Hour
+)
+
+func (c *Config) setDefaults() error {
+	if c.SegmentBytes == 0 {
+		c.SegmentBytes = defaultSegmentBytes
+	}
+	if c.SegmentBytes < minSegmentBytes {
+		return fmt.Errorf("segment_bytes is %d, the least is %d (1 MiB)", c.SegmentBytes, minSegmentBytes)
+	}
+	if c.MinFree == 0 {
+		c.MinFree = 2 * c.SegmentBytes
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Engine is the durable buffer of one machine. It implements [Buffer],
+// [Receipts] and [Inspector].
+//
+// One goroutine, the committer, writes; a second one, the janitor, seals and
+// removes segments. Everything else happens on the callers' goroutines under
+// mu, which is never held during input or output.
+type Engine struct {
+	cfg     Config
+	log     *slog.Logger
+	comp    *block.Compressor
+	ids     cipher.Block
+	metrics *metrics
+	lock    *os.File
+
+	kick    chan struct{} // something waits for a commit
+	changed chan struct{} // the first change since the last commit
+	sweep   chan struct{} // work for the janitor
+	stop    chan struct{} // closed by Close
+	failed  chan struct{} // closed by fail
+	done    sync.WaitGroup
+
+	recovery Recovery
+
+	// The committer's own.
+	seq     uint64 // of the newest durable block
+	chain   uint32 // its checksum
+	active  *segmentRef
+	started time.Time // of the active segment's first block
+	count   int       // messages in the active segment
+
+	mu           sync.Mutex // guards all below, and the states they lead to
+	err          error      // why the engine stopped; ErrClosed after Close
+	pending      *group     // what the next commit takes
+	delta        ops        // changes that the next commit takes
+	held         int64      // bytes of messages being committed
+	full         error      // ErrDiskFull while no segment can be reserved
+	streams      map[string]*stream
+	byNum        map[uint32]*stream
+	drains       map[string]*drain
+	drainNums    map[uint32]*drain
+	lastNum      uint32 // of streams and drains
+	segments     []*segmentRef
+	lastID       uint64 // of segments
+	standby      *segment.Segment
+	standbyID    uint64
+	reserving    bool          // the janitor is to make a standby
+	outcomes     *outcomeSet   // of the active segment
+	outcomeFiles []*outcomeSet // oldest first
+	cache        *list.List    // of *blockRef, most recently used first
+	cached       int64
+	opened       []*segmentRef // sealed and open, most recently used last
+	watches      map[Ref]*watch
+	corrupt      uint64
+}
+
+// phase is where a segment is in its life.
+type phase uint8
+
+const (
+	open      phase = iota // the active one
+	sealing                // written no more; the janitor is to seal it
+	sealed                 // read-only
+	dropping               // nothing in it is needed; waits until that is durable
+	removable              // the janitor is to remove it
+)
+
+// segmentRef is a segment and what is still needed of it. The committer alone
+// writes to an open one; mu guards the rest.
+type segmentRef struct {
+	id       uint64
+	seg      *segment.Segment
+	phase    phase
+	live     int        // blocks that are pinned
+	blocks   []segBlock // of messages
+	controls []uint64   // seqs of control and snapshot blocks
+	first    uint64     // seqs
+	last     uint64
+	bytes    int64       // on disk
+	outcomes *outcomeSet // while sealing
+}
+
+// segBlock is a block of messages and its stream.
+type segBlock struct {
+	stream *stream
+	*blockRef
+}
+
+// Open opens or creates the buffer in cfg.Dir. It recovers what a crash left,
+// which reads what was not sealed, and returns once appends can be taken. Its
+// errors are one line that says what is wrong with the directory; unless
+// recovery began, nothing was changed.
+func Open(ctx context.Context, cfg Config) (*Engine, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	comp, err := block.NewCompressor(2)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		cfg: cfg, log: cfg.Log, comp: comp, metrics: newMetrics(cfg.Registerer),
+		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), sweep: make(chan struct{}, 1),
+		stop: make(chan struct{}), failed: make(chan struct{}),
+		pending: newGroup(), outcomes: newOutcomeSet(), cache: list.New(),
+		streams: map[string]*stream{}, byNum: map[uint32]*stream{},
+		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{},
+	}
+	if err := e.prepareDir(); err != nil {
+		e.unlock()
+		return nil, err
+	}
+	if err := e.recover(ctx); err != nil {
+		e.closeSegments()
+		e.unlock()
+		return nil, err
+	}
+	e.done.Go(e.commitLoop)
+	e.done.Go(e.janitor)
+	return e, nil
+}
+
+// Recovery says what Open found.
+func (e *Engine) Recovery() Recovery { return e.recovery }
+
+// Failed is closed when a write or a sync failed. The process has to end: see Err.
+func (e *Engine) Failed() <-chan struct{} { return e.failed }
+
+// Err is why the engine stopped, or nil.
+func (e *Engine) Err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
+}
+
+// fail stops the engine for good. A failed sync is never tried again: the
+// kernel may have dropped the pages and call the next one a success.
+func (e *Engine) fail(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if errors.Is(e.err, ErrBroken) {
+		return
+	}
+	e.err = fmt.Errorf("%w: %w", ErrBroken, err)
+	close(e.failed)
+}
+
+// Close refuses further appends, makes durable what waits, seals the open
+// segment and releases the directory.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	if errors.Is(e.err, ErrClosed) {
+		e.mu.Unlock()
+		return nil
+	}
+	broken := e.err
+	e.err = ErrClosed
+	e.mu.Unlock()
+	close(e.stop)
+	e.done.Wait()
+	var err error
+	if broken == nil {
+		err = e.sealAll()
+	}
+	err = errors.Join(broken, err, e.closeSegments())
+	e.unlock()
+	return err
+}
+
+func (e *Engine) closeSegments() error {
+	var errs []error
+	for _, s := range e.segments {
+		errs = append(errs, s.seg.Drop())
+	}
+	if e.standby != nil {
+		errs = append(errs, e.standby.Drop(), os.RemoveAll(e.standby.Dir))
+	}
+	return errors.Join(errs...)
+}
+
+// Configure makes streams and their drains known; durable when it returns. A
+// new drain starts at the end of its stream, or, if the stream never had one,
+// at its first message. What is absent is dropped; but while something of it is
+// unfinished or dead it stays and is listed as orphaned.
+func (e *Engine) Configure(streams []Stream) error {
+	e.mu.Lock()
+	wanted := map[string]bool{}
+	for _, cfg := range streams {
+		wanted[cfg.Name] = true
+		if err := e.configureStream(cfg); err != nil {
+			e.mu.Unlock()
+			return err
+		}
+	}
+	for _, s := range e.sortedStreams() {
+		if !wanted[s.Name] {
+			e.retireStream(s)
+		}
+	}
+	g, err := e.join()
+	e.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	<-g.done
+	return g.changes
+}
+
+func (e *Engine) configureStream(cfg Stream) error {
+	if cfg.MaxMessageBytes == 0 {
+		cfg.MaxMessageBytes = defaultMaxMessageBytes
+	}
+	if cfg.KeepDelivered == 0 {
+		cfg.KeepDelivered = defaultKeepDelivered
+	}
+	s := e.streams[cfg.Name]
+	if s == nil {
+		e.lastNum++
+		s = e.newStream(e.lastNum, cfg.Name)
+		e.delta.stream(s)
+	}
+	s.Stream, s.orphaned = cfg, false
+	for _, d := range slices.Clone(s.drains) {
+		d.orphaned = !slices.Contains(cfg.Drains, d.name)
+		if d.orphaned {
+			e.retireDrain(d)
+		}
+	}
+	for _, name := range cfg.Drains {
+		if d := e.drains[name]; d != nil && d.stream != s {
+			return fmt.Errorf("drain %s: it still has messages of stream %s", name, d.stream.Name)
+		}
+		if e.drains[name] == nil {
+			e.addDrain(s, name)
+		}
+	}
+	// Receipts list drains in the order of the policy, orphans last.
+	slices.SortStableFunc(s.drains, func(a, b *drain) int { return place(cfg.Drains, a.name) - place(cfg.Drains, b.name) })
+	return nil
+}
+
+func place(names []string, name string) int {
+	if i := slices.Index(names, name); i >= 0 {
+		return i
+	}
+	return len(names)
+}
+
+func (e *Engine) addDrain(s *stream, name string) {
+	from := s.next
+	if !s.read && len(s.blocks) > 0 {
+		from = s.blocks[0].first // their owed counts already expect one drain
+	}
+	s.read = true
+	e.lastNum++
+	e.delta.stream(s)
+	e.delta.drain(e.newDrain(s, e.lastNum, name, from))
+}
+
+func (e *Engine) retireStream(s *stream) {
+	s.orphaned = true
+	for _, d := range slices.Clone(s.drains) {
+		d.orphaned = true
+		e.retireDrain(d)
+	}
+	if len(s.drains) > 0 || s.waiting > 0 || (!s.read && len(s.blocks) > 0) {
+		return
+	}
+	e.delta.op(opDropStream, uint64(s.num))
+	e.forgetStream(s)
+}
+
+func (e *Engine) retireDrain(d *drain) {
+	if d.unfinished(d.stream.next) > 0 || len(d.dead) > 0 {
+		return
+	}
+	e.delta.op(opDropDrain, uint64(d.num))
+	e.forgetDrain(d)
+}
+
+func (e *Engine) newStream(num uint32, name string) *stream {
+	s := &stream{Stream: Stream{Name: name, MaxMessageBytes: defaultMaxMessageBytes, KeepDelivered: defaultKeepDelivered}, num: num, orphaned: true}
+	e.streams[name], e.byNum[num] = s, s
+	e.metrics.append.WithLabelValues(name)
+	e.lastNum = max(e.lastNum, num)
+	return s
+}
+
+func (e *Engine) newDrain(s *stream, num uint32, name string, from uint64) *drain {
+	d := newDrain(name, num, s, from)
+	s.drains = append(s.drains, d)
+	e.drains[name], e.drainNums[num] = d, d
+	e.lastNum = max(e.lastNum, num)
+	return d
+}
+
+func (e *Engine) forgetStream(s *stream) {
+	delete(e.streams, s.Name)
+	delete(e.byNum, s.num)
+	e.metrics.append.DeleteLabelValues(s.Name)
+}
+
+func (e *Engine) forgetDrain(d *drain) {
+	delete(e.drains, d.name)
+	delete(e.drainNums, d.num)
+	d.stream.drains = slices.DeleteFunc(d.stream.drains, func(x *drain) bool { return x == d })
+}
+
+func (e *Engine) sortedStreams() []*stream {
+	all := make([]*stream, 0, len(e.streams))
+	for _, s := range e.streams {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *stream) int { return int(a.num) - int(b.num) })
+	return all
+}
+
+// signal fills a one-slot channel; a signal that waits already says the same.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,118 @@
+package buffer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"forebay/buffer/block"
+)
+
+const (
+	indexFile = "INDEX" // of a sealed segment; its presence says that the segment is whole
+	usedFile  = "USED"  // of a segment that has had a commit
+)
+
+// index is what a start needs to know of a sealed segment without opening it.
+type index struct {
+	last     bool // a clean stop wrote it: no segment follows
+	first    uint64
+	end      uint64 // seq of the last block
+	chain    uint32 // its checksum, where known
+	capacity int64
+	bytes    int64
+	controls []uint64
+	blocks   []indexedBlock
+}
+
+// indexedBlock is the place of one block of messages.
+type indexedBlock struct {
+	stream uint32
+	first  uint64
+	count  uint32
+	size   uint32
+	seq    uint64
+	base   int64
+}
+
+// writeIndex makes a closed segment a sealed one; durable when it returns.
+func (e *Engine) writeIndex(s *segmentRef, last bool) error {
+	x := index{last: last, first: s.first, end: s.last, bytes: s.bytes, controls: s.controls}
+	if last {
+		x.chain = e.chain
+	}
+	for _, b := range s.blocks {
+		x.blocks = append(x.blocks, indexedBlock{b.stream.num, b.first, b.count, b.size, b.seq, b.base})
+	}
+	return writeFile(filepath.Join(s.seg.Dir, indexFile), x.encode(e.comp))
+}
+
+func (x *index) encode(c *block.Compressor) []byte {
+	var raw []byte
+	for _, n := range []uint64{b2u(x.last), x.first, x.end, uint64(x.chain), uint64(x.bytes), uint64(len(x.controls))} {
+		raw = binary.AppendUvarint(raw, n)
+	}
+	last := x.first
+	for _, seq := range x.controls {
+		raw = binary.AppendUvarint(raw, seq-last)
+		last = seq
+	}
+	raw = binary.AppendUvarint(raw, uint64(len(x.blocks)))
+	var was indexedBlock
+	for _, b := range x.blocks {
+		raw = binary.AppendUvarint(raw, uint64(b.stream))
+		raw = binary.AppendVarint(raw, int64(b.first-was.first))
+		raw = binary.AppendUvarint(raw, uint64(b.count))
+		raw = binary.AppendUvarint(raw, uint64(b.size))
+		raw = binary.AppendVarint(raw, int64(b.seq-was.seq))
+		raw = binary.AppendVarint(raw, b.base-was.base)
+		was = b
+	}
+	payload, codec := c.Pack(raw)
+	h := block.Header{Kind: block.Index, Codec: codec, Seq: x.end, First: x.first, Count: uint32(len(x.blocks)), RawLen: uint32(len(raw))}
+	return block.Seal(nil, &h, payload)
+}
+
+// readIndex returns nil without an error where there is no index, and
+// block.ErrDamaged where it cannot be trusted: the segment is then scanned.
+func readIndex(c *block.Compressor, dir string) (*index, error) {
+	b, err := os.ReadFile(filepath.Join(dir, indexFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read index: %w", err)
+	}
+	h, payload, err := block.Open(b)
+	if err == nil && h.Kind != block.Index {
+		err = fmt.Errorf("%w: %s is no index", block.ErrDamaged, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.Unpack(h, payload)
+	if err != nil {
+		return nil, err
+	}
+	r := block.NewReader(asString(raw))
+	x := &index{last: r.Uint() == 1, first: r.Uint(), end: r.Uint(), chain: uint32(r.Uint()), bytes: int64(r.Uint())}
+	x.controls = make([]uint64, r.Count(1))
+	last := x.first
+	for i := range x.controls {
+		last += r.Uint()
+		x.controls[i] = last
+	}
+	x.blocks = make([]indexedBlock, r.Count(6))
+	var b0 indexedBlock
+	for i := range x.blocks {
+		b0 = indexedBlock{
+			stream: uint32(r.Uint()), first: b0.first + uint64(r.Int()), count: uint32(r.Uint()),
+			size: uint32(r.Uint()), seq: b0.seq + uint64(r.Int()), base: b0.base + r.Int(),
+		}
+		x.blocks[i] = b0
+	}
+	return x, r.Err()
+}

@@ -1,0 +1,235 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"forebay/buffer/block"
+)
+
+// Find implements [Receipts].
+func (e *Engine) Find(ref Ref, now time.Time) (Status, error) {
+	e.mu.Lock()
+	s := e.streams[ref.Stream]
+	if s == nil || ref.Offset >= s.next {
+		e.mu.Unlock()
+		return Status{}, ErrNoMessage
+	}
+	st := Status{Ref: ref}
+	var ended []*drain
+	for _, d := range s.drains {
+		if ref.Offset < d.from {
+			continue
+		}
+		ds := DrainStatus{Drain: d.name}
+		if d.finished(ref.Offset) {
+			if x := d.dead[ref.Offset]; x != nil {
+				ds.ofDeath(x)
+				st.AcceptedAt = fromMillis(uint64(x.acceptedAt))
+			} else {
+				ended = append(ended, d)
+			}
+		} else {
+			ds.ofWaiting(d, ref.Offset)
+		}
+		st.Drains = append(st.Drains, ds)
+	}
+	block := s.block(ref.Offset)
+	keep := s.KeepDelivered
+	e.mu.Unlock()
+
+	for _, d := range ended {
+		o, err := e.outcome(d.num, ref.Offset)
+		if err != nil {
+			return Status{}, err
+		}
+		st.AcceptedAt = time.UnixMilli(o.accepted)
+		for i := range st.Drains {
+			if st.Drains[i].Drain == d.name {
+				st.Drains[i].ofOutcome(o)
+			}
+		}
+	}
+	if st.State().Final() && now.Sub(st.finishedAt()) > keep {
+		return Status{}, ErrGone
+	}
+	if st.AcceptedAt.IsZero() {
+		if block == nil {
+			return Status{}, ErrGone
+		}
+		return e.withAcceptedAt(st, s, block)
+	}
+	return st, nil
+}
+
+// finishedAt is when the last drain ended the message.
+func (s Status) finishedAt() (t time.Time) {
+	for _, d := range s.Drains {
+		if d.At.After(t) {
+			t = d.At
+		}
+	}
+	return t
+}
+
+func (x *DrainStatus) ofWaiting(d *drain, offset uint64) {
+	x.State, x.Ahead = d.state(offset), d.ahead(offset)
+	last := d.flight[offset].last
+	if r := d.retries[offset]; r != nil {
+		last = r.Retry
+		x.Due = r.Due
+	}
+	x.Attempts, x.Status, x.Error = last.Attempts, last.Status, last.Error
+	if x.State == Delivering {
+		x.Ahead = 0
+	}
+}
+
+func (x *DrainStatus) ofDeath(dead *death) {
+	x.State, x.Reason, x.At = Dead, dead.reason, time.UnixMilli(dead.at)
+	x.Attempts, x.Status, x.Error = dead.attempts, dead.status, dead.err
+}
+
+func (x *DrainStatus) ofOutcome(o outcome) {
+	x.State, x.At = stateCodes[o.state], time.UnixMilli(o.at)
+	x.Attempts, x.Status = int(o.attempts), int(o.status)
+}
+
+// withAcceptedAt reads it from the message itself.
+func (e *Engine) withAcceptedAt(st Status, s *stream, ref *blockRef) (Status, error) {
+	dec, err := e.load(s, ref)
+	if errors.Is(err, block.ErrDamaged) {
+		e.reportDamage(s, ref, err)
+		return e.Find(st.Ref, time.Now())
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	ms, _, err := dec.message(int(st.Offset - ref.first))
+	st.AcceptedAt = time.UnixMilli(ms)
+	return st, err
+}
+
+// outcome looks up how a finished message ended. It may read the disk.
+func (e *Engine) outcome(drain uint32, offset uint64) (outcome, error) {
+	e.mu.Lock()
+	sets := []*outcomeSet{e.outcomes}
+	for _, s := range e.segments {
+		if s.outcomes != nil {
+			sets = append(sets, s.outcomes)
+		}
+	}
+	for _, s := range sets {
+		// Not in a file yet: the look-up reads no disk.
+		if o, ok, err := s.find(e.comp, drain, offset); ok || err != nil {
+			e.mu.Unlock()
+			return o, err
+		}
+	}
+	files := e.outcomeFiles
+	e.mu.Unlock()
+	for i := len(files) - 1; i >= 0; i-- {
+		o, ok, err := files[i].find(e.comp, drain, offset)
+		if err != nil {
+			e.log.Error("outcome cannot be read; its receipt is gone", "err", err)
+			return outcome{}, ErrGone
+		}
+		if ok {
+			return o, nil
+		}
+	}
+	return outcome{}, ErrGone
+}
+
+// Cancel implements [Receipts].
+func (e *Engine) Cancel(ctx context.Context, ref Ref, now time.Time) error {
+	e.mu.Lock()
+	g, err := e.cancel(ref, now)
+	e.mu.Unlock()
+	if errors.Is(err, ErrFinal) {
+		if _, gone := e.Find(ref, now); errors.Is(gone, ErrGone) {
+			err = ErrGone
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cancel: %w", err)
+	}
+	select {
+	case <-g.done:
+		return g.changes
+	case <-ctx.Done():
+		return fmt.Errorf("cancel: %w", ctx.Err())
+	}
+}
+
+func (e *Engine) cancel(ref Ref, now time.Time) (*group, error) {
+	s := e.streams[ref.Stream]
+	if s == nil || ref.Offset >= s.next {
+		return nil, ErrNoMessage
+	}
+	if e.err != nil {
+		return nil, e.err
+	}
+	waits, flies := false, false
+	for _, d := range s.drains {
+		if d.finished(ref.Offset) {
+			continue
+		}
+		if _, ok := d.flight[ref.Offset]; ok {
+			flies = true
+			continue
+		}
+		waits = true
+		r := Result{At: now}
+		if x := d.retries[ref.Offset]; x != nil {
+			r.Attempts, r.Status = x.Attempts, x.Retry.Status
+		}
+		e.end(d, ref.Offset, Cancelled, "", r)
+	}
+	switch {
+	case waits:
+		return e.join()
+	case flies:
+		return nil, ErrDelivering
+	}
+	return nil, ErrFinal
+}
+
+// watch is everyone who waits for a change of one message.
+type watch struct {
+	changed chan struct{}
+	waiting int
+}
+
+// Watch implements [Receipts].
+func (e *Engine) Watch(ref Ref) (<-chan struct{}, func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := e.watches[ref]
+	if w == nil {
+		w = &watch{changed: make(chan struct{})}
+		e.watches[ref] = w
+	}
+	w.waiting++
+	return w.changed, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if w.waiting--; w.waiting == 0 && e.watches[ref] == w {
+			delete(e.watches, ref)
+		}
+	}
+}
+
+// touch tells whoever watches a message that it changed. The caller holds mu.
+func (e *Engine) touch(s *stream, offset uint64) {
+	if len(e.watches) == 0 {
+		return
+	}
+	ref := Ref{Stream: s.Name, Offset: offset}
+	if w := e.watches[ref]; w != nil {
+		close(w.changed)
+		delete(e.watches, ref)
+	}
+}

@@ -1,0 +1,615 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"forebay/buffer/block"
+	"forebay/buffer/segment"
+)
+
+// Recovery says what a start found.
+type Recovery struct {
+	Segments int           // directories with blocks
+	Scanned  int           // of them, those that were not sealed and were read whole
+	Blocks   int           // of messages
+	Messages uint64        // unfinished, summed over the drains
+	Damaged  int           // messages that were lost to damage, found at this start
+	Carried  int           // blocks written again because Badger did not know them any more
+	Duration time.Duration // from the first look to being able to serve
+}
+
+// segment found on disk.
+type foundSegment struct {
+	ref   *segmentRef
+	index *index // nil: not sealed
+	scan  []scanned
+	segment.Found
+}
+
+// scanned is one block of a segment that was not sealed.
+type scanned struct {
+	block.Header
+	size    uint32
+	payload string // of control and snapshot blocks
+}
+
+// recover makes the state from what is on disk. Up to the point where the new
+// active segment is made it only reads.
+func (e *Engine) recover(ctx context.Context) error {
+	begin := time.Now()
+	segs, err := e.findSegments(ctx)
+	if err != nil {
+		return err
+	}
+	if err := e.loadOutcomes(); err != nil {
+		return err
+	}
+	live, err := e.loadState(segs)
+	if err != nil {
+		return err
+	}
+	if err := checkWhole(e.cfg.Dir, segs, live); err != nil {
+		return err
+	}
+	e.placeBlocks(segs)
+	for _, s := range e.streams {
+		s.settle()
+	}
+	e.recovery.Damaged = e.buryHoles()
+	for _, f := range segs {
+		e.segments = append(e.segments, f.ref)
+	}
+	if err := e.begin(); err != nil {
+		return err
+	}
+	for _, f := range segs {
+		if f.index == nil {
+			if err := e.adopt(f); err != nil {
+				return err
+			}
+		}
+	}
+	e.mu.Lock()
+	for _, s := range slices.Clone(e.segments) {
+		e.dropIfDone(s)
+	}
+	for _, d := range e.drains {
+		e.recovery.Messages += d.unfinished(d.stream.next)
+	}
+	e.mu.Unlock()
+	e.recovery.Segments, e.recovery.Duration = len(segs), time.Since(begin)
+	if err := e.holdBallast(); err != nil {
+		e.log.Warn("no space is held back for a start on a full disk", "err", err)
+	}
+	return nil
+}
+
+// findSegments reads the index of every sealed segment and scans the others.
+func (e *Engine) findSegments(ctx context.Context) ([]*foundSegment, error) {
+	entries, err := os.ReadDir(e.cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	var segs []*foundSegment
+	for _, entry := range entries {
+		hex, ok := strings.CutPrefix(entry.Name(), "seg-")
+		id, err := strconv.ParseUint(hex, 16, 64)
+		if !ok || err != nil {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		e.lastID = max(e.lastID, id)
+		f, err := e.examine(id)
+		if err != nil {
+			return nil, err
+		}
+		segs = append(segs, f)
+	}
+	return segs, nil
+}
+
+func (e *Engine) examine(id uint64) (*foundSegment, error) {
+	dir := e.segmentDir(id)
+	f := &foundSegment{ref: &segmentRef{id: id, seg: segment.Sealed(dir, e.log), phase: sealed}}
+	x, err := readIndex(e.comp, dir)
+	if err != nil && !errors.Is(err, block.ErrDamaged) {
+		return nil, err
+	}
+	if err != nil {
+		e.log.Error("the index of a segment is damaged; it is made again from the blocks", "segment", dir, "err", err)
+	}
+	if err := checkFiles(dir, x != nil); err != nil {
+		return nil, err
+	}
+	if f.index = x; x != nil {
+		f.ref.first, f.ref.last, f.ref.bytes, f.ref.controls = x.first, x.end, x.bytes, x.controls
+		return f, nil
+	}
+	f.ref.phase = sealing
+	f.Found, err = segment.Scan(dir, func(h block.Header, payload, raw []byte) error {
+		b := scanned{Header: h, size: uint32(len(raw))}
+		if h.Kind != block.Messages {
+			unpacked, err := e.comp.Unpack(h, payload)
+			if err != nil {
+				return err
+			}
+			b.payload = asString(unpacked)
+		}
+		f.scan = append(f.scan, b)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(f.scan, func(a, b scanned) int { return int(int64(a.Seq - b.Seq)) })
+	for _, b := range f.scan {
+		if b.Kind != block.Messages {
+			f.ref.controls = append(f.ref.controls, b.Seq)
+		}
+	}
+	if n := len(f.scan); n > 0 {
+		f.ref.first, f.ref.last = f.scan[0].Seq, f.scan[n-1].Seq
+	}
+	e.recovery.Scanned++
+	return f, nil
+}
+
+// checkFiles refuses a segment that had blocks and whose files are missing.
+func checkFiles(dir string, isSealed bool) error {
+	_, err := os.Stat(filepath.Join(dir, usedFile))
+	if !isSealed && err != nil {
+		return nil // it never had a commit
+	}
+	logs, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
+	if err != nil {
+		return err
+	}
+	missing := "MANIFEST"
+	if _, err := os.Stat(filepath.Join(dir, missing)); err == nil {
+		if len(logs) > 0 {
+			return nil
+		}
+		missing = "the value log"
+	}
+	return fmt.Errorf("data directory is half deleted: segment %s has no %s; restore it from a backup, or move the data directory away to start empty", dir, missing)
+}
+
+// control is a control or snapshot block, wherever it is.
+type control struct {
+	seq     uint64
+	seg     *foundSegment
+	h       block.Header
+	payload string
+}
+
+// loadState applies the newest snapshot and the changes after it. It returns
+// the segments that have to be there.
+func (e *Engine) loadState(segs []*foundSegment) (live map[uint64]bool, err error) {
+	var all []control
+	for _, f := range segs {
+		if f.index == nil {
+			for _, b := range f.scan {
+				if b.Kind != block.Messages {
+					all = append(all, control{b.Seq, f, b.Header, b.payload})
+				}
+			}
+			continue
+		}
+		for _, seq := range f.index.controls {
+			all = append(all, control{seq: seq, seg: f})
+		}
+	}
+	slices.SortFunc(all, func(a, b control) int { return int(int64(a.seq - b.seq)) })
+	snapshot, changes, err := e.newestSnapshot(all)
+	if err != nil {
+		return nil, err
+	}
+	if snapshot == nil && len(all) > 0 {
+		return nil, fmt.Errorf("data directory %s has no snapshot that can be read; restore it from a backup", e.cfg.Dir)
+	}
+	live = map[uint64]bool{}
+	for _, c := range append(snapshot, changes...) {
+		err := eachOp(c.payload, func(op *operation) error {
+			switch op.code {
+			case opLive:
+				live[op.offset] = true
+			case opGone:
+				delete(live, op.offset)
+			}
+			return e.apply(op)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("recover block %d: %w", c.seq, err)
+		}
+	}
+	return live, nil
+}
+
+// newestSnapshot goes backwards to the newest snapshot of which every part can
+// be read, and returns it with the changes after it, both in order.
+func (e *Engine) newestSnapshot(all []control) (snapshot, changes []control, err error) {
+	for i := len(all) - 1; i >= 0; i-- {
+		c := &all[i]
+		if c.seg.index != nil {
+			if err := e.loadControl(c); errors.Is(err, block.ErrDamaged) {
+				e.corrupt++
+				e.log.Error("a block of changes is damaged; what it said is forgotten", "segment", c.seg.ref.seg.Dir, "block", c.seq, "err", err)
+				snapshot = nil
+				continue
+			} else if err != nil {
+				return nil, nil, err
+			}
+		}
+		if c.h.Kind == block.Control {
+			changes = append(changes, *c)
+			continue
+		}
+		snapshot = append(snapshot, *c)
+		if want := uint64(c.h.Count) - uint64(len(snapshot)); c.h.First != want {
+			snapshot = nil // a part of it is missing
+		}
+		if len(snapshot) > 0 && c.h.First == 0 {
+			slices.Reverse(snapshot)
+			slices.Reverse(changes)
+			return snapshot, changes, nil
+		}
+	}
+	return nil, nil, nil
+}
+
+func (e *Engine) loadControl(c *control) error {
+	data, err := c.seg.ref.seg.Read(c.seq)
+	if err != nil {
+		return err
+	}
+	h, payload, err := block.Open(data)
+	if err != nil {
+		return err
+	}
+	raw, err := e.comp.Unpack(h, payload)
+	if err != nil {
+		return err
+	}
+	c.h, c.payload = h, asString(raw)
+	return nil
+}
+
+// checkWhole compares the segments with what the state says has to be there.
+func checkWhole(dir string, segs []*foundSegment, live map[uint64]bool) error {
+	hint := "; restore it from a backup, or move the data directory away to start empty"
+	var newest *foundSegment
+	for _, f := range segs {
+		delete(live, f.ref.id)
+		if newest == nil || f.ref.last > newest.ref.last {
+			newest = f
+		}
+	}
+	if len(live) > 0 {
+		ids := slices.Sorted(maps.Keys(live))
+		return fmt.Errorf("data directory %s is half deleted: seg-%016x is missing, with messages that were not delivered (%d segments in all)%s", dir, ids[0], len(ids), hint)
+	}
+	if newest != nil && newest.index != nil && !newest.index.last {
+		return fmt.Errorf("data directory %s is half deleted: the segment after seg-%016x is missing%s", dir, newest.ref.id, hint)
+	}
+	return nil
+}
+
+// placeBlocks makes the streams' directories. A block that was carried into a
+// later segment before a crash may be there twice; one of them is used.
+func (e *Engine) placeBlocks(segs []*foundSegment) {
+	for _, f := range segs {
+		if f.index != nil {
+			for _, b := range f.index.blocks {
+				e.place(f.ref, b)
+			}
+			if f.ref.last > e.seq {
+				e.seq, e.chain = f.ref.last, f.index.chain
+			}
+			continue
+		}
+		for _, b := range f.scan {
+			if b.Kind == block.Messages {
+				e.place(f.ref, indexedBlock{b.Stream, b.First, b.Count, b.size, b.Seq, b.Base})
+			}
+			if b.Seq > e.seq {
+				e.seq, e.chain = b.Seq, b.Sum
+			}
+		}
+	}
+	for _, s := range e.streams {
+		slices.SortFunc(s.blocks, func(a, b *blockRef) int {
+			if a.first != b.first {
+				return int(int64(a.first - b.first))
+			}
+			return int(int64(b.seq - a.seq))
+		})
+		end := uint64(0)
+		s.blocks = slices.DeleteFunc(s.blocks, func(b *blockRef) bool {
+			if b.first < end {
+				return true
+			}
+			end = b.end()
+			return false
+		})
+		s.next = max(s.next, end)
+		e.recovery.Blocks += len(s.blocks)
+		for _, b := range s.blocks {
+			b.seg.blocks = append(b.seg.blocks, segBlock{s, b})
+		}
+	}
+}
+
+func (e *Engine) place(seg *segmentRef, b indexedBlock) {
+	if s := e.byNum[b.stream]; s != nil {
+		s.blocks = append(s.blocks, &blockRef{first: b.first, seq: b.seq, base: b.base, seg: seg, count: b.count, size: b.size})
+		s.lastAt = max(s.lastAt, b.base)
+	}
+}
+
+// settle counts for every block what is still owed, after a start.
+func (s *stream) settle() {
+	for _, d := range s.drains {
+		done := d.done.Iterator()
+		for _, b := range s.blocks {
+			first := max(b.first, d.low)
+			if first >= b.end() {
+				continue
+			}
+			owed := uint32(b.end() - first)
+			for done.AdvanceIfNeeded(first); done.HasNext() && done.PeekNext() < b.end(); done.Next() {
+				owed--
+			}
+			b.owed += owed
+		}
+		for offset := range d.dead {
+			if b := s.block(offset); b != nil {
+				b.dead++
+			}
+		}
+	}
+	for _, b := range s.blocks {
+		if !s.read {
+			b.owed = b.count
+		}
+		if b.owed > 0 {
+			s.bytes += int64(b.size)
+		}
+		if b.pinned() {
+			b.seg.live++
+		}
+	}
+}
+
+// buryHoles ends what should be there and is not: messages of blocks that
+// damage took.
+func (e *Engine) buryHoles() (lost int) {
+	for _, s := range e.streams {
+		at := uint64(0)
+		if len(s.drains) > 0 {
+			at = slices.MinFunc(s.drains, func(a, b *drain) int { return int(int64(a.low - b.low)) }).low
+		}
+		for _, b := range s.blocks {
+			lost += e.buryHole(s, at, b.first)
+			at = max(at, b.end())
+		}
+		lost += e.buryHole(s, at, s.next)
+	}
+	return lost
+}
+
+func (e *Engine) buryHole(s *stream, from, end uint64) int {
+	if from >= end {
+		return 0
+	}
+	n := e.buryDamaged(s, from, end)
+	if n > 0 {
+		e.corrupt++
+		e.log.Error("messages are missing; they are dead as damaged", "stream", s.Name, "first_offset", from, "count", end-from, "ended", n)
+	}
+	return n
+}
+
+// begin removes rubbish and makes the new active segment with a snapshot.
+func (e *Engine) begin() error {
+	trash, err := filepath.Glob(filepath.Join(e.cfg.Dir, "trash-*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range trash {
+		if err := removeTrash(dir); err != nil {
+			return err
+		}
+	}
+	b := &batch{group: newGroup()}
+	err = e.roll(b)
+	if errors.Is(err, ErrDiskFull) {
+		// This is what the ballast and min_free are kept for.
+		e.log.Warn("the disk is full; recovery uses the space that is held back", "err", err)
+		if err := e.dropBallast(); err != nil {
+			return err
+		}
+		minFree := e.cfg.MinFree
+		e.cfg.MinFree = 0
+		err = e.roll(b)
+		e.cfg.MinFree = minFree
+	}
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.indexBatch(b)
+	return nil
+}
+
+// adopt makes a sealed segment of one that a crash left open. What Badger does
+// not know any more, though the log has it, is written again first.
+func (e *Engine) adopt(f *foundSegment) error {
+	dir := f.ref.seg.Dir
+	if f.Blocks == 0 && f.Damaged == 0 {
+		e.segments = slices.DeleteFunc(e.segments, func(s *segmentRef) bool { return s == f.ref })
+		return os.RemoveAll(dir)
+	}
+	f.ref.outcomes = e.scannedOutcomes(f)
+	lost := f.Damaged > 0
+	var known map[uint64]bool
+	if !lost {
+		seg, seqs, err := segment.Salvage(dir, e.log)
+		if err == nil {
+			f.ref.seg, known = seg, seqs
+		} else {
+			e.log.Error("badger cannot open a segment; it is rebuilt from its log", "segment", dir, "err", err)
+			lost = true
+		}
+	}
+	if err := e.carry(f, known); err != nil {
+		return err
+	}
+	if lost {
+		return e.quarantine(f)
+	}
+	return e.sealSegment(f.ref, false)
+}
+
+// scannedOutcomes takes the final states out of a segment's changes.
+func (e *Engine) scannedOutcomes(f *foundSegment) *outcomeSet {
+	set := newOutcomeSet()
+	for _, b := range f.scan {
+		if b.Kind != block.Control {
+			continue
+		}
+		// Decoded once already, without an error.
+		_ = eachOp(b.payload, func(op *operation) error {
+			if op.code == opFinish || op.code == opBury {
+				set.add(e.comp, op.num, outcome{
+					offset: op.offset, at: int64(op.at), accepted: int64(op.accepted),
+					attempts: uint32(op.attempts), status: uint32(op.status), state: uint32(stateCode(op.state)),
+				})
+			}
+			return nil
+		})
+	}
+	return set
+}
+
+// carryBytes bounds one commit of carried blocks.
+const carryBytes = 4 << 20
+
+// carry writes the blocks of messages that Badger does not know into the active
+// segment: same stream, offsets and ids.
+func (e *Engine) carry(f *foundSegment, known map[uint64]bool) error {
+	moved := map[uint64]*blockRef{}
+	for _, b := range f.ref.blocks {
+		if !known[b.seq] {
+			moved[b.seq] = b.blockRef
+		}
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	e.log.Warn("blocks are written again that badger lost", "segment", f.ref.seg.Dir, "blocks", len(moved))
+	var batch []carried
+	size := 0
+	_, err := segment.Scan(f.ref.seg.Dir, func(h block.Header, payload, _ []byte) error {
+		ref := moved[h.Seq]
+		if h.Kind != block.Messages || ref == nil {
+			return nil
+		}
+		batch = append(batch, carried{ref, h, slices.Clone(payload)})
+		if size += len(payload); size < carryBytes {
+			return nil
+		}
+		err := e.carryBatch(f.ref, batch)
+		batch, size = nil, 0
+		return err
+	})
+	if err == nil {
+		err = e.carryBatch(f.ref, batch)
+	}
+	return err
+}
+
+type carried struct {
+	ref     *blockRef
+	h       block.Header
+	payload []byte
+}
+
+func (e *Engine) carryBatch(from *segmentRef, blocks []carried) error {
+	if len(blocks) == 0 {
+		return nil
+	}
+	size := int64(0)
+	for _, c := range blocks {
+		size += segment.Size(c.payload) + block.HeaderSize
+	}
+	if !e.active.seg.Fits(len(blocks), size) {
+		b := &batch{group: newGroup()}
+		if err := e.roll(b); err != nil {
+			return err
+		}
+		e.indexBatch(b)
+	}
+	b := &batch{group: newGroup()}
+	for _, c := range blocks {
+		e.sealPacked(b, c.h, c.payload)
+	}
+	if err := e.flush(b); err != nil {
+		return err
+	}
+	for i, c := range blocks {
+		s := e.byNum[c.h.Stream]
+		c.ref.seq, c.ref.seg = b.heads[i].Seq, e.active
+		e.active.blocks = append(e.active.blocks, segBlock{s, c.ref})
+		if c.ref.pinned() {
+			e.active.live++
+			from.live--
+		}
+	}
+	from.blocks = slices.DeleteFunc(from.blocks, func(x segBlock) bool { return x.seg != from })
+	e.active.last, e.active.bytes = e.seq, e.active.seg.Bytes()
+	e.recovery.Carried += len(blocks)
+	return nil
+}
+
+// quarantine puts a damaged directory aside for whoever wants to look at it.
+func (e *Engine) quarantine(f *foundSegment) error {
+	if f.ref.outcomes != nil && !f.ref.outcomes.empty() {
+		path := outcomePath(e.cfg.Dir, f.ref.id)
+		f.ref.outcomes.packAll(e.comp)
+		if err := f.ref.outcomes.save(path); err != nil {
+			return err
+		}
+		set, err := openOutcomes(path)
+		if err != nil {
+			return err
+		}
+		e.outcomeFiles = append(e.outcomeFiles, set)
+	}
+	e.segments = slices.DeleteFunc(e.segments, func(s *segmentRef) bool { return s == f.ref })
+	var gone ops
+	gone.op(opGone, f.ref.id)
+	b := &batch{group: newGroup(), delta: gone}
+	e.encode(b)
+	if err := e.flush(b); err != nil {
+		return err
+	}
+	e.indexBatch(b)
+	aside := filepath.Join(e.cfg.Dir, fmt.Sprintf("quarantine-%016x", f.ref.id))
+	e.log.Error("a damaged segment was put aside", "dir", aside, "damaged_places", f.Damaged)
+	if err := os.Rename(f.ref.seg.Dir, aside); err != nil {
+		return fmt.Errorf("put segment aside: %w", err)
+	}
+	return segment.SyncDir(e.cfg.Dir)
+}

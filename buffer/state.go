@@ -1,0 +1,304 @@
+package buffer
+
+import (
+	"container/heap"
+	"container/list"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+)
+
+// The types of this file are the engine's picture of what is stored. All of
+// them are guarded by Engine.mu.
+
+// stream is one stream and the places of its blocks.
+type stream struct {
+	Stream
+	num      uint32
+	next     uint64 // offset of the next message to be committed; all before are durable
+	lastAt   int64  // accepted_at of the newest message, Unix ms
+	blocks   []*blockRef
+	bytes    int64 // encoded bytes of blocks with unfinished messages
+	waiting  int64 // bytes of messages being committed
+	drains   []*drain
+	orphaned bool
+	read     bool // has ever had a drain
+}
+
+// blockRef is the place of a block of messages and what is still to be done with it.
+type blockRef struct {
+	first uint64
+	seq   uint64
+	base  int64
+	seg   *segmentRef
+	count uint32
+	size  uint32
+	owed  uint32        // (message, drain) pairs unfinished
+	dead  uint32        // pairs that are dead: their messages can still be read
+	dec   *decoded      // while in the cache
+	elem  *list.Element // its place there
+}
+
+func (b *blockRef) end() uint64 { return b.first + uint64(b.count) }
+
+func (b *blockRef) pinned() bool { return b.owed > 0 || b.dead > 0 }
+
+// block returns the block that holds an offset, or nil.
+func (s *stream) block(offset uint64) *blockRef {
+	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].end() > offset })
+	if i == len(s.blocks) || s.blocks[i].first > offset {
+		return nil
+	}
+	return s.blocks[i]
+}
+
+// drain is one reader of a stream.
+type drain struct {
+	name     string
+	num      uint32
+	stream   *stream
+	from     uint64            // the first offset it reads
+	low      uint64            // all before are finished
+	done     *roaring64.Bitmap // finished, at or above low
+	head     uint64            // the first offset that was never taken since the start
+	orphaned bool
+
+	flight   map[uint64]flight
+	retries  map[uint64]*retry
+	due      retryHeap // retries whose time has not been seen to come
+	ready    offsets   // the others; may hold offsets that are no retries any more
+	returned offsets   // untried, taken and put back
+
+	delivered, cancelled, expired uint64
+	deadBy                        map[Reason]uint64
+	dead                          map[uint64]*death
+	wake                          chan struct{}
+}
+
+// flight is a message in the hands of the drain.
+type flight struct {
+	acceptedAt int64
+	last       Retry // as it was scheduled before; zero at the first attempt
+}
+
+// retry is a message that waits for its next attempt.
+type retry struct {
+	Retry
+	offset uint64
+	index  int // in due; -1 once it is in ready
+}
+
+// death is what is kept of a dead message besides the message itself.
+type death struct {
+	reason     Reason
+	at         int64
+	acceptedAt int64
+	firstAt    int64
+	attempts   int
+	status     int
+	err        string
+}
+
+func newDrain(name string, num uint32, s *stream, from uint64) *drain {
+	return &drain{
+		name: name, num: num, stream: s, from: from, low: from, head: from,
+		done: roaring64.New(), flight: map[uint64]flight{}, retries: map[uint64]*retry{},
+		deadBy: map[Reason]uint64{}, dead: map[uint64]*death{}, wake: make(chan struct{}, 1),
+	}
+}
+
+// finished reports whether nothing more will happen to a message by itself.
+// What the drain never reads counts as finished.
+func (d *drain) finished(offset uint64) bool { return offset < d.low || d.done.Contains(offset) }
+
+// finish marks a message; false if it was finished before.
+func (d *drain) finish(offset uint64) bool {
+	if offset < d.low || !d.done.CheckedAdd(offset) {
+		return false
+	}
+	if offset == d.low {
+		d.raiseLow()
+	}
+	delete(d.flight, offset)
+	d.dropRetry(offset)
+	return true
+}
+
+func (d *drain) raiseLow() {
+	from := d.low
+	for d.done.Contains(d.low) {
+		d.low++
+	}
+	d.done.RemoveRange(from, d.low)
+	d.head = max(d.head, d.low)
+}
+
+// unfinished counts the messages below end that are not finished.
+func (d *drain) unfinished(end uint64) uint64 {
+	if end <= d.low {
+		return 0
+	}
+	return end - d.low - d.done.Rank(end-1)
+}
+
+// signal tells the drain's loop to look again.
+func (d *drain) signal() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (d *drain) addRetry(offset uint64, r Retry) {
+	d.dropRetry(offset)
+	x := &retry{Retry: r, offset: offset}
+	d.retries[offset] = x
+	heap.Push(&d.due, x)
+}
+
+func (d *drain) dropRetry(offset uint64) {
+	x := d.retries[offset]
+	if x == nil {
+		return
+	}
+	if x.index >= 0 {
+		heap.Remove(&d.due, x.index)
+	}
+	delete(d.retries, offset)
+}
+
+// state is where a message stands with the drain.
+func (d *drain) state(offset uint64) State {
+	if _, ok := d.flight[offset]; ok {
+		return Delivering
+	}
+	if d.retries[offset] != nil {
+		return Scheduled
+	}
+	return Queued
+}
+
+// pick chooses at most n messages to hand out at now: due again, then put
+// back, then untried, each in the order of arrival.
+func (d *drain) pick(now time.Time, n int) []uint64 {
+	for len(d.due) > 0 && !d.due[0].Due.After(now) {
+		x := heap.Pop(&d.due).(*retry)
+		x.index = -1
+		heap.Push(&d.ready, x.offset)
+	}
+	var picked []uint64
+	for len(picked) < n && len(d.ready) > 0 {
+		offset := heap.Pop(&d.ready).(uint64)
+		if x := d.retries[offset]; x != nil && x.index < 0 {
+			delete(d.retries, offset)
+			d.flight[offset] = flight{last: x.Retry}
+			picked = append(picked, offset)
+		}
+	}
+	for len(picked) < n && len(d.returned) > 0 {
+		if offset := heap.Pop(&d.returned).(uint64); !d.finished(offset) {
+			d.flight[offset] = flight{}
+			picked = append(picked, offset)
+		}
+	}
+	// After a start, head passes messages that were tried before.
+	for ; len(picked) < n && d.head < d.stream.next; d.head++ {
+		if !d.finished(d.head) && d.state(d.head) == Queued {
+			d.flight[d.head] = flight{}
+			picked = append(picked, d.head)
+		}
+	}
+	return picked
+}
+
+// nextDue is when the next scheduled message becomes due; zero: none.
+func (d *drain) nextDue() time.Time {
+	if len(d.due) == 0 {
+		return time.Time{}
+	}
+	return d.due[0].Due
+}
+
+// putBack undoes pick for one message.
+func (d *drain) putBack(offset uint64) {
+	f, ok := d.flight[offset]
+	if !ok {
+		return
+	}
+	delete(d.flight, offset)
+	if f.last.Attempts > 0 {
+		d.addRetry(offset, f.last)
+	} else {
+		heap.Push(&d.returned, offset)
+	}
+	d.signal()
+}
+
+// ahead counts the unfinished messages before offset that are not in flight.
+func (d *drain) ahead(offset uint64) uint64 {
+	n := d.unfinished(offset)
+	for o := range d.flight {
+		if o < offset {
+			n--
+		}
+	}
+	return n
+}
+
+func (d *drain) stats() DrainStats {
+	s := DrainStats{
+		Drain: d.name, Stream: d.stream.Name, Orphaned: d.orphaned,
+		InFlight: uint64(len(d.flight)), Scheduled: uint64(len(d.retries)),
+		Delivered: d.delivered, Expired: d.expired, Cancelled: d.cancelled, Dead: map[Reason]uint64{},
+	}
+	s.Pending = d.unfinished(d.stream.next) - s.InFlight - s.Scheduled
+	for reason, n := range d.deadBy {
+		s.Dead[reason] = n
+	}
+	if b := d.stream.block(d.low); b != nil && d.low < d.stream.next {
+		s.Oldest = time.UnixMilli(b.base)
+	}
+	return s
+}
+
+// retryHeap is a heap by due time, then offset.
+type retryHeap []*retry
+
+func (h retryHeap) Len() int { return len(h) }
+func (h retryHeap) Less(i, j int) bool {
+	if !h[i].Due.Equal(h[j].Due) {
+		return h[i].Due.Before(h[j].Due)
+	}
+	return h[i].offset < h[j].offset
+}
+func (h retryHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+func (h *retryHeap) Push(x any) {
+	r := x.(*retry)
+	r.index = len(*h)
+	*h = append(*h, r)
+}
+func (h *retryHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	*h = slices.Delete(old, len(old)-1, len(old))
+	return x
+}
+
+// offsets is a heap of offsets.
+type offsets []uint64
+
+func (h offsets) Len() int           { return len(h) }
+func (h offsets) Less(i, j int) bool { return h[i] < h[j] }
+func (h offsets) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *offsets) Push(x any)        { *h = append(*h, x.(uint64)) }
+func (h *offsets) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return x
+}

@@ -1,0 +1,107 @@
+package buffer
+
+import (
+	"context"
+	"time"
+
+	"forebay/buffer/segment"
+
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+)
+
+// Stats implements [Inspector].
+func (e *Engine) Stats() Stats {
+	// What is free is asked of the file system, not of the disk; 0 where it does not say.
+	free, _ := segment.Free(e.cfg.Dir)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	st := Stats{Bytes: e.usedLocked(), Free: free, Segments: map[string]int{"open": 0, "sealed": 0}, Corrupt: e.corrupt}
+	for _, s := range e.segments {
+		if s.phase <= sealing {
+			st.Segments["open"]++
+		} else {
+			st.Segments["sealed"]++
+		}
+	}
+	for _, s := range e.sortedStreams() {
+		x := StreamStats{Stream: s.Name, Orphaned: s.orphaned, Messages: s.unfinished(), Bytes: s.bytes, MaxBytes: s.MaxBytes, Accepted: s.next}
+		for _, d := range s.drains {
+			ds := d.stats()
+			if !ds.Oldest.IsZero() && (x.Oldest.IsZero() || ds.Oldest.Before(x.Oldest)) {
+				x.Oldest = ds.Oldest
+			}
+			st.Drains = append(st.Drains, ds)
+		}
+		if !s.read && len(s.blocks) > 0 {
+			x.Oldest = time.UnixMilli(s.blocks[0].base)
+		}
+		st.Streams = append(st.Streams, x)
+	}
+	return st
+}
+
+// unfinished counts the messages that at least one drain has not finished.
+func (s *stream) unfinished() uint64 {
+	switch len(s.drains) {
+	case 0:
+		if !s.read && len(s.blocks) > 0 {
+			return s.next - s.blocks[0].first
+		}
+		return 0
+	case 1:
+		return s.drains[0].unfinished(s.next)
+	}
+	low := s.next
+	for _, d := range s.drains {
+		low = min(low, d.low)
+	}
+	var all *roaring64.Bitmap // finished by every drain, from low on
+	for _, d := range s.drains {
+		done := d.done.Clone()
+		done.AddRange(low, d.low)
+		if all == nil {
+			all = done
+		} else {
+			all.And(done)
+		}
+	}
+	return s.next - low - all.GetCardinality()
+}
+
+// Audit implements [Inspector]. What is buffered is counted from the blocks
+// that are stored and the finished bits, never by subtraction.
+func (e *Engine) Audit(ctx context.Context) ([]Account, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var accounts []Account
+	for _, s := range e.sortedStreams() {
+		for _, d := range s.drains {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			a := Account{Stream: s.Name, Drain: d.name, Accepted: s.next - d.from, Delivered: d.delivered, Expired: d.expired, Cancelled: d.cancelled}
+			for _, n := range d.deadBy {
+				a.Dead += n
+			}
+			a.Buffered = s.stored(d)
+			accounts = append(accounts, a)
+		}
+	}
+	return accounts, nil
+}
+
+// stored counts the messages in blocks that a drain has not finished.
+func (s *stream) stored(d *drain) (n uint64) {
+	done := d.done.Iterator()
+	for _, b := range s.blocks {
+		first := max(b.first, d.low)
+		if first >= b.end() {
+			continue
+		}
+		n += b.end() - first
+		for done.AdvanceIfNeeded(first); done.HasNext() && done.PeekNext() < b.end(); done.Next() {
+			n--
+		}
+	}
+	return n
+}

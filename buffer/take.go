@@ -1,0 +1,234 @@
+package buffer
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"forebay/buffer/block"
+)
+
+// Take implements [Buffer].
+func (e *Engine) Take(name string, now time.Time, limit int) ([]Delivery, time.Time, error) {
+	e.mu.Lock()
+	d := e.drains[name]
+	if d == nil || d.orphaned || e.err != nil {
+		err := e.err
+		e.mu.Unlock()
+		if err == nil {
+			err = ErrNoDrain
+		}
+		return nil, time.Time{}, fmt.Errorf("take for %s: %w", name, err)
+	}
+	picked := d.pick(now, limit)
+	next := d.nextDue()
+	refs := make([]*blockRef, len(picked))
+	for i, offset := range picked {
+		refs[i] = d.stream.block(offset)
+		e.touch(d.stream, offset)
+	}
+	e.mu.Unlock()
+
+	ds := make([]Delivery, 0, len(picked))
+	for i, offset := range picked {
+		dl, err := e.deliverable(d.stream, refs[i], offset)
+		if errors.Is(err, block.ErrDamaged) {
+			e.reportDamage(d.stream, refs[i], err)
+			continue
+		}
+		if err != nil {
+			e.mu.Lock()
+			for _, offset := range picked[i:] {
+				d.putBack(offset)
+			}
+			e.mu.Unlock()
+			e.handOut(d, ds)
+			return ds, next, fmt.Errorf("take for %s: %w", name, err)
+		}
+		ds = append(ds, dl)
+	}
+	return e.handOut(d, ds), next, nil
+}
+
+// deliverable reads one message. It may read the disk.
+func (e *Engine) deliverable(s *stream, ref *blockRef, offset uint64) (Delivery, error) {
+	dec, err := e.load(s, ref)
+	if err != nil {
+		return Delivery{}, err
+	}
+	ms, m, err := dec.message(int(offset - ref.first))
+	if err != nil {
+		return Delivery{}, err
+	}
+	r := Ref{Stream: s.Name, Offset: offset}
+	return Delivery{Ref: r, ID: e.id(s.num, offset), AcceptedAt: time.UnixMilli(ms), Message: m}, nil
+}
+
+// handOut completes deliveries with what only the state knows, and leaves out
+// what was finished while its block was read.
+func (e *Engine) handOut(d *drain, ds []Delivery) []Delivery {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	kept := ds[:0]
+	for _, x := range ds {
+		if d.handOut(&x) {
+			kept = append(kept, x)
+		}
+	}
+	return kept
+}
+
+func (d *drain) handOut(x *Delivery) bool {
+	f, ok := d.flight[x.Offset]
+	if !ok {
+		return false
+	}
+	f.acceptedAt, x.Tries = x.AcceptedAt.UnixMilli(), f.last.Tries
+	d.flight[x.Offset] = f
+	return true
+}
+
+// Return implements [Buffer].
+func (e *Engine) Return(name string, offset uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if d := e.drains[name]; d != nil {
+		d.putBack(offset)
+		e.touch(d.stream, offset)
+	}
+}
+
+// Ack implements [Buffer].
+func (e *Engine) Ack(name string, offset uint64, r Result) {
+	e.settle(name, offset, func(d *drain) { e.end(d, offset, Delivered, "", r) })
+}
+
+// Bury implements [Buffer].
+func (e *Engine) Bury(name string, offset uint64, why Reason, r Result) {
+	e.settle(name, offset, func(d *drain) { e.end(d, offset, Dead, why, r) })
+}
+
+// Release implements [Buffer].
+func (e *Engine) Release(name string, offset uint64, r Retry) {
+	e.settle(name, offset, func(d *drain) {
+		r.Error = clip(r.Error)
+		delete(d.flight, offset)
+		d.addRetry(offset, r)
+		e.delta.retry(d, offset, r)
+		e.touch(d.stream, offset)
+		d.signal()
+	})
+}
+
+// settle runs fn on a drain that has the message in flight.
+func (e *Engine) settle(name string, offset uint64, fn func(*drain)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.drains[name]
+	if d == nil {
+		return
+	}
+	if _, ok := d.flight[offset]; !ok {
+		return // cancelled, damaged or settled before
+	}
+	fn(d)
+	e.noteChange()
+}
+
+// noteChange asks for a commit within ackDelay. The caller holds mu.
+func (e *Engine) noteChange() { signal(e.changed) }
+
+// end makes a message final with one drain. The caller holds mu, and asks for
+// a commit.
+func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result) {
+	f := d.flight[offset]
+	ref := d.stream.block(offset)
+	if f.acceptedAt == 0 && ref != nil {
+		f.acceptedAt = ref.base
+	}
+	if !d.finish(offset) {
+		return
+	}
+	at := int64(millis(r.At))
+	if state == Dead {
+		x := &death{reason: why, at: at, acceptedAt: f.acceptedAt, firstAt: int64(millis(f.last.FirstAt)), attempts: r.Attempts, status: r.Status, err: clip(r.Error)}
+		d.bury(offset, x)
+		e.delta.death(opBury, d, offset, x)
+	} else {
+		d.count(state)
+		e.delta.op(opFinish, uint64(d.num), offset, stateCode(state), uint64(at), uint64(f.acceptedAt), uint64(r.Attempts), uint64(r.Status))
+	}
+	e.outcomes.add(e.comp, d.num, outcome{offset: offset, at: at, accepted: f.acceptedAt, attempts: uint32(r.Attempts), status: uint32(r.Status), state: uint32(stateCode(state))})
+	e.touch(d.stream, offset)
+	if ref != nil {
+		e.unowe(d.stream, ref, state == Dead)
+	}
+	if d.orphaned {
+		e.retireDrain(d)
+	}
+}
+
+// unowe counts one finished pair of message and drain. The caller holds mu.
+func (e *Engine) unowe(s *stream, ref *blockRef, dead bool) {
+	ref.owed--
+	if dead {
+		ref.dead++
+	}
+	if ref.owed > 0 {
+		return
+	}
+	s.bytes -= int64(ref.size)
+	if !ref.pinned() {
+		ref.seg.live--
+		e.dropIfDone(ref.seg)
+	}
+}
+
+// dropIfDone begins the removal of a sealed segment that nobody needs. The
+// removal itself waits until this is durable, so that a directory that is
+// missing at the next start is known to be missing by our own doing.
+func (e *Engine) dropIfDone(s *segmentRef) {
+	if s.phase != sealed || s.live > 0 {
+		return
+	}
+	s.phase = dropping
+	e.delta.op(opGone, s.id)
+	e.noteChange()
+}
+
+// reportDamage ends all that is unfinished in a damaged block: what cannot be
+// read is never delivered, and is accounted for.
+func (e *Engine) reportDamage(s *stream, ref *blockRef, cause error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.corrupt++
+	n := e.buryDamaged(s, ref.first, ref.end())
+	e.log.Error("a block is damaged; its messages are dead", "stream", s.Name, "segment", e.segmentDir(ref.seg.id),
+		"first_offset", ref.first, "messages", ref.count, "ended", n, "err", cause)
+	e.noteChange()
+}
+
+// buryDamaged ends the unfinished messages of an offset range with every
+// drain. The caller holds mu.
+func (e *Engine) buryDamaged(s *stream, from, end uint64) (n int) {
+	for _, d := range s.drains {
+		for offset := max(from, d.from); offset < end; offset++ {
+			if !d.finished(offset) {
+				e.end(d, offset, Dead, ReasonDamaged, Result{At: time.Now(), Error: "the stored block is damaged"})
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Wake implements [Buffer].
+func (e *Engine) Wake(name string) <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.drains[name]
+	if d == nil {
+		return nil
+	}
+	return d.wake
+}
