@@ -1,0 +1,302 @@
+package policies
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Bounds of a calendar.
+const (
+	maxSpecs    = 100  // of an interval
+	maxTimes    = 24   // of a spec
+	maxCalendar = 1000 // values and ranges of any other kind
+)
+
+// intervalDraft is a time interval as a file has it.
+type intervalDraft struct {
+	name  text
+	specs []spec
+}
+
+var intervalSchema = schema[intervalDraft]{
+	what: "a time interval",
+	fields: []field[intervalDraft]{
+		{name: "name", required: true, read: func(v value, iv *intervalDraft) { v.id(&iv.name) }},
+		{name: "intervals", example: "[{ weekdays: [saturday, sunday] }]", required: true, read: func(v value, iv *intervalDraft) {
+			v.list(maxSpecs, func(item value) { item.spec(&iv.specs) })
+			if v.emptyList() {
+				v.fail(`list when it is active, as in {weekdays: ["saturday", "sunday"]}`, "%s is empty: the time interval would never be active", v.name)
+			}
+		}},
+	},
+}
+
+var specSchema = schema[spec]{
+	what: "an interval",
+	fields: []field[spec]{
+		{name: "times", read: func(v value, s *spec) { v.times(&s.times) }},
+		{name: "weekdays", read: func(v value, s *spec) {
+			v.calendar(weekdayUnit, func(r span) {
+				for d := r.from; d <= r.to; d++ {
+					s.weekdays |= 1 << d
+				}
+			})
+		}},
+		{name: "days_of_month", read: func(v value, s *spec) {
+			v.calendar(dayOfMonthUnit, func(r span) { s.daysOfMonth = append(s.daysOfMonth, r) })
+		}},
+		{name: "months", read: func(v value, s *spec) {
+			v.calendar(monthUnit, func(r span) {
+				for m := r.from; m <= r.to; m++ {
+					s.months |= 1 << m
+				}
+			})
+		}},
+		{name: "years", read: func(v value, s *spec) {
+			v.calendar(yearUnit, func(r span) { s.years = append(s.years, r) })
+		}},
+		{name: "dates", read: func(v value, s *spec) {
+			v.calendar(dateUnit, func(r span) { s.dates = append(s.dates, r) })
+			s.dates = merge(s.dates, 1)
+		}},
+		{name: "location", read: func(v value, s *spec) { v.location(&s.loc) }},
+	},
+	later: []string{"calendar_file"},
+}
+
+func (v value) spec(to *[]spec) {
+	s := spec{loc: time.UTC}
+	if specSchema.read(v.as(specSchema.what), &s) == nil {
+		return
+	}
+	if len(s.times) == 0 {
+		s.times = []span{{0, daySeconds}}
+	}
+	*to = append(*to, s)
+}
+
+type timesDraft struct{ start, end text }
+
+var timesSchema = schema[timesDraft]{
+	what: "a time range",
+	fields: []field[timesDraft]{
+		{name: "start_time", example: `"00:30"`, required: true, read: func(v value, t *timesDraft) { v.clock(&t.start) }},
+		{name: "end_time", example: `"06:30"`, required: true, read: func(v value, t *timesDraft) { v.clock(&t.end) }},
+	},
+}
+
+func (v value) times(to *[]span) {
+	var drafts []timesDraft
+	objects(v, &timesSchema, maxTimes, &drafts)
+	for _, t := range drafts {
+		if t.start.word == "" || t.end.word == "" {
+			continue
+		}
+		r := span{clockSeconds(t.start.word), clockSeconds(t.end.word)}
+		if r.from < r.to {
+			*to = append(*to, r)
+			continue
+		}
+		message, hint := midnight(t.start.word, t.end.word)
+		v.found.add(t.start.place, Mistake, hint, message)
+	}
+	*to = merge(*to, 0)
+}
+
+// midnight says what is wrong with a time range that does not end after it starts,
+// and how to write it.
+func midnight(start, end string) (message, hint string) {
+	switch {
+	case start == end:
+		return fmt.Sprintf("the time range %s to %s is empty", start, end), "the end is exclusive; leave times out for the whole day"
+	case end == "00:00":
+		return fmt.Sprintf("the time range %s to 00:00 ends before it starts", start), `write end_time: "24:00" for the end of the day`
+	}
+	return fmt.Sprintf("the time range %s to %s crosses midnight", start, end),
+		fmt.Sprintf(`write two: {start_time: %q, end_time: "24:00"} and {start_time: "00:00", end_time: %q}; with weekdays or dates the second belongs to the day after`, start, end)
+}
+
+var clockForm = regexp.MustCompile(`^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$`)
+
+func (v value) clock(to *text) {
+	s, ok := v.word("a time of the day")
+	if !ok {
+		return
+	}
+	if !clockForm.MatchString(s) || (s == "24:00" && v.name == "start_time") {
+		v.fail("write hours and minutes in two digits each, 00:00 to 23:59; an end_time may be 24:00", "%s cannot be %s", v.name, quote(s))
+		return
+	}
+	*to = text{s, v.place()}
+}
+
+// clockSeconds reads what clockForm has matched.
+func clockSeconds(s string) int64 {
+	hours, minutes := int64(s[0]-'0')*10+int64(s[1]-'0'), int64(s[3]-'0')*10+int64(s[4]-'0')
+	return hours*3600 + minutes*60
+}
+
+// unit is a kind of calendar value: how one is read, and what to say of others.
+type unit struct {
+	what  string
+	parse func(string) (int64, bool)
+	hint  func(string) string
+	// first and last are the ends of the cycle where a range may not cross them;
+	// print writes such a value.
+	first, last int64
+	print       func(int64) string
+}
+
+var (
+	weekdayUnit = unit{
+		what:  "a weekday",
+		parse: indexOf(weekdayNames, 0),
+		hint:  func(s string) string { return suggestStart(s, weekdayNames, "weekdays") },
+		first: 0, last: 6,
+		print: func(n int64) string { return weekdayNames[n] },
+	}
+	monthUnit = unit{
+		what: "a month",
+		parse: func(s string) (int64, bool) {
+			if n, ok := parseInt(s); ok {
+				return int64(n), n >= 1 && n <= 12
+			}
+			return indexOf(monthNames, 1)(s)
+		},
+		hint:  func(s string) string { return suggestStart(s, monthNames, "months") },
+		first: 1, last: 12,
+		print: func(n int64) string { return monthNames[n-1] },
+	}
+	dayOfMonthUnit = unit{
+		what:  "a day of the month",
+		parse: between(1, 31, true),
+		hint:  func(string) string { return "write 1 to 31, or -1 to -31 counted from the end of the month" },
+	}
+	yearUnit = unit{
+		what:  "a year",
+		parse: between(1970, 9999, false),
+		hint:  func(string) string { return "write four digits, from 1970 on" },
+	}
+	dateUnit = unit{
+		what: "a date",
+		parse: func(s string) (int64, bool) {
+			t, err := time.Parse(time.DateOnly, s)
+			day, _ := splitDay(t.Unix())
+			return day, err == nil && t.Year() >= 1970
+		},
+		hint: func(string) string { return "write YYYY-MM-DD, or a range YYYY-MM-DD:YYYY-MM-DD" },
+	}
+)
+
+var (
+	weekdayNames = []string{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"}
+	monthNames   = []string{"january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"}
+)
+
+func indexOf(names []string, first int) func(string) (int64, bool) {
+	return func(s string) (int64, bool) {
+		i := slices.Index(names, strings.ToLower(s))
+		return int64(i + first), i >= 0
+	}
+}
+
+func between(lo, hi int64, negative bool) func(string) (int64, bool) {
+	return func(s string) (int64, bool) {
+		n, ok := parseInt(s)
+		size := int64(n)
+		if negative && size < 0 {
+			size = -size
+		}
+		return int64(n), ok && size >= lo && size <= hi
+	}
+}
+
+// suggestStart knows abbreviations: mon is monday.
+func suggestStart(s string, names []string, label string) string {
+	for _, name := range names {
+		if len(s) >= 3 && strings.HasPrefix(name, strings.ToLower(s[:3])) {
+			return "did you mean " + name + "?"
+		}
+	}
+	return label + ": " + strings.Join(names, ", ")
+}
+
+// calendar reads a list of values and ranges first:last, both inclusive.
+func (v value) calendar(u unit, add func(span)) {
+	v.list(maxCalendar, func(item value) {
+		s, ok := item.word(u.what + " or a range of two")
+		if !ok {
+			return
+		}
+		first, last, isRange := strings.Cut(s, ":")
+		if !isRange {
+			last = first
+		}
+		from, ok := item.one(u, first)
+		if !ok {
+			return
+		}
+		to, ok := item.one(u, last)
+		if !ok {
+			return
+		}
+		if message, hint := u.backwards(s, from, to); message != "" {
+			item.fail(hint, "%s", message)
+			return
+		}
+		add(span{from, to})
+	})
+}
+
+func (v value) one(u unit, s string) (int64, bool) {
+	n, ok := u.parse(s)
+	if !ok {
+		v.fail(u.hint(s), "%s is not %s", quote(s), u.what)
+	}
+	return n, ok
+}
+
+// backwards says what is wrong with a range whose end is before its start.
+func (u unit) backwards(s string, from, to int64) (message, hint string) {
+	// Of two days that count from different ends only the length of the month says
+	// which is first; one that is so in no month is a mistake.
+	const shortest, longest = 28, 31
+	switch {
+	case from < 0 && to > 0:
+		from += shortest + 1
+	case from > 0 && to < 0:
+		to += longest + 1
+	}
+	if from <= to {
+		return "", ""
+	}
+	if u.print == nil {
+		return fmt.Sprintf("the range %s ends before it starts", s), "write the first before the last"
+	}
+	return fmt.Sprintf("the range %s runs past the end of its cycle", s), fmt.Sprintf("write two: %q and %q", u.pair(from, u.last), u.pair(u.first, to))
+}
+
+func (u unit) pair(from, to int64) string {
+	if from == to {
+		return u.print(from)
+	}
+	return u.print(from) + ":" + u.print(to)
+}
+
+// merge sorts spans and joins those that overlap or are gap apart.
+func merge(spans []span, gap int64) []span {
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	var out []span
+	for _, s := range spans {
+		if n := len(out); n > 0 && s.from <= out[n-1].to+gap {
+			out[n-1].to = max(out[n-1].to, s.to)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}

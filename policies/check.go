@@ -1,0 +1,204 @@
+package policies
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"forebay/limiter"
+)
+
+// Check returns warnings about a valid policy: what is allowed and hardly meant,
+// such as a stream that no drain reads, or an entry that never holds within 400
+// days of now. They are in the order of the files and their lines.
+func Check(s *Set, now time.Time) Errors {
+	c := &checker{set: s, now: now}
+	c.streams()
+	c.sinks()
+	c.intervals()
+	for i := range s.Drains {
+		c.drain(&s.Drains[i])
+	}
+	for i := range s.Routes {
+		c.route(&s.Routes[i])
+	}
+	return c.inOrder()
+}
+
+type checker struct {
+	set      *Set
+	now      time.Time
+	windows  int // looked at so far
+	warnings Errors
+}
+
+// maxWindows bounds how many windows a Check looks at, of all drains together. It
+// is far more than people write schedules for; past it, nothing is said.
+const maxWindows = 200_000
+
+func (c *checker) warn(o object, hint, format string, args ...any) {
+	p, known := c.set.places[o]
+	if !known {
+		return
+	}
+	c.warnings = append(c.warnings, p.error(Warning, hint, fmt.Sprintf(format, args...)))
+}
+
+func (c *checker) inOrder() Errors {
+	slices.SortStableFunc(c.warnings, func(a, b Error) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return c.warnings
+}
+
+func (c *checker) streams() {
+	fed, read := make(map[string]bool), make(map[string]bool)
+	for _, r := range c.set.Routes {
+		fed[r.Stream] = true
+	}
+	for _, d := range c.set.Drains {
+		read[d.Stream] = true
+	}
+	for _, s := range c.set.Streams {
+		o := object{"stream", s.Name}
+		if !read[s.Name] {
+			c.warn(o, "add a drain, or its messages wait for good", "no drain reads stream %s", s.Name)
+		}
+		if !fed[s.Name] {
+			c.warn(o, "add a route, or remove the stream once it is empty", "no route feeds stream %s", s.Name)
+		}
+		if s.MaxBytes > 0 && s.MaxBytes < s.MaxMessageBytes {
+			c.warn(o, "raise max_bytes, or lower max_message_bytes", "stream %s cannot hold one message of its max_message_bytes", s.Name)
+		}
+	}
+}
+
+func (c *checker) sinks() {
+	used := make(map[string]bool)
+	for _, d := range c.set.Drains {
+		used[d.Sink] = true
+	}
+	for _, s := range c.set.Sinks {
+		o := object{"sink", s.Name}
+		if !used[s.Name] {
+			c.warn(o, "name it in a drain, or remove it", "nothing uses sink %s", s.Name)
+		}
+		if s.Budget.Limit.Rate == 0 {
+			c.warn(o, "to stop for a while, pause its drains instead", "the budget of sink %s is 0: nothing will ever be delivered", s.Name)
+		}
+		for _, status := range s.HTTP.Permanent {
+			if slices.Contains([]int{429, 502, 503, 504}, status) {
+				c.warn(o, "take it out of permanent: such messages would be buried while the sink is only busy",
+					"status %d of sink %s is about the sink, not about a message", status, s.Name)
+			}
+		}
+		for _, u := range s.HTTP.URLs {
+			if u.Scheme == "http" && isPublic(u.Hostname()) {
+				c.warn(o, "use https", "sink %s sends messages to %s in clear text", s.Name, u.Host)
+			}
+		}
+	}
+}
+
+// isPublic guesses whether a host is beyond the operator's own networks.
+func isPublic(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return !addr.IsPrivate() && !addr.IsLoopback() && !addr.IsLinkLocalUnicast()
+	}
+	private := []string{
+		".internal", ".intranet", ".private", ".corp", ".lan", ".local", ".localhost", ".home.arpa", ".svc", ".test",
+		".example", ".invalid",
+	}
+	return strings.Contains(host, ".") && !slices.ContainsFunc(private, func(end string) bool { return strings.HasSuffix(host, end) })
+}
+
+func (c *checker) intervals() {
+	used := make(map[*Interval]bool)
+	for _, d := range c.set.Drains {
+		for _, e := range d.Schedule.Entries {
+			for _, iv := range slices.Concat(e.During, e.Except) {
+				used[iv] = true
+			}
+		}
+	}
+	for i := range c.set.Intervals {
+		iv := &c.set.Intervals[i]
+		if !used[iv] {
+			c.warn(object{"time interval", iv.Name}, "name it in a schedule, or remove it", "nothing uses time interval %s", iv.Name)
+		}
+	}
+}
+
+func (c *checker) drain(d *Drain) {
+	o := object{"drain", d.Name}
+	budget := limiter.Unlimited
+	if s := c.set.Sink(d.Sink); s != nil {
+		budget = s.Budget.Limit.Rate
+	}
+	if budget == limiter.Unlimited && d.Schedule.Base == limiter.Unlimited {
+		c.warn(o, "give it a schedule, or its sink a budget with a rate", "nothing paces drain %s", d.Name)
+	}
+	if r := d.Schedule.Base; r != limiter.Unlimited && r > budget {
+		c.warn(o, "lower it, or raise the budget if the sink can take more", "the base rate %s of drain %s is above its sink's budget of %s", r, d.Name, budget)
+	}
+	for _, e := range d.Schedule.Entries {
+		if e.Rate != limiter.Unlimited && e.Rate > budget {
+			c.warn(entryOf(d.Name, e.Name), "lower it, or raise the budget if the sink can take more",
+				"the rate %s of entry %s is above its sink's budget of %s", e.Rate, quote(e.Name), budget)
+		}
+	}
+	c.calendar(d)
+}
+
+// calendar looks 400 days ahead, or until everything has been seen.
+func (c *checker) calendar(d *Drain) {
+	until := c.now.Add(horizon * time.Second)
+	held := make(map[string]bool)
+	moves := false
+	for _, w := range d.Schedule.Windows(c.now, until) {
+		if c.windows++; c.windows > maxWindows {
+			return
+		}
+		held[w.Because] = true
+		moves = moves || w.Rate > 0
+		delete(held, base)
+		if moves && len(held) == len(d.Schedule.Entries) {
+			return
+		}
+	}
+	if !moves {
+		c.warn(object{"drain", d.Name}, "give its schedule a base or an entry above 0", "the rate of drain %s is 0 for the next 400 days", d.Name)
+	}
+	for _, e := range d.Schedule.Entries {
+		if held[e.Name] {
+			continue
+		}
+		hint := "an entry before it, or an exception, always holds: put it first"
+		if !c.comes(e.During) {
+			hint = "its time intervals do not come in that time: are their dates in the past?"
+		}
+		c.warn(entryOf(d.Name, e.Name), hint, "entry %s does not hold once in the next 400 days", quote(e.Name))
+	}
+}
+
+// comes reports whether one of the intervals is active within the horizon.
+func (c *checker) comes(intervals []*Interval) bool {
+	return slices.ContainsFunc(intervals, func(iv *Interval) bool {
+		return iv.Active(c.now) || !iv.NextChange(c.now).IsZero()
+	})
+}
+
+func (c *checker) route(r *Route) {
+	o := object{"route", r.Name}
+	if c.set.router.shadowed(r) {
+		c.warn(o, "remove it, or one of those", "route %s never matches: more specific routes take all of its requests", r.Name)
+	}
+	if s := c.set.Stream(r.Stream); s != nil && r.MaxBody > s.MaxMessageBytes && r.MaxBody != defaultMaxBody {
+		c.warn(o, "lower max_body, or raise the stream's max_message_bytes",
+			"route %s reads bodies of up to %s, but stream %s holds messages of up to %s",
+			r.Name, formatSize(r.MaxBody), s.Name, formatSize(s.MaxMessageBytes))
+	}
+}

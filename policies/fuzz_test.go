@@ -1,0 +1,40 @@
+package policies
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func FuzzParse(f *testing.F) {
+	for _, pattern := range []string{"testdata/*.yaml", "examples/*.yaml"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, path := range paths {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		set, mistakes := Parse([]File{{Name: "fuzz.yaml", Data: data}})
+		if (set == nil) == (len(mistakes) == 0) {
+			t.Fatalf("Parse(%q) returned set %v and mistakes %v", data, set, mistakes)
+		}
+		for _, m := range mistakes {
+			if m.Line < 1 || m.Column < 1 || m.Message == "" {
+				t.Errorf("Parse(%q) has a mistake without a place or message: %+v", data, m)
+			}
+			_ = m.Detail() // must not panic on any line
+		}
+		if set == nil {
+			return
+		}
+		Check(set, now)
+		set.Match("shop.example.com:80", "POST", "/v1/orders/7")
+	})
+}
