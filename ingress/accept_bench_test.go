@@ -1,0 +1,66 @@
+package ingress
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"forebay/buffer"
+	"forebay/policies"
+)
+
+// noBuffer accepts everything and stores nothing.
+type noBuffer struct{ buffer.Receipts }
+
+func (noBuffer) Append(_ context.Context, _ string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error) {
+	return buffer.Accepted{First: 7, Count: len(msgs), At: now}, nil
+}
+
+func (noBuffer) ID(buffer.Ref) string { return "AAAAAAAAAAAAAAAAAAAAAAAAAA" }
+
+func (noBuffer) Find(ref buffer.Ref, now time.Time) (buffer.Status, error) {
+	return buffer.Status{Ref: ref, AcceptedAt: now, Drains: []buffer.DrainStatus{
+		{Drain: "orders-to-service", State: buffer.Queued, Ahead: 1234},
+	}}, nil
+}
+
+// noWriter throws answers away.
+type noWriter struct{ header http.Header }
+
+func (w *noWriter) Header() http.Header         { return w.header }
+func (w *noWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (w *noWriter) WriteHeader(int)             {}
+
+type body struct{ strings.Reader }
+
+func (*body) Close() error { return nil }
+
+// BenchmarkAccept is the path from a parsed request to its 202, without the
+// network and the buffer.
+func BenchmarkAccept(b *testing.B) {
+	set := parsePolicy(b, testPolicy)
+	h := New(Config{
+		Buffer: noBuffer{}, Policy: func() *policies.Set { return set }, ETA: tenPerSecond,
+	}, slog.New(slog.DiscardHandler), nil)
+	order := `{"customer_id":"c-1","items":[` + strings.Repeat(`{"sku":"s-1","quantity":1},`, 10) + `{}]}`
+	r := request(b.Context(), "POST", "/v1/orders", order,
+		"Content-Type: application/json", "User-Agent: bench/1.0", "Accept-Encoding: gzip")
+	content := &body{}
+	r.Body = content
+	w := &noWriter{header: http.Header{}}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(order)))
+	for b.Loop() {
+		content.Reset(order)
+		clear(w.header)
+		h.ServeHTTP(w, r)
+	}
+	if content.Len() != 0 {
+		_, _ = io.Copy(io.Discard, content)
+		b.Error("the body was not read to its end")
+	}
+}

@@ -1,0 +1,425 @@
+package ingress
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"forebay/buffer"
+	"forebay/policies"
+)
+
+func TestAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		for range 24 {
+			f.order()
+		}
+		resp := f.do("POST", "/v1/orders?shop=7", `{"order":25}`, "Content-Type: application/json", "X-Request-Id: abc")
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := f.buf.ID(buffer.Ref{Stream: "orders", Offset: 24})
+		want := `{"id":"` + id + `","stream":"orders","state":"queued","position":24,"position_exact":true,` +
+			`"eta":"2000-01-01T00:00:02.500Z","eta_p90":"2000-01-01T00:00:03.500Z","eta_note":null,` +
+			`"accepted_at":"2000-01-01T00:00:00.000Z","deadline":null,"drains":[{"drain":"orders-to-service",` +
+			`"state":"queued","position":24,"eta":"2000-01-01T00:00:02.500Z","eta_p90":"2000-01-01T00:00:03.500Z",` +
+			`"eta_note":null,"attempts":0,"next_attempt_at":null,"last_error":null,"result":null,"reason":null,` +
+			`"finished_at":null}]}` + "\n"
+		if diff := cmp.Diff(want, string(body)); diff != "" {
+			t.Errorf("receipt (-want +got):\n%s", diff)
+		}
+		wantHeader := http.Header{
+			"Content-Type": {"application/json"},
+			"Location":     {"/.forebay/receipts/" + id},
+			"Retry-After":  {"3"},
+			"Vary":         {"Prefer"},
+			"X-Request-Id": {"abc"},
+		}
+		if diff := cmp.Diff(wantHeader, resp.Header); diff != "" || resp.StatusCode != http.StatusAccepted {
+			t.Errorf("status %d, header (-want +got):\n%s", resp.StatusCode, diff)
+		}
+		wantMessage := buffer.Message{
+			Method: "POST", Target: "/v1/orders?shop=7", Body: []byte(`{"order":25}`),
+			Header: []buffer.Field{
+				{Name: "Content-Type", Value: "application/json"}, {Name: "Via", Value: "1.1 forebay"},
+				{Name: "X-Forwarded-Host", Value: "example.com"}, {Name: "X-Forwarded-Proto", Value: "http"},
+				{Name: "X-Request-Id", Value: "abc"},
+			},
+		}
+		if diff := cmp.Diff(wantMessage, f.buf.messages[24]); diff != "" {
+			t.Errorf("stored message (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestAcceptedByDrainWithoutRate(t *testing.T) {
+	f := newFixture(t)
+	resp := f.do("POST", "/v1/registrations", "x")
+	got := decode[Receipt](t, resp)
+	if resp.Header.Get("Retry-After") != "60" || !got.ETA.IsZero() || got.ETANote == nil || *got.ETANote != "the schedule has no rate" {
+		t.Errorf("Retry-After %q, receipt %+v; want 60, and the note of sms", resp.Header.Get("Retry-After"), got)
+	}
+	if len(got.Drains) != 2 || got.Drains[0].ETA.IsZero() || *got.Position != 0 {
+		t.Errorf("drains %+v, want email with an eta, and sms", got.Drains)
+	}
+}
+
+// TestNothingBeforeAppend holds that no byte of an answer leaves while the
+// message is not durable.
+func TestNothingBeforeAppend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		durable := make(chan struct{})
+		f := newFixture(t, func(c *Config) { c.Buffer = slowBuffer{c.Buffer, durable} })
+		w := httptest.NewRecorder()
+		w.Code = 0
+		done := make(chan struct{})
+		go func() {
+			f.ServeHTTP(w, request(t.Context(), "POST", "/v1/orders", "{}"))
+			close(done)
+		}()
+		synctest.Wait()
+		if w.Code != 0 || w.Body.Len() != 0 {
+			t.Errorf("answered %d before Append returned", w.Code)
+		}
+		close(durable)
+		<-done
+		if w.Code != http.StatusAccepted {
+			t.Errorf("status %d after Append returned, want 202", w.Code)
+		}
+	})
+}
+
+type slowBuffer struct {
+	Buffer
+	durable chan struct{}
+}
+
+func (b slowBuffer) Append(ctx context.Context, stream string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error) {
+	select {
+	case <-b.durable:
+		return b.Buffer.Append(ctx, stream, now, msgs)
+	case <-ctx.Done():
+		return buffer.Accepted{}, ctx.Err()
+	}
+}
+
+func TestCallerLeavesDuringAppend(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.Buffer = slowBuffer{c.Buffer, nil} })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	resp := f.send(request(ctx, "POST", "/v1/orders", "{}"))
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("status %d, want 503: whoever still reads must not take it for accepted", resp.StatusCode)
+	}
+	wantCount(t, f, "create-order", decisionError, "499", 1)
+}
+
+// TestBrokenOffAppendKeepsItsMemory holds that a message whose wait was broken
+// off stays as it is: the buffer may be about to commit it.
+func TestBrokenOffAppendKeepsItsMemory(t *testing.T) {
+	inside := &lateBuffer{}
+	f := newFixture(t, func(c *Config) {
+		inside.Buffer = c.Buffer
+		c.Buffer = inside
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	large := strings.Repeat("x", 20<<10)
+	for _, body := range []string{"first", large} {
+		f.send(request(ctx, "POST", "/v1/orders", body, "X-Of: "+body[:1]))
+		late := inside.late[0]
+		for range 10 {
+			f.do("POST", "/v1/orders", strings.Repeat("y", 20<<10), "X-Of: another")
+		}
+		if string(late.Body) != body || late.Method != "POST" || !slices.Contains(late.Header, buffer.Field{Name: "X-Of", Value: body[:1]}) {
+			t.Errorf("a message of %d bytes changed after its wait was broken off: %.20q, %v", len(body), late.Body, late.Header)
+		}
+	}
+}
+
+// lateBuffer keeps what it was given when the wait for it ends early.
+type lateBuffer struct {
+	Buffer
+	late []buffer.Message
+}
+
+func (b *lateBuffer) Append(ctx context.Context, stream string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error) {
+	if err := ctx.Err(); err != nil {
+		b.late = msgs
+		return buffer.Accepted{}, err
+	}
+	return b.Buffer.Append(ctx, stream, now, msgs)
+}
+
+// TestDurableIsAccepted holds that a failure to look a fresh message up does
+// not turn into an error: its caller would send it again.
+func TestDurableIsAccepted(t *testing.T) {
+	f := newFixture(t)
+	f.buf.findErr = errors.New("read block 7: input/output error")
+	resp := f.do("POST", "/v1/orders", "{}")
+	got := decode[Receipt](t, resp)
+	if resp.StatusCode != http.StatusAccepted || got.State != buffer.Queued || got.ETANote == nil || got.Drains == nil {
+		t.Errorf("status %d, receipt %+v; want 202, queued with a note", resp.StatusCode, got)
+	}
+	if !strings.Contains(f.log.String(), "read block 7") {
+		t.Errorf("log %q, want the cause", f.log)
+	}
+}
+
+func TestBodyLimits(t *testing.T) {
+	tests := []struct {
+		name, path string
+		size       int
+		chunked    bool
+		want       int
+	}{
+		{"route's limit", "/v1/registrations", 32, false, 202},
+		{"over the route's limit", "/v1/registrations", 33, false, 413},
+		{"route's limit in chunks", "/v1/registrations", 32, true, 202},
+		{"over it in chunks", "/v1/registrations", 33, true, 413},
+		{"stream's limit", "/v1/orders", 64 << 10, false, 202},
+		{"over the stream's limit", "/v1/orders", 64<<10 + 1, false, 413},
+		{"stream's limit in chunks", "/v1/orders", 64 << 10, true, 202},
+		{"over it in chunks, by far", "/v1/orders", 2 << 20, true, 413},
+		{"first buffer", "/v1/orders", firstBodyBytes, false, 202},
+		{"beyond the first buffer", "/v1/orders", firstBodyBytes + 1, true, 202},
+		{"none", "/v1/orders", 0, false, 202},
+		{"none in chunks", "/v1/orders", 0, true, 202},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t)
+			body := bytes.Repeat([]byte("0123456789abcdef"), tt.size/16+1)[:tt.size]
+			r := httptest.NewRequest("POST", tt.path, bytes.NewReader(body))
+			if tt.chunked {
+				r.ContentLength = -1
+			}
+			resp := f.send(r)
+			if resp.StatusCode != tt.want {
+				t.Fatalf("status %d for %d bytes, want %d", resp.StatusCode, tt.size, tt.want)
+			}
+			if tt.want == 202 && !bytes.Equal(f.buf.messages[0].Body, body) {
+				t.Errorf("stored %d bytes that differ from the %d sent", len(f.buf.messages[0].Body), len(body))
+			}
+			if used := f.bodies.used.Load(); used != 0 {
+				t.Errorf("%d bytes of body memory still held", used)
+			}
+		})
+	}
+}
+
+func TestDeclaredTooLargeIsNotRead(t *testing.T) {
+	f := newFixture(t)
+	r := httptest.NewRequest("POST", "/v1/orders", unreadable{t})
+	r.ContentLength = 64<<10 + 1
+	resp := f.send(r)
+	if resp.StatusCode != 413 || resp.Header.Get("Connection") != "close" {
+		t.Errorf("status %d, Connection %q; want 413, close", resp.StatusCode, resp.Header.Get("Connection"))
+	}
+}
+
+type unreadable struct{ t *testing.T }
+
+func (u unreadable) Read([]byte) (int, error) {
+	u.t.Error("the body was read")
+	return 0, io.EOF
+}
+
+func TestBrokenBody(t *testing.T) {
+	f := newFixture(t)
+	for _, cut := range []int64{-1, 20} {
+		r := httptest.NewRequest("POST", "/v1/orders", io.MultiReader(strings.NewReader("{"), failing{io.ErrUnexpectedEOF}))
+		r.ContentLength = cut
+		if resp := f.send(r); resp.StatusCode != 400 {
+			t.Errorf("declared %d: status %d, want 400", cut, resp.StatusCode)
+		}
+	}
+	if len(f.buf.messages) != 0 {
+		t.Errorf("stored %d messages of broken bodies", len(f.buf.messages))
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+func TestBodyMemory(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.MaxBodyMemory = 40 << 10 })
+	big := strings.Repeat("x", 60<<10)
+	if got := decode[problemDocument](t, f.do("POST", "/v1/orders", big)); got.Reason != reasonOverloaded {
+		t.Errorf("a body over the memory for bodies: %+v, want overloaded", got)
+	}
+	if resp := f.do("POST", "/v1/orders", big[:12<<10]); resp.StatusCode != 202 {
+		t.Errorf("a small body meanwhile: status %d, want 202", resp.StatusCode)
+	}
+	if used := f.bodies.used.Load(); used != 0 {
+		t.Errorf("%d bytes of body memory still held", used)
+	}
+}
+
+// TestReuse holds that pooled memory never mixes requests.
+func TestReuse(t *testing.T) {
+	f := newFixture(t)
+	var callers sync.WaitGroup
+	for c := range 8 {
+		callers.Go(func() {
+			for i := range 100 {
+				body := strings.Repeat(fmt.Sprintf("%d-%d;", c, i), 1+i*20)
+				w := httptest.NewRecorder()
+				f.ServeHTTP(w, request(t.Context(), "POST", "/v1/orders", body, "X-Length: "+strconv.Itoa(len(body))))
+				if w.Code != 202 {
+					t.Errorf("status %d, want 202", w.Code)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	for _, m := range f.buf.messages {
+		unit, _, _ := strings.Cut(string(m.Body), ";")
+		length := buffer.Field{Name: "X-Length", Value: strconv.Itoa(len(m.Body))}
+		if string(m.Body) != strings.Repeat(unit+";", len(m.Body)/(len(unit)+1)) || !slices.Contains(m.Header, length) || len(m.Header) != 5 {
+			t.Fatalf("a stored message mixes requests: %q, %v", m.Body, m.Header)
+		}
+	}
+}
+
+func TestPreferWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		go func() {
+			time.Sleep(3 * time.Second)
+			f.deliver(0)
+		}()
+		resp := f.do("POST", "/v1/orders", "{}", "Prefer: respond-async, wait=5")
+		got := decode[Receipt](t, resp)
+		if resp.StatusCode != 200 || got.State != buffer.Delivered || got.Drains[0].Result.Status != 201 {
+			t.Errorf("status %d, receipt %+v; want 200 with the sink's 201", resp.StatusCode, got)
+		}
+		if p, v := resp.Header.Get("Preference-Applied"), resp.Header.Get("Vary"); p != "wait=5" || v != "Prefer" {
+			t.Errorf("Preference-Applied %q, Vary %q", p, v)
+		}
+		if resp.Header.Get("Retry-After") != "" {
+			t.Errorf("Retry-After %q on a final state", resp.Header.Get("Retry-After"))
+		}
+	})
+}
+
+func TestPreferWaitEnds(t *testing.T) {
+	tests := []struct {
+		name   string
+		prefer string
+		path   string
+		end    func(f *fixture, leave func())
+		after  time.Duration
+		want   string // Preference-Applied
+	}{
+		{"at its length", "wait=2", "/v1/orders", nil, 2 * time.Second, "wait=2"},
+		{"at the route's wait_max", "wait=3600", "/v1/orders", nil, 10 * time.Second, "wait=10"},
+		{"at the process's", "wait=3600", "/v1/registrations", nil, 20 * time.Second, "wait=20"},
+		{"when the process stops", "wait=9", "/v1/orders", func(f *fixture, _ func()) { f.Stop() }, time.Second, "wait=9"},
+		{"when the caller leaves", "wait=9", "/v1/orders", func(_ *fixture, leave func()) { leave() }, time.Second, "wait=9"},
+		{"at once without one", "wait=0", "/v1/orders", nil, 0, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, func(c *Config) { c.WaitMax = 20 * time.Second })
+				ctx, leave := context.WithCancel(t.Context())
+				defer leave()
+				if tt.end != nil {
+					time.AfterFunc(time.Second, func() { tt.end(f, leave) })
+				}
+				begin := time.Now()
+				resp := f.send(request(ctx, "POST", tt.path, "{}", "Prefer: "+tt.prefer))
+				if got := time.Since(begin); got != tt.after || resp.StatusCode != 202 {
+					t.Errorf("answered %d after %v, want 202 after %v", resp.StatusCode, got, tt.after)
+				}
+				if got := resp.Header.Get("Preference-Applied"); got != tt.want {
+					t.Errorf("Preference-Applied %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestWaitersAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, func(c *Config) { c.MaxWaiting = 1 })
+		first := make(chan *http.Response)
+		go func() { first <- f.do("POST", "/v1/orders", "{}", "Prefer: wait=5") }()
+		synctest.Wait()
+		begin := time.Now()
+		resp := f.do("POST", "/v1/orders", "{}", "Prefer: wait=5")
+		if time.Since(begin) != 0 || resp.StatusCode != 202 || resp.Header.Get("Preference-Applied") != "" {
+			t.Errorf("second waiter: status %d after %v, header %v; want 202 at once", resp.StatusCode, time.Since(begin), resp.Header)
+		}
+		<-first
+		if resp := f.do("POST", "/v1/orders", "{}", "Prefer: wait=5"); resp.Header.Get("Preference-Applied") != "wait=5" {
+			t.Error("no room for a waiter after the first one left")
+		}
+	})
+}
+
+func TestStopClosesConnections(t *testing.T) {
+	f := newFixture(t)
+	if c := f.do("POST", "/v1/orders", "{}").Header.Get("Connection"); c != "" {
+		t.Errorf("Connection %q before Stop", c)
+	}
+	f.Stop()
+	f.Stop()
+	for _, target := range []string{"/v1/orders", "/none", "/a//b", "/.forebay/receipts/x"} {
+		if c := f.do("POST", target, "{}").Header.Get("Connection"); c != "close" {
+			t.Errorf("Connection %q on the answer to %s after Stop, want close", c, target)
+		}
+	}
+}
+
+func TestIdempotencyKeyIsStored(t *testing.T) {
+	f := newFixture(t)
+	tests := []struct {
+		keys []string
+		want int
+	}{
+		{[]string{"order-7"}, 202},
+		{[]string{`"` + strings.Repeat("k", 255) + `"`}, 202},
+		{[]string{strings.Repeat("k", 255)}, 202},
+		{[]string{strings.Repeat("k", 256)}, 400},
+		{[]string{"a", "b"}, 400},
+	}
+	for _, tt := range tests {
+		r := request(t.Context(), "POST", "/v1/orders", "{}")
+		r.Header["Idempotency-Key"] = tt.keys
+		if resp := f.send(r); resp.StatusCode != tt.want {
+			t.Errorf("keys %q: status %d, want %d", tt.keys, resp.StatusCode, tt.want)
+		}
+	}
+	want := buffer.Field{Name: "Idempotency-Key", Value: "order-7"}
+	if got := f.buf.messages[0].Header[0]; got != want {
+		t.Errorf("stored %v, want %v", got, want)
+	}
+}
+
+func TestUnknownModeIsRefused(t *testing.T) {
+	f := newFixture(t)
+	set := f.cfg.Policy()
+	set.Routes[0].Mode = "teleport"
+	f.cfg.Policy = func() *policies.Set { return set }
+	if resp := f.do("POST", "/v1/orders", "{}"); resp.StatusCode != 500 {
+		t.Errorf("status %d, want 500", resp.StatusCode)
+	}
+}

@@ -1,0 +1,139 @@
+package ingress
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"sync/atomic"
+
+	"forebay/buffer"
+)
+
+const (
+	// A body's buffer begins small and grows with what arrives: a caller who
+	// declares a megabyte and sends nothing holds no megabyte.
+	firstBodyBytes = 4 << 10
+	// Buffers up to here are kept for the next request, and are bounded by the
+	// number of connections; beyond it bodyMemory counts.
+	pooledBodyBytes = 16 << 10
+	// defaultMaxBody stands in for a limit that the policy leaves at 0.
+	defaultMaxBody = 1 << 20
+)
+
+// scratch is the memory one request works in. Its message points into it.
+type scratch struct {
+	body   []byte
+	fields []buffer.Field
+	msgs   [1]buffer.Message
+	out    []byte // the answer's body
+	held   int64  // bytes taken from bodyMemory
+}
+
+func newScratch() any {
+	return &scratch{
+		body:   make([]byte, 0, firstBodyBytes),
+		fields: make([]buffer.Field, 0, 16),
+		out:    make([]byte, 0, 1<<10),
+	}
+}
+
+// giveBack lets go of a body that bodyMemory counted. The message itself is
+// left alone: the buffer may still read it.
+func (h *Handler) giveBack(s *scratch) {
+	if s.held == 0 {
+		return
+	}
+	s.body = nil
+	h.bodies.give(s.held)
+	s.held = 0
+}
+
+// recycle keeps s for another request. It must not be called while anyone may
+// still read s.
+func (h *Handler) recycle(s *scratch) {
+	if cap(s.body) < firstBodyBytes || cap(s.body) > pooledBodyBytes || cap(s.fields) > 256 || cap(s.out) > pooledBodyBytes {
+		return
+	}
+	clear(s.fields) // or the strings of this request would live on
+	s.msgs[0] = buffer.Message{}
+	s.body, s.fields, s.out = s.body[:0], s.fields[:0], s.out[:0]
+	h.scratch.Put(s)
+}
+
+// bodyMemory bounds the memory of large bodies in sum.
+type bodyMemory struct {
+	max  int64 // bytes
+	used atomic.Int64
+}
+
+func (m *bodyMemory) take(n int64) bool {
+	if m.used.Add(n) > m.max {
+		m.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (m *bodyMemory) give(n int64) { m.used.Add(-n) }
+
+// readBody reads a body of at most limit bytes into s.body. What s then holds
+// of bodyMemory is in s.held. A declared length over the limit is refused
+// before anything is read, so that a caller who sent Expect: 100-continue
+// sends nothing.
+func (h *Handler) readBody(s *scratch, r *http.Request, limit int64) error {
+	if r.ContentLength > limit {
+		return problemTooLarge(limit)
+	}
+	if r.ContentLength == 0 {
+		return nil
+	}
+	most := limit + 1 // one more, to see that it is over
+	if r.ContentLength > 0 {
+		most = r.ContentLength + 1
+	}
+	buf := s.body[:0]
+	defer func() { s.body = buf }()
+	for {
+		if len(buf) == cap(buf) {
+			grown, err := h.grow(s, buf, most)
+			if err != nil {
+				return err
+			}
+			buf = grown
+		}
+		n, err := r.Body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case int64(len(buf)) > limit:
+			return problemTooLarge(limit)
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return bodyProblem(err)
+		}
+	}
+}
+
+// grow doubles a full buffer, up to most bytes.
+func (h *Handler) grow(s *scratch, buf []byte, most int64) ([]byte, error) {
+	size := max(min(2*int64(cap(buf)), most), int64(cap(buf))+1)
+	if size > pooledBodyBytes {
+		if !h.bodies.take(size - s.held) {
+			return nil, problemUnavailable(reasonOverloaded)
+		}
+		s.held = size
+	}
+	grown := make([]byte, len(buf), size)
+	copy(grown, buf)
+	return grown, nil
+}
+
+func bodyProblem(err error) error {
+	p := problemBadRequest("the body could not be read to its end")
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		p = problemBadRequest("the body did not arrive in time")
+	}
+	p.closes = true
+	return p
+}

@@ -1,0 +1,178 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"forebay/buffer"
+	"forebay/policies"
+)
+
+const (
+	defaultWaitMax    = 30 * time.Second
+	defaultMaxWaiting = 1000
+	defaultBodyMemory = 256 << 20
+
+	reservedPrefix = "/.forebay/"
+	receiptsPrefix = reservedPrefix + "receipts/"
+)
+
+// Buffer is what ingress needs of the durable log. Both parts are safe for
+// concurrent use.
+type Buffer interface {
+	// Append returns once msgs are durable; see buffer.Buffer.
+	Append(ctx context.Context, stream string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error)
+	buffer.Receipts
+}
+
+// Config is what a Handler works with. Buffer and Policy are required.
+type Config struct {
+	Buffer Buffer
+	// Policy returns the running policy, never nil. It is called once per
+	// request and must not block.
+	Policy func() *policies.Set
+	// ETA estimates when a message with so many ahead of it leaves through a
+	// drain. A zero eta means that no rate is in sight, and note says why. It is
+	// called for every accepted message and must not block. Nil: no estimates.
+	ETA func(drain string, now time.Time, ahead uint64) (eta, p90 time.Time, note string)
+	// WaitMax caps what Prefer: wait=N may ask for, beside a route's own
+	// wait_max. 0: 30 s.
+	WaitMax time.Duration
+	// MaxWaiting bounds the requests that wait for a final state at any time;
+	// those beyond it are answered at once. 0: 1000.
+	MaxWaiting int
+	// MaxBodyMemory bounds, in bytes, the memory of all bodies over 16 KiB that
+	// are being read or stored; a request that needs more is answered 503
+	// overloaded. 0: 256 MiB.
+	MaxBodyMemory int64
+}
+
+func (c Config) withDefaults() Config {
+	if c.WaitMax <= 0 {
+		c.WaitMax = defaultWaitMax
+	}
+	if c.MaxWaiting <= 0 {
+		c.MaxWaiting = defaultMaxWaiting
+	}
+	if c.MaxBodyMemory <= 0 {
+		c.MaxBodyMemory = defaultBodyMemory
+	}
+	if c.ETA == nil {
+		c.ETA = func(string, time.Time, uint64) (eta, p90 time.Time, note string) { return }
+	}
+	return c
+}
+
+// Handler serves the routes of the policy, and receipts under
+// /.forebay/receipts/. It is safe for concurrent use.
+type Handler struct {
+	cfg      Config
+	log      *failureLog
+	metrics  *metrics
+	receipts *Receipts
+	bodies   bodyMemory
+	scratch  sync.Pool // of *scratch
+}
+
+// New returns a Handler that serves cfg.Policy. It starts nothing. With a nil
+// registerer the metrics are kept but not registered.
+func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) *Handler {
+	cfg = cfg.withDefaults()
+	failures := &failureLog{log: log}
+	m := newMetrics(reg)
+	h := &Handler{
+		cfg:     cfg,
+		log:     failures,
+		metrics: m,
+		receipts: &Receipts{
+			buf:     cfg.Buffer,
+			eta:     cfg.ETA,
+			log:     failures,
+			waits:   newWaits(cfg.MaxWaiting),
+			waitMax: cfg.WaitMax,
+			waiting: m.unrouted.waiting,
+		},
+		bodies:  bodyMemory{max: cfg.MaxBodyMemory},
+		scratch: sync.Pool{New: newScratch},
+	}
+	h.Apply(cfg.Policy())
+	return h
+}
+
+// Apply makes the metrics follow a new policy: the series of added routes
+// appear, those of removed routes disappear. Call it before Config.Policy
+// returns set, so that no request of an added route goes uncounted.
+func (h *Handler) Apply(set *policies.Set) { h.metrics.apply(set) }
+
+// Stop prepares for the end of the process: from now on answers carry
+// Connection: close, and requests that wait are answered with the receipt as
+// it stands. Accepting goes on. It does not block and may be called again.
+func (h *Handler) Stop() { h.receipts.waits.stop() }
+
+// Receipts returns the receipts that the handler serves.
+func (h *Handler) Receipts() *Receipts { return h.receipts }
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := begin(w, r, h.receipts.waits.stopped())
+	target, err := checkedTarget(r)
+	if err != nil {
+		h.metrics.unrouted.observe(h.fail(&x, err), time.Since(x.start))
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, reservedPrefix) || r.URL.Path == strings.TrimSuffix(reservedPrefix, "/") {
+		h.serveReserved(&x)
+		return
+	}
+	m, o := h.serveRoute(&x, target)
+	m.observe(o, time.Since(x.start))
+}
+
+// serveReserved answers what is never routed. Requests for receipts are not
+// decisions about new work, and no metric counts them as such.
+func (h *Handler) serveReserved(x *exchange) {
+	id, ok := strings.CutPrefix(x.r.URL.Path, receiptsPrefix)
+	if !ok || id == "" || strings.Contains(id, "/") {
+		x.fail(problemNoRoute())
+		return
+	}
+	h.receipts.serve(x, id)
+}
+
+func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome) {
+	set := h.cfg.Policy()
+	route, allow := set.Match(x.r.Host, x.r.Method, x.r.URL.Path)
+	if route == nil {
+		p := problemNoRoute()
+		if len(allow) > 0 {
+			p = problemMethodNotAllowed(allow)
+		}
+		x.fail(p)
+		return h.metrics.unrouted, p.outcome()
+	}
+	m := h.metrics.route(route.Name)
+	switch route.Mode {
+	case policies.ModeBuffer:
+		return m, h.accept(x, set, route, m, target)
+	default:
+		return m, h.fail(x, errors.New("route "+route.Name+": unknown mode "+string(route.Mode)))
+	}
+}
+
+// fail answers with the problem that err stands for, and logs what the caller
+// is not told.
+func (h *Handler) fail(x *exchange, err error) outcome {
+	p := problemOf(err)
+	if p.status == http.StatusInternalServerError {
+		h.log.report(x, err)
+	}
+	x.fail(p)
+	return p.outcome()
+}

@@ -1,0 +1,176 @@
+package ingress
+
+import (
+	"maps"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"forebay/policies"
+)
+
+// The decisions that ingress takes.
+const (
+	decisionBuffered = "buffered"
+	decisionFull     = "full"
+	decisionInvalid  = "invalid"
+	decisionError    = "error"
+)
+
+// outcome is how a request ended. A code of 499 means that its caller left first.
+type outcome struct {
+	decision string
+	code     int
+}
+
+// metrics counts by route. What no route matched, and what waits for a
+// receipt, has the empty route, which no policy can name.
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	waiting  *prometheus.GaugeVec
+	unrouted *routeMetrics
+
+	mu     sync.Mutex // serialises apply
+	routes atomic.Pointer[map[string]*routeMetrics]
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	labels := []string{"route", "decision", "code"}
+	m := &metrics{
+		requests: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+			Name: "forebay_ingress_requests_total",
+			Help: "Requests by route, what was decided about them, and the status they were answered with.",
+		}, labels),
+		seconds: promauto.With(reg).NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "forebay_ingress_request_duration_seconds",
+			Help:    "Time from a request's header to the end of its answer, a wait that the caller preferred included.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, labels),
+		waiting: promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{
+			Name: "forebay_ingress_waiting_requests",
+			Help: "Requests that wait for the final state of their message.",
+		}, []string{"route"}),
+	}
+	m.unrouted = m.newRoute("")
+	m.routes.Store(&map[string]*routeMetrics{})
+	return m
+}
+
+// apply makes the routes those of set.
+func (m *metrics) apply(set *policies.Set) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := *m.routes.Load()
+	gone := maps.Clone(old)
+	routes := make(map[string]*routeMetrics, len(set.Routes))
+	for i := range set.Routes {
+		name := set.Routes[i].Name
+		if routes[name] = old[name]; routes[name] == nil {
+			routes[name] = m.newRoute(name)
+		}
+		delete(gone, name)
+	}
+	m.routes.Store(&routes)
+	for _, r := range gone {
+		r.drop()
+	}
+}
+
+// route returns the metrics of a route. Those of one that apply was not given
+// are kept nowhere: a reload took it away while the request was on its way.
+func (m *metrics) route(name string) *routeMetrics {
+	if r := (*m.routes.Load())[name]; r != nil {
+		return r
+	}
+	return &routeMetrics{metrics: m, name: name, gone: true, waiting: prometheus.NewGauge(prometheus.GaugeOpts{})}
+}
+
+// routeMetrics holds the series of one route, so that a request looks none up.
+type routeMetrics struct {
+	metrics *metrics
+	name    string
+	waiting prometheus.Gauge
+	// The outcomes that come by the ten thousand a second need no lock. After
+	// drop they count into the void.
+	accepted, full series
+
+	mu   sync.Mutex // guards what follows
+	gone bool       // removed by a reload; never counted again
+	rest map[outcome]series
+}
+
+type series struct {
+	requests prometheus.Counter
+	seconds  prometheus.Observer
+}
+
+// newRoute makes the series that exist from the first scrape: each decision
+// with the code it has most often.
+func (m *metrics) newRoute(name string) *routeMetrics {
+	r := &routeMetrics{metrics: m, name: name, waiting: m.waiting.WithLabelValues(name), rest: map[outcome]series{}}
+	if name == "" {
+		r.series(outcome{decisionInvalid, http.StatusNotFound})
+		return r
+	}
+	r.accepted, _ = r.series(outcomeAccepted())
+	r.full, _ = r.series(outcomeFull())
+	r.series(outcome{decisionInvalid, http.StatusBadRequest})
+	r.series(outcome{decisionError, http.StatusInternalServerError})
+	return r
+}
+
+func outcomeAccepted() outcome { return outcome{decisionBuffered, http.StatusAccepted} }
+func outcomeFull() outcome     { return outcome{decisionFull, http.StatusServiceUnavailable} }
+
+func (r *routeMetrics) observe(o outcome, d time.Duration) {
+	var s series
+	switch o {
+	case outcomeAccepted():
+		s = r.accepted
+	case outcomeFull():
+		s = r.full
+	default:
+		s, _ = r.series(o)
+	}
+	if s.requests == nil {
+		return
+	}
+	s.requests.Inc()
+	s.seconds.Observe(d.Seconds())
+}
+
+// series finds or makes the series of an outcome; false once they are dropped.
+func (r *routeMetrics) series(o outcome) (series, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone {
+		return series{}, false
+	}
+	s, ok := r.rest[o]
+	if !ok {
+		code := strconv.Itoa(o.code)
+		s = series{
+			requests: r.metrics.requests.WithLabelValues(r.name, o.decision, code),
+			seconds:  r.metrics.seconds.WithLabelValues(r.name, o.decision, code),
+		}
+		r.rest[o] = s
+	}
+	return s, true
+}
+
+// drop removes the route's series for good.
+func (r *routeMetrics) drop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gone = true
+	labels := prometheus.Labels{"route": r.name}
+	r.metrics.requests.DeletePartialMatch(labels)
+	r.metrics.seconds.DeletePartialMatch(labels)
+	r.metrics.waiting.DeletePartialMatch(labels)
+}

@@ -1,0 +1,218 @@
+package ingress
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"forebay/buffer"
+)
+
+// This file alone knows which failure is which status.
+
+const (
+	problemPrefix   = "urn:forebay:problem:"
+	problemCapacity = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+
+	// statusClientClosed is counted, never sent: the caller left first.
+	statusClientClosed = 499
+)
+
+// The reasons of a 503 that this package can give.
+const (
+	reasonBufferFull   = "buffer-full"
+	reasonDiskFull     = "disk-full"
+	reasonOverloaded   = "overloaded"
+	reasonShuttingDown = "shutting-down"
+)
+
+// problem is an error that says what to tell the caller.
+type problem struct {
+	kind       string // URI
+	title      string // of the kind
+	status     int
+	detail     string   // of the occurrence
+	reason     string   // of a 503
+	retryAfter int      // seconds, before jitter; 0: no retry helps
+	allow      []string // of a 405
+	closes     bool     // what is left of the body is not worth reading
+}
+
+// Error implements error.
+func (p *problem) Error() string { return p.title + ": " + p.detail }
+
+// problemDocument is a problem as RFC 9457 writes it.
+type problemDocument struct {
+	Type       string `json:"type"`
+	Title      string `json:"title"`
+	Status     int    `json:"status"`
+	Detail     string `json:"detail"`
+	Instance   string `json:"instance"`
+	RequestID  string `json:"request_id"`
+	RetryAfter int    `json:"retry_after_seconds,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+}
+
+func problemBadRequest(detail string) *problem {
+	return &problem{kind: problemPrefix + "bad-request", title: "Bad request", status: http.StatusBadRequest, detail: detail}
+}
+
+func problemURITooLong() *problem {
+	return &problem{
+		kind: problemPrefix + "uri-too-long", title: "URI too long", status: http.StatusRequestURITooLong,
+		detail: fmt.Sprintf("path and query are over %d bytes", maxTarget),
+	}
+}
+
+func problemNoRoute() *problem {
+	return &problem{
+		kind: problemPrefix + "no-route", title: "No route", status: http.StatusNotFound,
+		detail: "no route of the policy matches this host and path",
+	}
+}
+
+func problemMethodNotAllowed(allow []string) *problem {
+	return &problem{
+		kind: problemPrefix + "method-not-allowed", title: "Method not allowed", status: http.StatusMethodNotAllowed,
+		detail: "allowed here: " + strings.Join(allow, ", "), allow: allow,
+	}
+}
+
+func problemTooLarge(limit int64) *problem {
+	return &problem{
+		kind: problemPrefix + "too-large", title: "Too large", status: http.StatusRequestEntityTooLarge,
+		detail: fmt.Sprintf("the body is over %d bytes", limit), closes: true,
+	}
+}
+
+func problemNoReceipt() *problem {
+	return &problem{
+		kind: problemPrefix + "no-receipt", title: "No such receipt", status: http.StatusNotFound,
+		detail: "no message with this id was accepted here",
+	}
+}
+
+func problemReceiptGone() *problem {
+	return &problem{
+		kind: problemPrefix + "receipt-gone", title: "Receipt gone", status: http.StatusGone,
+		detail: "the message was finished longer ago than receipts are kept",
+	}
+}
+
+func problemNotCancellable(detail string) *problem {
+	return &problem{
+		kind: problemPrefix + "not-cancellable", title: "Not cancellable", status: http.StatusConflict,
+		detail: detail,
+	}
+}
+
+func problemInternal() *problem {
+	return &problem{
+		kind: problemPrefix + "internal", title: "Internal error", status: http.StatusInternalServerError,
+		detail: "the request was not carried out; the log has the cause under request_id",
+	}
+}
+
+// problemUnavailable is for our own lack of capacity. It comes with the
+// shortest wait that makes sense for its reason.
+func problemUnavailable(reason string) *problem {
+	p := &problem{
+		kind: problemCapacity, title: "Temporarily reduced capacity", status: http.StatusServiceUnavailable,
+		reason: reason, retryAfter: 1,
+	}
+	switch reason {
+	case reasonBufferFull:
+		p.detail = "the stream has reached its size limit"
+	case reasonDiskFull:
+		p.detail = "no disk space is left for new messages"
+	case reasonOverloaded:
+		p.detail = "the memory for requests in flight is in use"
+	case reasonShuttingDown:
+		p.detail, p.retryAfter, p.closes = "this server is shutting down", 5, true
+	}
+	return p
+}
+
+// problemOf finds the answer to err. What it does not know is internal, and
+// nothing of it reaches the caller.
+func problemOf(err error) *problem {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	switch {
+	case errors.Is(err, buffer.ErrBufferFull):
+		return problemUnavailable(reasonBufferFull)
+	case errors.Is(err, buffer.ErrDiskFull):
+		return problemUnavailable(reasonDiskFull)
+	case errors.Is(err, buffer.ErrOverloaded):
+		return problemUnavailable(reasonOverloaded)
+	case errors.Is(err, buffer.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		// A context ends because the caller left, who reads no answer, or
+		// because the server does.
+		return problemUnavailable(reasonShuttingDown)
+	case errors.Is(err, buffer.ErrTooLarge):
+		p := problemTooLarge(0)
+		p.detail = "the message with its header fields is over the stream's max_message_bytes"
+		return p
+	case errors.Is(err, buffer.ErrNoMessage):
+		return problemNoReceipt()
+	case errors.Is(err, buffer.ErrGone):
+		return problemReceiptGone()
+	case errors.Is(err, buffer.ErrDelivering):
+		return problemNotCancellable("the message is being delivered")
+	case errors.Is(err, buffer.ErrFinal):
+		return problemNotCancellable("the message is in a final state")
+	}
+	return problemInternal()
+}
+
+// outcome is how the metrics count a request that ended in p.
+func (p *problem) outcome() outcome {
+	switch {
+	case p.status == http.StatusServiceUnavailable:
+		return outcome{decisionFull, p.status}
+	case p.status < http.StatusInternalServerError:
+		return outcome{decisionInvalid, p.status}
+	}
+	return outcome{decisionError, p.status}
+}
+
+// fail answers with p.
+func (x *exchange) fail(p *problem) {
+	doc := problemDocument{
+		Type: p.kind, Title: p.title, Status: p.status, Detail: p.detail,
+		Instance: x.r.URL.EscapedPath(), RequestID: x.id,
+		RetryAfter: jittered(p.retryAfter), Reason: p.reason,
+	}
+	x.set("Content-Type", "application/problem+json")
+	x.set("Cache-Control", "no-store")
+	x.set("X-Content-Type-Options", "nosniff")
+	if doc.RetryAfter > 0 {
+		x.set("Retry-After", strconv.Itoa(doc.RetryAfter))
+	}
+	if p.allow != nil {
+		x.set("Allow", strings.Join(p.allow, ", "))
+	}
+	if p.closes {
+		x.set("Connection", "close")
+	}
+	body, err := json.Marshal(doc)
+	if err != nil { // strings and integers alone: cannot be
+		body = nil
+	}
+	x.write(p.status, append(body, '\n'))
+}
+
+// jittered spreads callers over a fifth of the wait, a second at least, so
+// that those refused together do not come back together.
+func jittered(seconds int) int {
+	if seconds <= 0 {
+		return 0
+	}
+	return seconds + rand.IntN(max(1, seconds/5)+1)
+}

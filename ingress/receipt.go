@@ -1,0 +1,175 @@
+package ingress
+
+import (
+	"bytes"
+	"cmp"
+	"math"
+	"net/http"
+	"time"
+
+	"forebay/buffer"
+)
+
+// Receipt is the caller's handle on an accepted message, as JSON has it. All
+// its fields are always there; what does not apply is null.
+type Receipt struct {
+	ID     string       `json:"id"`
+	Stream string       `json:"stream"`
+	State  buffer.State `json:"state"` // of the least finished drain
+	// Position and estimates repeat those of the drain that is latest.
+	Position      *uint64   `json:"position"` // messages that leave first; null while not waiting
+	PositionExact bool      `json:"position_exact"`
+	ETA           Timestamp `json:"eta"`
+	ETAP90        Timestamp `json:"eta_p90"`  // nine in ten are delivered by then
+	ETANote       *string   `json:"eta_note"` // why there is no eta while one waits
+	AcceptedAt    Timestamp `json:"accepted_at"`
+	Deadline      Timestamp `json:"deadline"`
+	// Drains are in the order of the policy. Never null.
+	Drains []DrainReceipt `json:"drains"`
+}
+
+// DrainReceipt is where a message stands with one drain.
+type DrainReceipt struct {
+	Drain         string       `json:"drain"`
+	State         buffer.State `json:"state"`
+	Position      *uint64      `json:"position"`
+	ETA           Timestamp    `json:"eta"`
+	ETAP90        Timestamp    `json:"eta_p90"`
+	ETANote       *string      `json:"eta_note"`
+	Attempts      int          `json:"attempts"`
+	NextAttemptAt Timestamp    `json:"next_attempt_at"` // while scheduled
+	LastError     *string      `json:"last_error"`
+	Result        *Result      `json:"result"`      // the sink's answer, once final
+	Reason        *string      `json:"reason"`      // why it is dead
+	FinishedAt    Timestamp    `json:"finished_at"` // when it became final
+}
+
+// Result is what a sink answered. Headers and Body are null where only the
+// status is kept.
+type Result struct {
+	Status    int         `json:"status"`
+	Headers   http.Header `json:"headers"`
+	Body      *string     `json:"body"`
+	Truncated bool        `json:"truncated"`
+}
+
+// Timestamp is a time as the contract writes it: RFC 3339 with milliseconds,
+// UTC. The zero time is null.
+type Timestamp struct{ time.Time }
+
+// MarshalJSON implements json.Marshaler.
+func (t Timestamp) MarshalJSON() ([]byte, error) { return appendTimestamp(nil, t), nil }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *Timestamp) UnmarshalJSON(data []byte) error {
+	if bytes.Equal(data, []byte("null")) {
+		*t = Timestamp{}
+		return nil
+	}
+	return t.Time.UnmarshalJSON(data)
+}
+
+// newReceipt points into st.
+func newReceipt(id string, st *buffer.Status, now time.Time, eta etaFunc) Receipt {
+	r := Receipt{
+		ID: id, Stream: st.Stream, State: st.State(), PositionExact: true,
+		AcceptedAt: Timestamp{st.AcceptedAt},
+		Drains:     make([]DrainReceipt, len(st.Drains)),
+	}
+	for i := range st.Drains {
+		r.Drains[i] = newDrainReceipt(&st.Drains[i], now, eta)
+	}
+	r.summarise()
+	return r
+}
+
+type etaFunc func(drain string, now time.Time, ahead uint64) (eta, p90 time.Time, note string)
+
+func newDrainReceipt(d *buffer.DrainStatus, now time.Time, eta etaFunc) DrainReceipt {
+	r := DrainReceipt{Drain: d.Drain, State: d.State, Attempts: d.Attempts}
+	if d.Error != "" {
+		r.LastError = &d.Error
+	}
+	switch {
+	case d.State.Final():
+		r.FinishedAt = Timestamp{d.At}
+		if d.Status != 0 {
+			r.Result = &Result{Status: d.Status}
+		}
+		if d.Reason != "" {
+			reason := string(d.Reason)
+			r.Reason = &reason
+		}
+	case d.State == buffer.Delivering:
+		// It left: what is to come is an answer, as soon as the sink gives it.
+		r.ETA, r.ETAP90 = Timestamp{now}, Timestamp{now.Add(time.Second)}
+	default:
+		r.wait(d, now, eta)
+	}
+	return r
+}
+
+// wait fills in what is said of a message that waits for its turn, or for the
+// time of its next attempt, whichever is later.
+func (r *DrainReceipt) wait(d *buffer.DrainStatus, now time.Time, eta etaFunc) {
+	r.Position = &d.Ahead
+	at, p90, note := eta(d.Drain, now, d.Ahead)
+	due := now
+	if d.State == buffer.Scheduled {
+		r.NextAttemptAt = Timestamp{d.Due}
+		due = d.Due
+	}
+	if at.IsZero() {
+		why := cmp.Or(note, "no rate is in sight") // a copy: note itself stays off the heap
+		r.ETANote = &why
+		return
+	}
+	if p90.Before(at) {
+		p90 = at
+	}
+	if late := due.Sub(at); late > 0 {
+		at, p90 = at.Add(late), p90.Add(late)
+	}
+	r.ETA, r.ETAP90 = Timestamp{at}, Timestamp{p90}
+}
+
+// summarise copies position and estimates from the drain that is latest; one
+// without an estimate is later than any with one.
+func (r *Receipt) summarise() {
+	var latest *DrainReceipt
+	for i := range r.Drains {
+		d := &r.Drains[i]
+		if !d.State.Final() && (latest == nil || d.later(latest)) {
+			latest = d
+		}
+	}
+	if latest != nil {
+		r.Position, r.ETA, r.ETAP90, r.ETANote = latest.Position, latest.ETA, latest.ETAP90, latest.ETANote
+	} else if len(r.Drains) == 0 {
+		note := "no drain reads this stream yet"
+		r.ETANote = &note
+	}
+}
+
+func (d *DrainReceipt) later(than *DrainReceipt) bool {
+	if d.ETA.IsZero() || than.ETA.IsZero() {
+		return d.ETA.IsZero() && !than.ETA.IsZero()
+	}
+	return d.ETA.After(than.ETA.Time)
+}
+
+// retryAfter is the whole seconds after which asking again is worth it.
+func (r *Receipt) retryAfter(now time.Time) int {
+	if r.State.Final() {
+		return 1
+	}
+	return retrySeconds(r.ETA.Time, now)
+}
+
+// retrySeconds is clamp(ceil(eta − now), 1, 300), and 60 without an eta.
+func retrySeconds(eta, now time.Time) int {
+	if eta.IsZero() {
+		return 60
+	}
+	return int(min(max(math.Ceil(eta.Sub(now).Seconds()), 1), 300))
+}

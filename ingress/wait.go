@@ -1,0 +1,72 @@
+package ingress
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"forebay/buffer"
+)
+
+// waits bounds the requests that wait, and ends their waits when the process
+// is to stop.
+type waits struct {
+	max  int64
+	n    atomic.Int64
+	once sync.Once
+	done chan struct{} // closed by stop
+}
+
+func newWaits(limit int) *waits { return &waits{max: int64(limit), done: make(chan struct{})} }
+
+func (w *waits) stop() { w.once.Do(func() { close(w.done) }) }
+
+func (w *waits) stopped() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// enter reports whether there is room for one more; if so, leave follows.
+func (w *waits) enter() bool {
+	if w.stopped() {
+		return false
+	}
+	if w.n.Add(1) > w.max {
+		w.n.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (w *waits) leave() { w.n.Add(-1) }
+
+// await returns where a message stands once that is final, or as it is when
+// limit has passed, ctx ends or the process is to stop.
+func (s *Receipts) await(ctx context.Context, ref buffer.Ref, limit time.Duration) (buffer.Status, error) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for last := false; ; {
+		// Watch first: a change between the two would be missed the other way round.
+		changed, release := s.buf.Watch(ref)
+		st, err := s.buf.Find(ref, time.Now())
+		if err != nil || last || st.State().Final() {
+			release()
+			return st, err
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			last = true
+		case <-ctx.Done():
+			last = true
+		case <-s.waits.done:
+			last = true
+		}
+		release()
+	}
+}
