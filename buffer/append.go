@@ -156,7 +156,8 @@ func (g *group) part(st *stream) *part {
 		}
 		return p
 	}
-	p := &part{stream: st}
+	// About as much as last time: growing would copy it several times over.
+	p := &part{stream: st, raw: make([]byte, 0, st.lastRaw+st.lastRaw/8), at: make([]uint32, 0, st.lastCount+st.lastCount/8)}
 	g.parts = append(g.parts, p)
 	return p
 }

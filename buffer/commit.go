@@ -21,12 +21,16 @@ const ackDelay = 80 * time.Millisecond
 func (e *Engine) commitLoop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	waits := false // a change waits for the timer; later ones must not put it off
 	for {
 		select {
 		case <-e.kick:
 		case <-timer.C:
 		case <-e.changed:
-			timer.Reset(ackDelay)
+			if !waits {
+				timer.Reset(ackDelay)
+				waits = true
+			}
 			continue
 		case <-e.stop:
 			e.commit()
@@ -36,6 +40,7 @@ func (e *Engine) commitLoop() {
 			e.answerAll()
 			return
 		}
+		waits = false
 		e.commit()
 	}
 }
@@ -181,7 +186,7 @@ func (e *Engine) flush(b *batch) error {
 		e.started = time.Now()
 	}
 	start := time.Now()
-	if err := e.active.seg.Commit(b.blocks); err != nil {
+	if err := e.commitBlocks(e.active.seg, b.blocks); err != nil {
 		return err
 	}
 	last := b.heads[len(b.heads)-1]
@@ -247,6 +252,9 @@ func (e *Engine) indexBatch(b *batch) {
 // index adds one block of messages to its stream. The caller holds mu.
 func (e *Engine) index(p *part, h block.Header) {
 	s := p.stream
+	if !p.closed {
+		s.lastRaw, s.lastCount = len(p.raw), len(p.at)
+	}
 	ref := &blockRef{first: h.First, seq: h.Seq, base: h.Base, seg: e.active, count: h.Count, size: uint32(len(p.payload)) + block.HeaderSize}
 	s.next = ref.end()
 	s.blocks = append(s.blocks, ref)

@@ -83,6 +83,9 @@ type Engine struct {
 
 	recovery Recovery
 
+	// commitBlocks is segment.Commit; a test puts failures here.
+	commitBlocks func(*segment.Segment, []segment.Block) error
+
 	// The committer's own.
 	seq     uint64 // of the newest durable block
 	chain   uint32 // its checksum
@@ -166,6 +169,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		pending: newGroup(), outcomes: newOutcomeSet(), cache: list.New(),
 		streams: map[string]*stream{}, byNum: map[uint32]*stream{},
 		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{},
+		commitBlocks: (*segment.Segment).Commit,
 	}
 	if err := e.prepareDir(); err != nil {
 		e.unlock()
@@ -223,9 +227,13 @@ func (e *Engine) Close() error {
 	if broken == nil {
 		err = e.sealAll()
 	}
-	err = errors.Join(broken, err, e.closeSegments())
+	if broken == nil {
+		// Badger's Close tries a flush that fails for ever; the kernel lets go of
+		// what a broken engine holds when the process ends.
+		err = errors.Join(err, e.closeSegments())
+	}
 	e.unlock()
-	return err
+	return errors.Join(broken, err)
 }
 
 func (e *Engine) closeSegments() error {
@@ -235,6 +243,7 @@ func (e *Engine) closeSegments() error {
 	}
 	if e.standby != nil {
 		errs = append(errs, e.standby.Drop(), os.RemoveAll(e.standby.Dir))
+		e.standby = nil
 	}
 	return errors.Join(errs...)
 }

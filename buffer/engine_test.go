@@ -57,7 +57,7 @@ func crashed(t testing.TB, e *buffer.Engine, dir string) string {
 		t.Fatal(err)
 	}
 	copyTree(t, dir, to)
-	_ = e.Close() // the crash is the error
+	_ = e.LetGo() // the crash is the error
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,10 @@
 package buffer
 
-import "errors"
+import (
+	"errors"
+
+	"forebay/buffer/segment"
+)
 
 // Settled waits until every change so far is durable.
 func (e *Engine) Settled() error {
@@ -15,8 +19,32 @@ func (e *Engine) Settled() error {
 }
 
 // Halt ends the engine's goroutines as a crash would, and leaves the files as
-// they are; Close then lets go of them.
+// they are; LetGo then closes them.
 func (e *Engine) Halt() {
 	e.fail(errors.New("halted by a test"))
 	e.done.Wait()
+}
+
+// LetGo closes the files of a halted engine.
+func (e *Engine) LetGo() error { return errors.Join(e.closeSegments(), e.Close()) }
+
+// FailCommits makes every commit from now on fail, before it is written or after.
+func (e *Engine) FailCommits(stored bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.commitBlocks = func(s *segment.Segment, blocks []segment.Block) error {
+		if stored {
+			if err := s.Commit(blocks); err != nil {
+				return err
+			}
+		}
+		return errors.New("input/output error")
+	}
+}
+
+// Seq is the newest block that can be read.
+func (e *Engine) Seq() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.active.last
 }

@@ -107,9 +107,8 @@ func (e *Engine) withAcceptedAt(st Status, s *stream, ref *blockRef) (Status, er
 	if err != nil {
 		return Status{}, err
 	}
-	ms, _, err := dec.message(int(st.Offset - ref.first))
-	st.AcceptedAt = time.UnixMilli(ms)
-	return st, err
+	st.AcceptedAt = time.UnixMilli(dec.acceptedAt(int(st.Offset - ref.first)))
+	return st, nil
 }
 
 // outcome looks up how a finished message ended. It may read the disk.

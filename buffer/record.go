@@ -109,5 +109,10 @@ func (d *decoded) message(i int) (int64, Message, error) {
 	return d.base + int64(ms), m, err
 }
 
+// acceptedAt is the time of the ith message, in Unix ms.
+func (d *decoded) acceptedAt(i int) int64 {
+	return d.base + int64(block.NewReader(d.data[d.at[i]:]).Uint())
+}
+
 // size is what the block takes in memory, in bytes.
 func (d *decoded) size() int64 { return int64(len(d.data) + 4*len(d.at) + 64) }

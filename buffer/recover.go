@@ -24,6 +24,7 @@ type Recovery struct {
 	Messages uint64        // unfinished, summed over the drains
 	Damaged  int           // messages that were lost to damage, found at this start
 	Carried  int           // blocks written again because Badger did not know them any more
+	Lost     int           // blocks that Badger knows and that are nowhere: acknowledged data is gone
 	Duration time.Duration // from the first look to being able to serve
 }
 
@@ -473,6 +474,10 @@ func (e *Engine) adopt(f *foundSegment) error {
 			lost = true
 		}
 	}
+	if n := f.lost(known); n > 0 {
+		e.recovery.Lost += n
+		e.log.Error("blocks were cut off that had been made durable; this disk lost what it had confirmed", "segment", dir, "blocks", n)
+	}
 	if err := e.carry(f, known); err != nil {
 		return err
 	}
@@ -480,6 +485,17 @@ func (e *Engine) adopt(f *foundSegment) error {
 		return e.quarantine(f)
 	}
 	return e.sealSegment(f.ref, false)
+}
+
+// lost counts what Badger knows and the log has not.
+func (f *foundSegment) lost(known map[uint64]bool) int {
+	n := len(known)
+	for _, b := range f.scan {
+		if known[b.Seq] {
+			n--
+		}
+	}
+	return n
 }
 
 // scannedOutcomes takes the final states out of a segment's changes.

@@ -16,15 +16,16 @@ import (
 // stream is one stream and the places of its blocks.
 type stream struct {
 	Stream
-	num      uint32
-	next     uint64 // offset of the next message to be committed; all before are durable
-	lastAt   int64  // accepted_at of the newest message, Unix ms
-	blocks   []*blockRef
-	bytes    int64 // encoded bytes of blocks with unfinished messages
-	waiting  int64 // bytes of messages being committed
-	drains   []*drain
-	orphaned bool
-	read     bool // has ever had a drain
+	num                uint32
+	next               uint64 // offset of the next message to be committed; all before are durable
+	lastAt             int64  // accepted_at of the newest message, Unix ms
+	blocks             []*blockRef
+	bytes              int64 // encoded bytes of blocks with unfinished messages
+	waiting            int64 // bytes of messages being committed
+	lastRaw, lastCount int   // length and messages of the newest block that appends of single messages made
+	drains             []*drain
+	orphaned           bool
+	read               bool // has ever had a drain
 }
 
 // blockRef is the place of a block of messages and what is still to be done with it.

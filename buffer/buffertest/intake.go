@@ -18,6 +18,7 @@ func intakeSections() []section {
 		{name: "messages are bounded by 1 MiB without a bound of their own", streams: oneDrain(), run: defaultBound},
 		{name: "a full stream refuses, and accepts after finishing", streams: boundedStream(), run: fullStream},
 		{name: "accepted_at never decreases", streams: twoDrains(), run: acceptedAt},
+		{name: "an append of nothing stores nothing", streams: oneDrain(), run: emptyAppend},
 		{name: "a cancelled append is stored whole or not at all", streams: oneDrain(), run: cancelledAppend},
 	}
 }
@@ -133,6 +134,17 @@ func acceptedAt(f *fixture) {
 			f.Fatalf("delivery %d: accepted at %s, want what Append said: %s", i, clock(d.AcceptedAt), clock(want[i]))
 		}
 	}
+}
+
+func emptyAppend(f *fixture) {
+	f.fill("orders", 1)
+	for _, msgs := range [][]buffer.Message{nil, {}} {
+		if a, err := f.Buffer.Append(context.Background(), "orders", f.now, msgs); err == nil && a.Count != 0 {
+			f.Fatalf("Append of nothing: %+v, want an error or a Count of 0", a)
+		}
+	}
+	f.fill("orders", 1)
+	f.wantTake("mail", 9, 0, 1)
 }
 
 func cancelledAppend(f *fixture) {

@@ -14,19 +14,21 @@ import (
 
 // modelBudget is how long RunModel goes on to open new subjects. One that fails
 // is reduced beyond it.
-const modelBudget = 15 * time.Second
+const modelBudget = 8 * time.Second
 
 // RunModel runs random operations against a subject and a model, and compares
 // what is taken, the receipts, the stats and the audit. Each check opens a
 // subject; -rapid.checks and -rapid.steps say how many, as long as they end
-// within 15 seconds.
+// within 8 seconds; the log says how many subjects that was.
 func RunModel(t *testing.T, open func(t *testing.T) Subject) {
 	end := time.Now().Add(modelBudget)
-	failed := false
+	opened, failed := 0, false
+	defer func() { t.Logf("%d subjects", opened) }()
 	rapid.Check(t, func(rt *rapid.T) {
 		if !failed && time.Now().After(end) {
 			return
 		}
+		opened++
 		m := newMachine(rt, open(t))
 		defer m.end()
 		defer func() { failed = failed || rt.Failed() }()
@@ -67,8 +69,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		actions["find"] = m.findOne
 	}
 	if m.Reopen != nil {
-		actions["stop"] = m.stop
-		actions["crash"] = m.crash
+		actions["restart"] = m.restart
 	}
 	return actions
 }
@@ -149,7 +150,6 @@ func (m *machine) oneOf(t *rapid.T, what string, ask func(*modelPlace) bool) (*m
 }
 
 func inFlight(p *modelPlace) bool { return p.inFlight }
-func final(p *modelPlace) bool    { return p.state.Final() }
 
 func (m *machine) ackOne(t *rapid.T) {
 	d, offset, p := m.oneOf(t, "in flight", inFlight)
@@ -187,7 +187,7 @@ func (m *machine) returnOne(t *rapid.T) {
 
 // lateAnswer changes nothing.
 func (m *machine) lateAnswer(t *rapid.T) {
-	d, offset, _ := m.oneOf(t, "final", final)
+	d, offset, _ := m.oneOf(t, "not in flight", func(p *modelPlace) bool { return !p.inFlight })
 	switch rapid.IntRange(0, 3).Draw(t, "answer") {
 	case 0:
 		m.ack(d.name, offset)
@@ -264,18 +264,19 @@ func (m *machine) advanceDue(t *rapid.T) {
 	t.Logf("%s/%d is due at %s", d.name, offset, clock(p.due))
 }
 
-func (m *machine) crash(t *rapid.T) {
+// restart stops the subject or crashes it, and opens it again.
+func (m *machine) restart(t *rapid.T) {
+	crash := rapid.Bool().Draw(t, "crash")
 	_, finds := m.Buffer.(buffer.Receipts)
-	if !finds || m.Settled == nil || rapid.Bool().Draw(t, "settled") {
+	// A clean stop keeps everything. After a crash, only Find tells what was kept.
+	if crash && (!finds || rapid.Bool().Draw(t, "settled")) {
 		m.settle()
 		m.forgetEarlier()
 	}
-	m.reopenBoth(true)
-}
-
-func (m *machine) stop(*rapid.T) {
-	m.forgetEarlier() // a clean stop keeps everything
-	m.reopenBoth(false)
+	if !crash || m.Settled == nil {
+		m.forgetEarlier()
+	}
+	m.reopenBoth(crash)
 }
 
 // forgetEarlier takes all that was done for durable.

@@ -2,6 +2,7 @@ package buffertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -141,7 +142,7 @@ func (m *Mem) configure(want buffer.Stream) {
 	}
 }
 
-// Append implements buffer.Buffer.
+// Append implements buffer.Buffer. No messages at all are an error.
 func (m *Mem) Append(ctx context.Context, stream string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error) {
 	if err := ctx.Err(); err != nil {
 		return buffer.Accepted{}, fmt.Errorf("append to %s: %w", stream, err)
@@ -165,16 +166,17 @@ func (m *Mem) Append(ctx context.Context, stream string, now time.Time, msgs []b
 	for _, msg := range msgs {
 		s.add(clone(msg), at)
 	}
-	if len(msgs) > 0 {
-		for _, d := range s.drains {
-			d.signal()
-		}
+	for _, d := range s.drains {
+		d.signal()
 	}
 	return buffer.Accepted{First: first, Count: len(msgs), At: at}, nil
 }
 
 // admit says whether all of msgs may be stored.
 func (s *memStream) admit(msgs []buffer.Message) error {
+	if len(msgs) == 0 {
+		return errors.New("no messages")
+	}
 	sum := s.bytes
 	for i, msg := range msgs {
 		if int64(len(msg.Body)) > s.MaxMessageBytes {

@@ -21,9 +21,9 @@ type memDrain struct {
 	low     int      // no place before it is unfinished
 	retries []uint64 // offsets of scheduled messages, ascending
 
-	pending, inFlight             uint64
-	delivered, expired, cancelled uint64
-	dead                          map[buffer.Reason]uint64
+	pending, inFlight    uint64
+	delivered, cancelled uint64 // nothing expires yet
+	dead                 map[buffer.Reason]uint64
 }
 
 // place is where one message stands with a drain. While it is in flight, tries,
@@ -167,53 +167,78 @@ func (d *memDrain) wait(p *place, offset uint64) {
 		i, _ := slices.BinarySearch(d.retries, offset)
 		d.retries = slices.Insert(d.retries, i, offset)
 	}
-	d.signal()
 }
 
 // Return implements buffer.Buffer. A message that is not in flight stays as it is.
 func (m *Mem) Return(drain string, offset uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	d, p := m.unfinished(drain, offset)
-	if p == nil || p.state != buffer.Delivering {
-		return
-	}
-	d.wait(p, offset)
-	m.changed(buffer.Ref{Stream: d.stream.Name, Offset: offset})
+	m.settle(drain, offset, func(d *memDrain, p *place) { m.wait(d, p, offset) })
 }
 
-// Ack implements buffer.Buffer. A finished message stays as it is.
+// Ack implements buffer.Buffer. A message that is not in flight stays as it is.
 func (m *Mem) Ack(drain string, offset uint64, r buffer.Result) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if d, p := m.unfinished(drain, offset); p != nil {
+	m.settle(drain, offset, func(d *memDrain, p *place) {
 		p.note(r)
-		m.finish(d, offset, buffer.Delivered, r.At)
-	}
+		m.finish(d, p, offset, buffer.Delivered, r.At)
+	})
 }
 
-// Release implements buffer.Buffer. A finished message stays as it is.
+// Release implements buffer.Buffer. A message that is not in flight stays as it is.
 func (m *Mem) Release(drain string, offset uint64, r buffer.Retry) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	d, p := m.unfinished(drain, offset)
-	if p == nil {
-		return
-	}
-	p.retry, p.tries, p.due, p.status, p.err = true, r.Tries, r.Due, r.Status, r.Error
-	d.wait(p, offset)
-	m.changed(buffer.Ref{Stream: d.stream.Name, Offset: offset})
+	m.settle(drain, offset, func(d *memDrain, p *place) {
+		p.retry, p.tries, p.due, p.status, p.err = true, r.Tries, r.Due, r.Status, r.Error
+		m.wait(d, p, offset)
+	})
 }
 
-// Bury implements buffer.Buffer. A finished message stays as it is.
+// Bury implements buffer.Buffer. A message that is not in flight stays as it is.
 func (m *Mem) Bury(drain string, offset uint64, why buffer.Reason, r buffer.Result) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if d, p := m.unfinished(drain, offset); p != nil {
+	m.settle(drain, offset, func(d *memDrain, p *place) {
 		p.note(r)
 		p.reason = why
-		m.finish(d, offset, buffer.Dead, r.At)
+		m.finish(d, p, offset, buffer.Dead, r.At)
+	})
+}
+
+// settle runs fn on a message that is in flight. Any other was finished,
+// returned or released before, or never given out: what comes then is too late.
+func (m *Mem) settle(drain string, offset uint64, fn func(*memDrain, *place)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.drains[drain]
+	if !ok {
+		return
 	}
+	if p := d.place(offset); p != nil && p.state == buffer.Delivering {
+		fn(d, p)
+	}
+}
+
+// note keeps how the last attempt went.
+func (p *place) note(r buffer.Result) {
+	p.tries.Attempts, p.status, p.err = r.Attempts, r.Status, r.Error
+}
+
+// wait makes a message wait again and tells everyone.
+func (m *Mem) wait(d *memDrain, p *place, offset uint64) {
+	d.wait(p, offset)
+	d.signal()
+	m.changed(buffer.Ref{Stream: d.stream.Name, Offset: offset})
+}
+
+// finish ends an unfinished message with one drain.
+func (m *Mem) finish(d *memDrain, p *place, offset uint64, state buffer.State, at time.Time) {
+	d.leave(p, offset)
+	p.state, p.at = state, at
+	switch state {
+	case buffer.Delivered:
+		d.delivered++
+	case buffer.Cancelled:
+		d.cancelled++
+	case buffer.Dead:
+		d.dead[p.reason]++
+	}
+	d.stream.finished(offset)
+	m.changed(buffer.Ref{Stream: d.stream.Name, Offset: offset})
 }
 
 // Wake implements buffer.Buffer.
@@ -225,44 +250,6 @@ func (m *Mem) Wake(drain string) <-chan struct{} {
 		return nil
 	}
 	return d.wake
-}
-
-// unfinished returns a drain and where an unfinished message stands with it;
-// nil where there is no such message.
-func (m *Mem) unfinished(drain string, offset uint64) (*memDrain, *place) {
-	d, ok := m.drains[drain]
-	if !ok {
-		return nil, nil
-	}
-	p := d.place(offset)
-	if p == nil || p.state.Final() {
-		return nil, nil
-	}
-	return d, p
-}
-
-// note keeps how the last attempt went.
-func (p *place) note(r buffer.Result) {
-	p.tries.Attempts, p.status, p.err = r.Attempts, r.Status, r.Error
-}
-
-// finish ends an unfinished message with one drain.
-func (m *Mem) finish(d *memDrain, offset uint64, state buffer.State, at time.Time) {
-	p := d.place(offset)
-	d.leave(p, offset)
-	p.state, p.at = state, at
-	switch state {
-	case buffer.Delivered:
-		d.delivered++
-	case buffer.Cancelled:
-		d.cancelled++
-	case buffer.Expired:
-		d.expired++
-	case buffer.Dead:
-		d.dead[p.reason]++
-	}
-	d.stream.finished(offset)
-	m.changed(buffer.Ref{Stream: d.stream.Name, Offset: offset})
 }
 
 // oldest is when the drain's oldest unfinished message was accepted; zero when

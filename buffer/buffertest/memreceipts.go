@@ -51,7 +51,7 @@ func (c idCipher) open(id string) (stream int, offset uint64, ok bool) {
 }
 
 func idEncoding() *base32.Encoding {
-	return base32.StdEncoding.WithPadding(base32.NoPadding)
+	return base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 }
 
 // ID implements buffer.Receipts. It is empty for a stream that is not known.
@@ -70,7 +70,7 @@ func (m *Mem) Ref(id string) (buffer.Ref, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	number, offset, ok := m.ids.open(id)
-	if !ok || number >= len(m.streams) {
+	if !ok || number >= len(m.streams) || offset >= uint64(len(m.streams[number].messages)) {
 		return buffer.Ref{}, fmt.Errorf("read an id: %w", buffer.ErrNoMessage)
 	}
 	return buffer.Ref{Stream: m.streams[number].Name, Offset: offset}, nil
@@ -178,7 +178,7 @@ func (m *Mem) cancel(s *memStream, offset uint64, now time.Time) error {
 		return why
 	}
 	for _, d := range waiting {
-		m.finish(d, offset, buffer.Cancelled, now)
+		m.finish(d, d.place(offset), offset, buffer.Cancelled, now)
 	}
 	return nil
 }

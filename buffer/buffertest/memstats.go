@@ -43,7 +43,6 @@ func (d *memDrain) stats() buffer.DrainStats {
 		InFlight:  d.inFlight,
 		Scheduled: uint64(len(d.retries)),
 		Delivered: d.delivered,
-		Expired:   d.expired,
 		Cancelled: d.cancelled,
 		Dead:      maps.Clone(d.dead),
 		Oldest:    d.oldest(),
@@ -76,8 +75,6 @@ func (d *memDrain) account() buffer.Account {
 		switch p.state {
 		case buffer.Delivered:
 			a.Delivered++
-		case buffer.Expired:
-			a.Expired++
 		case buffer.Cancelled:
 			a.Cancelled++
 		case buffer.Dead:

@@ -74,6 +74,12 @@ func forgedIDs(f *fixture) {
 			f.Fatalf("Ref(%q) is %v, %v; want %v (the id of %v is %s)", s, ref, err, buffer.ErrNoMessage, order(1), id)
 		}
 	}
+	// Neither is the id of an offset that was not given out.
+	ref, err := f.receipts().Ref(f.receipts().ID(order(2)))
+	if err == nil {
+		_, err = f.receipts().Find(ref, f.now)
+	}
+	f.wantErr("Ref, or else Find, of an offset past the end", err, buffer.ErrNoMessage)
 }
 
 func findStates(f *fixture) {

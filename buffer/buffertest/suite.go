@@ -53,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		messageSections(),
 		intakeSections(),
 		concurrentSections(),
+		mixedSections(),
 		receiptSections(),
 		ledgerSections(),
 		reopenSections(),

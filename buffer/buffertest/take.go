@@ -189,8 +189,11 @@ func lateAnswers(f *fixture) {
 		f.release("mail", offset, 0)
 		f.Buffer.Return("mail", offset)
 	}
-	// Neither do answers about what was never given out change anything.
-	f.ack("mail", 3, 1<<40)
+	// Neither do answers about what is not in flight, or was never given out.
+	f.ack("mail", 2, 3, 1<<40)
+	f.bury("mail", 2)
+	f.release("mail", 2, 0)
+	f.Buffer.Return("mail", 2)
 	f.ack("nobody", 2)
 	f.release("nobody", 2, 0)
 	f.bury("nobody", 2)

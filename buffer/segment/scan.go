@@ -39,6 +39,19 @@ var (
 // commit in any order: Badger keeps a transaction in a map. After damage it goes
 // on at the next sound block. It changes nothing.
 func Scan(dir string, fn func(h block.Header, payload, raw []byte) error) (Found, error) {
+	return scan(dir, func(_ span, h block.Header, payload, raw []byte) error { return fn(h, payload, raw) })
+}
+
+// span is where a block lies.
+type span struct {
+	file string
+	at   int64
+	size int
+}
+
+type visit func(at span, h block.Header, payload, raw []byte) error
+
+func scan(dir string, fn visit) (Found, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
 	if err != nil {
 		return Found{}, fmt.Errorf("scan %s: %w", dir, err)
@@ -51,6 +64,37 @@ func Scan(dir string, fn func(h block.Header, payload, raw []byte) error) (Found
 		}
 	}
 	return found, nil
+}
+
+// readLog finds a block in the log itself. The first call reads all of it.
+func (s *Segment) readLog(seq uint64) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.places == nil {
+		places := map[uint64]span{}
+		_, err := scan(s.Dir, func(at span, h block.Header, _, _ []byte) error {
+			places[h.Seq] = at
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.places = places
+	}
+	at, ok := s.places[seq]
+	if !ok {
+		return nil, nil
+	}
+	f, err := os.Open(at.file)
+	if err != nil {
+		return nil, fmt.Errorf("read block %d: %w", seq, err)
+	}
+	defer f.Close()
+	b := make([]byte, at.size)
+	if _, err := f.ReadAt(b, at.at); err != nil {
+		return nil, fmt.Errorf("read block %d of %s: %w", seq, at.file, err)
+	}
+	return b, nil
 }
 
 // window is a moving view of a file that skips holes.
@@ -84,7 +128,7 @@ func (w *window) skip(n int) {
 	w.buf = append(w.buf[:0], w.buf[n:]...)
 }
 
-func scanFile(name string, fn func(block.Header, []byte, []byte) error, found *Found) error {
+func scanFile(name string, fn visit, found *Found) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -180,7 +224,7 @@ func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
 
 // scanBlock tries the bytes at the start of the window and returns the length
 // of the block there, 0 if there is none.
-func scanBlock(w *window, fn func(block.Header, []byte, []byte) error) (int, error) {
+func scanBlock(w *window, fn visit) (int, error) {
 	if err := w.need(block.HeaderSize); err != nil {
 		return 0, err
 	}
@@ -198,5 +242,5 @@ func scanBlock(w *window, fn func(block.Header, []byte, []byte) error) (int, err
 	if err != nil {
 		return 0, nil // counted by the caller
 	}
-	return n, fn(h, payload, w.buf[:n])
+	return n, fn(span{w.f.Name(), w.at, n}, h, payload, w.buf[:n])
 }

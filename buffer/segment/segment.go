@@ -60,6 +60,7 @@ type Segment struct {
 	mu     sync.RWMutex // guards db against Seal and Drop while it is read
 	db     *badger.DB
 	sealed bool
+	places map[uint64]span // of blocks, from a scan; only where Badger does not find one
 
 	blocks int   // written; committer only
 	bytes  int64 // of the value log; committer only
@@ -216,19 +217,31 @@ func (s *Segment) Commit(blocks []Block) error {
 	return s.fault.err()
 }
 
-// Read returns a copy of one block as it was written, or nil where Badger has
-// no value for it, which the caller has to treat as damage. It may read the
-// disk. An I/O error behind a mapping is an error, not the end of the process.
+// Read returns a copy of one block as it was written, or nil where it is not
+// there any more, which the caller has to treat as damage. It may read the disk.
+// An I/O error behind a mapping is an error, not the end of the process. What
+// Badger does not find in a sealed segment is looked for in its log.
 func (s *Segment) Read(seq uint64) (data []byte, err error) {
 	s.mu.RLock()
 	for s.db == nil {
 		s.mu.RUnlock()
 		if err := s.open(); err != nil {
-			return nil, err
+			s.fault.log.Error("badger cannot open a segment; its log is read instead", "err", err)
+			return s.readLog(seq)
 		}
 		s.mu.RLock()
 	}
-	defer s.mu.RUnlock()
+	data, err = s.get(seq)
+	fromLog := data == nil && s.sealed
+	s.mu.RUnlock()
+	if fromLog {
+		return s.readLog(seq)
+	}
+	return data, err
+}
+
+// get reads a block through Badger. The caller holds mu for reading.
+func (s *Segment) get(seq uint64) (data []byte, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
@@ -241,10 +254,10 @@ func (s *Segment) Read(seq uint64) (data []byte, err error) {
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read block %d of %s: %w", seq, s.Dir, err)
+	if err == nil {
+		data, err = item.ValueCopy(nil)
 	}
-	if data, err = item.ValueCopy(nil); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("read block %d of %s: %w", seq, s.Dir, err)
 	}
 	return data, nil
