@@ -22,6 +22,7 @@ const (
 	ballastFile = "BALLAST"
 
 	formatName = "forebay buffer"
+	formatNew  = " (new)" // until the first segment is there
 	// Format is the version of what is on disk. A program refuses a newer one.
 	Format = 1
 )
@@ -43,8 +44,7 @@ func (e *Engine) prepareDir() error {
 	if err := e.takeLock(); err != nil {
 		return err
 	}
-	fresh, err := checkFormat(dir, names)
-	if err != nil {
+	if e.isNew, err = checkFormat(dir, names); err != nil {
 		return err
 	}
 	warning, err := segment.Promise(dir)
@@ -54,7 +54,7 @@ func (e *Engine) prepareDir() error {
 	if warning != "" {
 		e.log.Warn("data directory", "dir", dir, "file_system", warning)
 	}
-	if fresh {
+	if e.isNew && !names[formatFile] {
 		if err := createDir(dir); err != nil {
 			return fmt.Errorf("data directory %s: %w", dir, err)
 		}
@@ -75,7 +75,9 @@ func contents(dir string) (map[string]bool, error) {
 	return names, nil
 }
 
-func checkFormat(dir string, names map[string]bool) (fresh bool, err error) {
+// checkFormat says whether a directory is new: it has never had a segment for
+// sure.
+func checkFormat(dir string, names map[string]bool) (isNew bool, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, formatFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		for name := range names {
@@ -88,7 +90,8 @@ func checkFormat(dir string, names map[string]bool) (fresh bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("data directory: %w", err)
 	}
-	version, ok := strings.CutPrefix(strings.TrimSpace(string(b)), formatName+" ")
+	text, isNew := strings.CutSuffix(strings.TrimSpace(string(b)), formatNew)
+	version, ok := strings.CutPrefix(text, formatName+" ")
 	n, err := strconv.Atoi(version)
 	if !ok || err != nil {
 		return false, fmt.Errorf("data directory %s: %s is not that of a forebay buffer", dir, formatFile)
@@ -96,10 +99,18 @@ func checkFormat(dir string, names map[string]bool) (fresh bool, err error) {
 	if n > Format {
 		return false, fmt.Errorf("data directory %s has format %d, this program reads up to %d; start the newer program that wrote it", dir, n, Format)
 	}
+	half := "data directory %s is half deleted: %s; restore it, or start with an empty directory"
 	if !names[keyFile] {
-		return false, fmt.Errorf("data directory %s is half deleted: %s is missing; restore it, or start with an empty directory", dir, keyFile)
+		return false, fmt.Errorf(half, dir, keyFile+" is missing")
 	}
-	return false, nil
+	begun := false
+	for name := range names {
+		begun = begun || strings.HasPrefix(name, "seg-")
+	}
+	if !begun && !isNew {
+		return false, fmt.Errorf(half, dir, "all of its segments are missing")
+	}
+	return isNew, nil
 }
 
 // createDir writes the format last: a directory without it is begun again.
@@ -114,10 +125,14 @@ func createDir(dir string) error {
 	if err := writeFile(filepath.Join(dir, keyFile), key); err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(dir, formatFile), fmt.Appendf(nil, "%s %d\n", formatName, Format)); err != nil {
+	if err := writeFormat(dir, formatNew); err != nil {
 		return err
 	}
 	return segment.SyncDir(filepath.Dir(dir))
+}
+
+func writeFormat(dir, state string) error {
+	return writeFile(filepath.Join(dir, formatFile), fmt.Appendf(nil, "%s %d%s\n", formatName, Format, state))
 }
 
 func (e *Engine) loadKey() error {

@@ -73,6 +73,7 @@ type Engine struct {
 	ids     cipher.Block
 	metrics *metrics
 	lock    *os.File
+	isNew   bool // the directory has not had a segment
 
 	kick    chan struct{} // something waits for a commit
 	changed chan struct{} // the first change since the last commit
@@ -254,18 +255,22 @@ func (e *Engine) closeSegments() error {
 // unfinished or dead it stays and is listed as orphaned.
 func (e *Engine) Configure(streams []Stream) error {
 	e.mu.Lock()
+	if err := e.checkMoves(streams); err != nil {
+		e.mu.Unlock()
+		return err
+	}
 	wanted := map[string]bool{}
 	for _, cfg := range streams {
 		wanted[cfg.Name] = true
-		if err := e.configureStream(cfg); err != nil {
-			e.mu.Unlock()
-			return err
-		}
+		e.setStream(cfg)
 	}
 	for _, s := range e.sortedStreams() {
 		if !wanted[s.Name] {
 			e.retireStream(s)
 		}
+	}
+	for _, cfg := range streams {
+		e.setDrains(e.streams[cfg.Name])
 	}
 	g, err := e.join()
 	e.mu.Unlock()
@@ -276,7 +281,20 @@ func (e *Engine) Configure(streams []Stream) error {
 	return g.changes
 }
 
-func (e *Engine) configureStream(cfg Stream) error {
+// checkMoves refuses to take a drain from a stream of which it still has something.
+func (e *Engine) checkMoves(streams []Stream) error {
+	for _, cfg := range streams {
+		for _, name := range cfg.Drains {
+			if d := e.drains[name]; d != nil && d.stream.Name != cfg.Name && !d.empty() {
+				return fmt.Errorf("drain %s: it still has messages of stream %s", name, d.stream.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// setStream makes a stream what cfg says, but for drains that are new to it.
+func (e *Engine) setStream(cfg Stream) {
 	if cfg.MaxMessageBytes == 0 {
 		cfg.MaxMessageBytes = defaultMaxMessageBytes
 	}
@@ -291,22 +309,20 @@ func (e *Engine) configureStream(cfg Stream) error {
 	}
 	s.Stream, s.orphaned = cfg, false
 	for _, d := range slices.Clone(s.drains) {
-		d.orphaned = !slices.Contains(cfg.Drains, d.name)
-		if d.orphaned {
+		if d.orphaned = !slices.Contains(cfg.Drains, d.name); d.orphaned {
 			e.retireDrain(d)
 		}
 	}
-	for _, name := range cfg.Drains {
-		if d := e.drains[name]; d != nil && d.stream != s {
-			return fmt.Errorf("drain %s: it still has messages of stream %s", name, d.stream.Name)
-		}
+}
+
+func (e *Engine) setDrains(s *stream) {
+	for _, name := range s.Drains {
 		if e.drains[name] == nil {
 			e.addDrain(s, name)
 		}
 	}
 	// Receipts list drains in the order of the policy, orphans last.
-	slices.SortStableFunc(s.drains, func(a, b *drain) int { return place(cfg.Drains, a.name) - place(cfg.Drains, b.name) })
-	return nil
+	slices.SortStableFunc(s.drains, func(a, b *drain) int { return place(s.Drains, a.name) - place(s.Drains, b.name) })
 }
 
 func place(names []string, name string) int {
@@ -341,7 +357,7 @@ func (e *Engine) retireStream(s *stream) {
 }
 
 func (e *Engine) retireDrain(d *drain) {
-	if d.unfinished(d.stream.next) > 0 || len(d.dead) > 0 {
+	if !d.empty() {
 		return
 	}
 	e.delta.op(opDropDrain, uint64(d.num))

@@ -147,6 +147,7 @@ func TestRefusedDirectories(t *testing.T) {
 		}, "has format 2, this program reads up to 1"},
 		"no format":                   {false, func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "FORMAT")) }, "no FORMAT"},
 		"no key":                      {false, func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "KEY")) }, "KEY is missing"},
+		"every segment gone":          {false, func(t *testing.T, dir string) { remove(t, files(t, dir, "seg-*")...) }, "all of its segments are missing"},
 		"a sealed segment gone":       {false, func(t *testing.T, dir string) { remove(t, files(t, dir, "seg-*")[0]) }, "is missing, with messages"},
 		"a sealed segment's log gone": {false, func(t *testing.T, dir string) { remove(t, files(t, dir, "seg-*/*.vlog")...) }, "no the value log"},
 		"a sealed segment's manifest": {false, func(t *testing.T, dir string) { remove(t, files(t, dir, "seg-*/MANIFEST")[0]) }, "no MANIFEST"},
@@ -517,6 +518,31 @@ func TestOrphans(t *testing.T) {
 	}
 	if st := e.Stats(); len(st.Streams) != 0 {
 		t.Errorf("stats after the last message left = %+v", st)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMoveDrain: a drain that has nothing left may read another stream; one
+// that has is not taken away, and nothing else changes either.
+func TestMoveDrain(t *testing.T) {
+	e := open(t, t.TempDir())
+	configure(t, e, "mail")
+	fill(t, e, 0, 1, 100)
+	moved := []buffer.Stream{{Name: "logs", Drains: []string{"mail"}}, {Name: "orders"}}
+	if err := e.Configure(moved); err == nil || !strings.Contains(err.Error(), "drain mail: it still has messages of stream orders") {
+		t.Errorf("Configure = %v", err)
+	}
+	if st := e.Stats(); len(st.Streams) != 1 {
+		t.Errorf("streams after a refusal: %+v", st.Streams)
+	}
+	drainAll(t, e, "mail")
+	if err := e.Configure(moved); err != nil {
+		t.Error(err)
+	}
+	if st := e.Stats(); len(st.Drains) != 1 || st.Drains[0].Stream != "logs" {
+		t.Errorf("drains: %+v", st.Drains)
 	}
 	if err := e.Close(); err != nil {
 		t.Error(err)

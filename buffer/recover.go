@@ -72,6 +72,11 @@ func (e *Engine) recover(ctx context.Context) error {
 	if err := e.begin(); err != nil {
 		return err
 	}
+	if e.isNew {
+		if err := writeFormat(e.cfg.Dir, ""); err != nil {
+			return err
+		}
+	}
 	for _, f := range segs {
 		if f.index == nil {
 			if err := e.adopt(f); err != nil {

@@ -144,6 +144,9 @@ func (d *drain) unfinished(end uint64) uint64 {
 	return end - d.low - d.done.Rank(end-1)
 }
 
+// empty reports whether the drain needs nothing of its stream any more.
+func (d *drain) empty() bool { return d.unfinished(d.stream.next) == 0 && len(d.dead) == 0 }
+
 // signal tells the drain's loop to look again.
 func (d *drain) signal() {
 	select {
