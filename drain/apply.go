@@ -1,0 +1,119 @@
+package drain
+
+import (
+	"fmt"
+	"time"
+
+	"forebay/policies"
+)
+
+// Apply makes a policy the present one: new drains start if Run is running,
+// those that stay are updated, those that are gone stop. The buffer must know
+// the drains already. Budgets and pacers belong to names and go on. An error
+// says why a sink cannot be built, and leaves everything as it was. Apply does
+// not wait for attempts in flight.
+func (d *Drains) Apply(set *policies.Set) error {
+	d.applying.Lock()
+	defer d.applying.Unlock()
+	built, err := d.build(set)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.applySinks(now, set, built)
+	d.applyDrains(now, set)
+	signal(d.changed)
+	return nil
+}
+
+// build makes the sinks that are new or different: all that can fail.
+func (d *Drains) build(set *policies.Set) (map[string]Sink, error) {
+	built := make(map[string]Sink)
+	fail := func(err error) (map[string]Sink, error) {
+		for _, sink := range built {
+			closeIdle(sink)
+		}
+		return nil, err
+	}
+	for _, p := range set.Sinks {
+		if s := d.sink(p.Name); s != nil && s.fits(p) {
+			continue
+		}
+		sink, err := d.cfg.NewSink(p)
+		if err != nil {
+			return fail(fmt.Errorf("sink %s: %w", p.Name, err))
+		}
+		built[p.Name] = sink
+	}
+	for _, p := range set.Drains {
+		if set.Sink(p.Sink) == nil {
+			return fail(fmt.Errorf("drain %s: no sink %s", p.Name, p.Sink))
+		}
+	}
+	return built, nil
+}
+
+func (d *Drains) sink(name string) *sinkState {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sinks[name]
+}
+
+// applySinks requires that mu is held.
+func (d *Drains) applySinks(now time.Time, set *policies.Set, built map[string]Sink) {
+	for _, p := range set.Sinks {
+		if s, ok := d.sinks[p.Name]; ok {
+			s.update(now, p, built[p.Name])
+			continue
+		}
+		d.sinks[p.Name] = newSinkState(now, p, built[p.Name])
+	}
+	for name, s := range d.sinks {
+		if set.Sink(name) == nil {
+			s.close()
+			delete(d.sinks, name)
+		}
+	}
+}
+
+// applyDrains requires that mu is held.
+func (d *Drains) applyDrains(now time.Time, set *policies.Set) {
+	for name := range d.drains {
+		if set.Drain(name) == nil {
+			d.metrics.forget(name)
+			delete(d.drains, name)
+		}
+	}
+	d.order = d.order[:0]
+	for _, p := range set.Drains {
+		d.order = append(d.order, p.Name)
+		sink := d.sinks[p.Sink]
+		dr, ok := d.drains[p.Name]
+		if ok && dr.sink() != sink {
+			d.metrics.forget(p.Name)
+		}
+		next := plan{policy: p, sink: sink, meters: d.metrics.of(p.Name, p.Sink)}
+		if ok {
+			dr.update(now, next)
+			continue
+		}
+		d.drains[p.Name] = d.newDrain(now, next)
+	}
+}
+
+func (d *Drains) newDrain(now time.Time, p plan) *drain {
+	return &drain{
+		name:    p.policy.Name,
+		buf:     d.buf,
+		log:     d.log,
+		random:  d.cfg.Random,
+		bound:   d.bound,
+		changed: make(chan struct{}, 1),
+		freed:   make(chan struct{}, 1),
+		done:    make(chan struct{}),
+		plan:    p,
+		core:    newCore(now, p.policy.Schedule.At, p.sink.budget),
+	}
+}

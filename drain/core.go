@@ -1,0 +1,234 @@
+package drain
+
+import (
+	"math"
+	"time"
+
+	"forebay/limiter"
+	"forebay/policies"
+)
+
+const (
+	// maxLate is how far before now a token may be accounted. The same 5 ms are
+	// what a receiver's log may exceed the envelope by.
+	maxLate = 5 * time.Millisecond
+	// coalesce is how long a fast drain lets tokens gather before it looks
+	// again. It is a fifth of the default burst, so that a timer that is late by
+	// as much again still costs no rate.
+	coalesce = 2 * time.Millisecond
+	// recheck is how long a window is believed without looking it up again, in
+	// case someone set the wall clock.
+	recheck = time.Minute
+)
+
+// core decides what may leave now. It is pure: the time is an argument, and it
+// starts nothing and waits for nothing. It is not safe for concurrent use, but
+// the budget may be shared with others who use it at the same time.
+type core struct {
+	at     func(time.Time) policies.Window // the schedule
+	budget *limiter.Budget
+	pacer  *limiter.Bucket // of the schedule's rate
+
+	window  policies.Window   // the present one
+	ahead   []policies.Window // those that follow, as far as anyone asked
+	checked time.Time         // when window was looked up
+
+	// due is when the tokens come, or came, that the last step waited for: the
+	// next point of the grid. Zero where it waited for something else.
+	due time.Time
+}
+
+// verdict is what a step found.
+type verdict struct {
+	take    int              // attempts that may start now; tokens and slots for them are taken
+	binding Constraint       // why not more
+	short   limiter.Shortage // what the budget lacked, and may get before again
+	again   time.Time        // when to look again; zero: not before something else happens
+	until   time.Time        // the end of the window in which the attempts may start; zero: none
+}
+
+// newCore returns a core whose pacer is empty, whatever the window: what was
+// sent before a restart is unknown.
+func newCore(now time.Time, at func(time.Time) policies.Window, budget *limiter.Budget) *core {
+	w := at(now)
+	return &core{
+		at:      at,
+		budget:  budget,
+		pacer:   limiter.NewEmptyBucket(now, pace(w.Rate)),
+		window:  w,
+		checked: now,
+	}
+}
+
+// pace is a drain's own limit at a rate: the burst is 10 ms of it, or one message.
+func pace(rate limiter.Rate) limiter.Limit {
+	if rate == limiter.Unlimited {
+		return limiter.Limit{Rate: rate, Burst: 1}
+	}
+	return limiter.Limit{Rate: rate, Burst: max(1, int(rate/100))}
+}
+
+// setSchedule replaces the schedule. The pacer goes on: a changed rate clamps it.
+func (c *core) setSchedule(now time.Time, at func(time.Time) policies.Window) {
+	c.roll(now)
+	c.at, c.ahead = at, nil
+	w := at(now)
+	if w.Rate != c.window.Rate {
+		c.pacer.Set(now, pace(w.Rate))
+		c.due = time.Time{}
+	}
+	c.window, c.checked = w, now
+}
+
+// roll moves to the window that now lies in. At an edge the drain holds exactly
+// one token, or none at rate 0, however long it waited.
+func (c *core) roll(now time.Time) {
+	edge := !c.window.Until.IsZero() && !now.Before(c.window.Until)
+	if !edge && now.Sub(c.checked) < recheck {
+		return
+	}
+	w := c.at(now)
+	c.checked = now
+	if w.Rate == c.window.Rate && w.Because == c.window.Because && w.Until.Equal(c.window.Until) {
+		return
+	}
+	if w.Rate != c.window.Rate {
+		c.enter(c.edge(now), w.Rate)
+	}
+	c.window, c.ahead = w, nil
+}
+
+func (c *core) enter(edge time.Time, rate limiter.Rate) {
+	c.pacer.Set(edge, pace(rate))
+	c.pacer.Hold(edge, 1)
+	c.due = edge
+}
+
+// edge is when the window ended, or now if that was not just before. It is
+// counted back from now to keep now's monotonic clock.
+func (c *core) edge(now time.Time) time.Time {
+	late := now.Sub(c.window.Until)
+	if c.window.Until.IsZero() || late < 0 || late > maxLate {
+		return now
+	}
+	return now.Add(-late)
+}
+
+// step says how many of want attempts may start now, and takes the tokens and
+// slots for them. Nothing is sent to the sink before pause.
+func (c *core) step(now time.Time, want int, pause time.Time) verdict {
+	c.roll(now)
+	switch {
+	case want <= 0:
+		c.due = time.Time{}
+		return verdict{binding: Empty}
+	case pause.After(now):
+		c.due = time.Time{}
+		return verdict{binding: RetryAfter, again: pause}
+	case c.window.Rate == 0:
+		return verdict{binding: Schedule, again: c.window.Until}
+	}
+	// First what was due when the timer should have fired, so that a bucket that
+	// is full by now loses nothing; then what has come since.
+	v := c.take(c.accountable(now), want)
+	v.until = c.window.Until
+	if v.take < want && v.short != limiter.OfSlots {
+		more := c.take(now, want-v.take)
+		v.take, v.short = v.take+more.take, more.short
+	}
+	if v.short == limiter.OfSlots {
+		c.due = time.Time{}
+		v.binding = Concurrency
+		return v
+	}
+	c.look(now, want, &v)
+	return v
+}
+
+// accountable is the time at which tokens are taken: the grid's, as far as it
+// lies at most maxLate before now.
+func (c *core) accountable(now time.Time) time.Time {
+	if c.due.IsZero() || now.Before(c.due) {
+		return now
+	}
+	if oldest := now.Add(-maxLate); c.due.Before(oldest) {
+		return oldest
+	}
+	return c.due
+}
+
+// take takes what pacer and budget both have, at most want. An attempt carries
+// one message.
+func (c *core) take(at time.Time, want int) verdict {
+	var v verdict
+	if level := c.pacer.Level(at); level < float64(want) {
+		want = int(math.Floor(max(level, 0)))
+	}
+	for v.take < want && v.short == limiter.NoShortage {
+		if v.short = c.budget.Take(at, 1); v.short == limiter.NoShortage {
+			v.take++
+		}
+	}
+	c.pacer.Take(at, v.take)
+	return v
+}
+
+// look finds when tokens are there again, and which bucket they wait for.
+func (c *core) look(now time.Time, want int, v *verdict) {
+	limit := c.budget.Limit()
+	n := gather(min(c.window.Rate, limit.Rate), want)
+	if limit.Rate != limiter.Unlimited {
+		n = min(n, limit.Burst)
+	}
+	paced, _ := c.pacer.When(now, n) // always known: the rate is not 0 here, and n within the burst
+	funded, ok := c.budget.When(now, n)
+	if !ok {
+		c.due = time.Time{}
+		v.binding, v.short = SinkBudget, limiter.OfTokens
+		return
+	}
+	v.binding = Schedule
+	switch {
+	case funded.After(paced):
+		v.binding = SinkBudget
+	case c.window.Rate == limiter.Unlimited && limit.Rate == limiter.Unlimited:
+		v.binding = Unlimited
+	}
+	if funded.After(now) {
+		v.short = limiter.OfTokens
+	}
+	c.due = later(paced, funded)
+	v.again = c.due
+	if until := c.window.Until; !until.IsZero() && until.Before(v.again) {
+		v.again = until
+	}
+}
+
+// gather is how many tokens a drain waits for at a rate: what comes in coalesce,
+// at least one and at most limit.
+func gather(rate limiter.Rate, limit int) int {
+	n := float64(rate) * coalesce.Seconds()
+	return int(max(1, min(n, float64(limit))))
+}
+
+// giveBack returns tokens and slots for attempts that did not start, which is
+// not the grid's doing. The budget is the one they were taken from.
+func (c *core) giveBack(now time.Time, budget *limiter.Budget, n int) {
+	c.due = time.Time{}
+	c.pacer.Return(now, n)
+	for range n {
+		budget.Return(now, 1)
+	}
+}
+
+// open reports whether attempts that the verdict allowed may still start.
+func (v verdict) open(now time.Time) bool {
+	return v.until.IsZero() || now.Before(v.until)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,189 @@
+package drain
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"forebay/buffer"
+	"forebay/limiter"
+	"forebay/policies"
+)
+
+// defaultStopTimeout is what attempts in flight get to end after a stop.
+const defaultStopTimeout = 30 * time.Second
+
+// Buffer is what drains need of an engine.
+type Buffer interface {
+	buffer.Buffer
+	// Stats counts without touching the disk.
+	Stats() buffer.Stats
+}
+
+// Config is what drains are made of.
+type Config struct {
+	// NewSink builds the sink that a policy describes; required. It must not
+	// connect to anything. A sink that has a method CloseIdleConnections() is
+	// told when a policy replaces it.
+	NewSink func(policies.Sink) (Sink, error)
+	// StopTimeout is how long attempts in flight may go on after a stop; what
+	// has not ended then is abandoned and repeated later. 0: 30 s.
+	StopTimeout time.Duration
+	// Random returns a uniform number in 0 … n−1 and is safe for concurrent
+	// use; nil: math/rand/v2.
+	Random func(n int64) int64
+}
+
+// Drains are all drains of the policy, and the state of their sinks. All
+// methods are safe for concurrent use.
+type Drains struct {
+	cfg     Config
+	buf     Buffer
+	log     *slog.Logger
+	metrics *metrics
+	bound   int64         // of the messages of a drain that wait for another attempt
+	changed chan struct{} // one slot; the set of drains changed
+
+	applying sync.Mutex // held while a policy is applied
+
+	mu     sync.Mutex
+	order  []string              // guarded by mu; names in the order of the policy
+	drains map[string]*drain     // guarded by mu
+	sinks  map[string]*sinkState // guarded by mu
+}
+
+// New returns drains without a policy. It starts nothing. A nil registerer
+// leaves the metrics unregistered.
+func New(cfg Config, buf Buffer, log *slog.Logger, reg prometheus.Registerer) *Drains {
+	if cfg.StopTimeout <= 0 {
+		cfg.StopTimeout = defaultStopTimeout
+	}
+	if cfg.Random == nil {
+		cfg.Random = rand.Int64N
+	}
+	d := &Drains{
+		cfg:     cfg,
+		buf:     buf,
+		log:     log,
+		metrics: newMetrics(reg),
+		bound:   maxScheduled,
+		changed: make(chan struct{}, 1),
+		drains:  make(map[string]*drain),
+		sinks:   make(map[string]*sinkState),
+	}
+	if reg != nil {
+		reg.MustRegister(collector{d})
+	}
+	return d
+}
+
+// Run delivers until ctx is done, then starts nothing any more, gives what is
+// in flight the stop time-out, and returns nil. It returns an error as soon as
+// the buffer has failed. Call it once.
+func (d *Drains) Run(ctx context.Context) error {
+	attempts, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
+	g, ctx := errgroup.WithContext(ctx)
+	loops := loops{
+		running: make(map[string]loop),
+		start: func(dr *drain, after <-chan struct{}) context.CancelFunc {
+			ctx, cancel := context.WithCancel(ctx)
+			g.Go(func() error {
+				defer cancel()
+				<-after // the buffer has one receiver of wake-ups a drain
+				return dr.run(ctx, attempts)
+			})
+			return cancel
+		},
+	}
+	for ctx.Err() == nil {
+		loops.match(d.list())
+		select {
+		case <-ctx.Done():
+		case <-d.changed:
+		}
+	}
+	defer time.AfterFunc(d.cfg.StopTimeout, abandon).Stop()
+	return g.Wait()
+}
+
+// loops are those that run. Only Run uses it.
+type loops struct {
+	running map[string]loop
+	start   func(dr *drain, after <-chan struct{}) context.CancelFunc
+}
+
+type loop struct {
+	drain  *drain
+	cancel context.CancelFunc
+}
+
+// match stops the loops of drains that are gone and starts those of new ones. A
+// name that went and came back starts when its former loop takes no more.
+func (l loops) match(want []*drain) {
+	wanted := make(map[string]*drain, len(want))
+	for _, dr := range want {
+		wanted[dr.name] = dr
+	}
+	former := make(map[string]<-chan struct{})
+	for name, lp := range l.running {
+		if wanted[name] != lp.drain {
+			lp.cancel()
+			former[name] = lp.drain.done
+			delete(l.running, name)
+		}
+	}
+	nothing := make(chan struct{})
+	close(nothing)
+	for _, dr := range want {
+		if _, ok := l.running[dr.name]; ok {
+			continue
+		}
+		after := former[dr.name]
+		if after == nil {
+			after = nothing
+		}
+		l.running[dr.name] = loop{drain: dr, cancel: l.start(dr, after)}
+	}
+}
+
+// Budget returns the budget of a sink, for live traffic to take from, or nil.
+// It stays the same for as long as policies name the sink.
+func (d *Drains) Budget(sink string) *limiter.Budget {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s, ok := d.sinks[sink]; ok {
+		return s.budget
+	}
+	return nil
+}
+
+// list returns the drains in the order of the policy.
+func (d *Drains) list() []*drain {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := make([]*drain, 0, len(d.order))
+	for _, name := range d.order {
+		list = append(list, d.drains[name])
+	}
+	return list
+}
+
+func (d *Drains) drain(name string) *drain {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.drains[name]
+}
+
+func (d *Drains) sinkList() []*sinkState {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Values(d.sinks))
+}

@@ -1,0 +1,232 @@
+package drain
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"forebay/buffer"
+	"forebay/buffer/buffertest"
+	"forebay/limiter"
+	"forebay/policies"
+)
+
+// fakeSink answers as answer says, and remembers when attempts began.
+type fakeSink struct {
+	answer func(m buffer.Delivery) Outcome // nil: success
+	takes  time.Duration                   // how long an attempt lasts
+
+	mu       sync.Mutex
+	times    []time.Time    // guarded by mu
+	attempts map[string]int // guarded by mu; by id
+	inFlight int            // guarded by mu
+	most     int            // guarded by mu; the most in flight at once
+	closed   int            // guarded by mu
+}
+
+// Deliver implements Sink.
+func (s *fakeSink) Deliver(ctx context.Context, msgs []buffer.Delivery) []Outcome {
+	s.begin(msgs[0])
+	defer s.end()
+	if s.takes > 0 {
+		select {
+		case <-time.After(s.takes):
+		case <-ctx.Done():
+			return []Outcome{{Class: Retry, Error: "abandoned"}}
+		}
+	}
+	if s.answer == nil {
+		return []Outcome{{Class: Success, Status: 200}}
+	}
+	return []Outcome{s.answer(msgs[0])}
+}
+
+func (s *fakeSink) begin(m buffer.Delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attempts == nil {
+		s.attempts = make(map[string]int)
+	}
+	s.attempts[m.ID]++
+	s.times = append(s.times, time.Now())
+	s.inFlight++
+	s.most = max(s.most, s.inFlight)
+}
+
+func (s *fakeSink) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inFlight--
+}
+
+// CloseIdleConnections is what Config.NewSink speaks of.
+func (s *fakeSink) CloseIdleConnections() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed++
+}
+
+// began returns when attempts began, since a time.
+func (s *fakeSink) began(since time.Time) []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var times []time.Time
+	for _, at := range s.times {
+		if !at.Before(since) {
+			times = append(times, at)
+		}
+	}
+	return times
+}
+
+// seen returns the attempts by id.
+func (s *fakeSink) seen() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.attempts)
+}
+
+// atOnce returns the most attempts that were in flight at once.
+func (s *fakeSink) atOnce() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most
+}
+
+// closes returns how often connections were closed.
+func (s *fakeSink) closes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// bench is a buffer, sinks by name, and drains that run in a bubble.
+type bench struct {
+	t      *testing.T
+	buf    *buffertest.Mem
+	sinks  map[string]*fakeSink
+	drains *Drains
+	reg    *prometheus.Registry
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// inBubble runs a test with drains of a stream named orders.
+func inBubble(t *testing.T, drains []string, test func(b *bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{
+			t:     t,
+			buf:   buffertest.NewMem(buffer.Stream{Name: "orders", Drains: drains}),
+			sinks: map[string]*fakeSink{"service": {}, "other": {}},
+			reg:   prometheus.NewRegistry(),
+			done:  make(chan error, 1),
+		}
+		cfg := Config{NewSink: func(p policies.Sink) (Sink, error) {
+			if s, ok := b.sinks[p.Name]; ok {
+				return s, nil
+			}
+			return nil, fmt.Errorf("no fake for %s", p.Name)
+		}}
+		b.drains = New(cfg, b.buf, slog.New(slog.DiscardHandler), b.reg)
+		ctx, cancel := context.WithCancel(t.Context())
+		b.cancel = cancel
+		go func() { b.done <- b.drains.Run(ctx) }()
+		test(b)
+		cancel()
+		if err := <-b.done; err != nil {
+			t.Errorf("Run = %v after its context was done", err)
+		}
+	})
+}
+
+// retry is generous, and its waits are short.
+func retry() policies.Retry {
+	return policies.Retry{MaxAttempts: 5, MaxAge: 24 * time.Hour, Initial: time.Second, Max: time.Minute, HonourRetryAfter: time.Hour}
+}
+
+// set is a policy with one drain to the sink named service.
+func set(schedule policies.Schedule, budget policies.Budget) *policies.Set {
+	return &policies.Set{
+		Streams: []policies.Stream{{Name: "orders"}},
+		Sinks:   []policies.Sink{{Name: "service", Budget: budget}},
+		Drains:  []policies.Drain{{Name: "d", Stream: "orders", Sink: "service", Schedule: schedule, Retry: retry()}},
+	}
+}
+
+func base(rate limiter.Rate) policies.Schedule { return policies.Schedule{Base: rate} }
+
+func wide() policies.Budget {
+	return policies.Budget{Limit: limit(limiter.Unlimited, 1), Concurrency: 64}
+}
+
+func (b *bench) apply(s *policies.Set) {
+	b.t.Helper()
+	if err := b.drains.Apply(s); err != nil {
+		b.t.Fatalf("Apply: %v", err)
+	}
+	synctest.Wait()
+}
+
+// fill appends n messages.
+func (b *bench) fill(n int) {
+	b.t.Helper()
+	if n == 0 {
+		return
+	}
+	msgs := make([]buffer.Message, n)
+	for i := range msgs {
+		msgs[i] = buffer.Message{Method: "POST", Target: "/"}
+	}
+	if _, err := b.buf.Append(b.t.Context(), "orders", time.Now(), msgs); err != nil {
+		b.t.Fatalf("Append: %v", err)
+	}
+	synctest.Wait()
+}
+
+// pass lets time pass.
+func (b *bench) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func (b *bench) stats(drain string) buffer.DrainStats {
+	for _, s := range b.buf.Stats().Drains {
+		if s.Drain == drain {
+			return s
+		}
+	}
+	b.t.Fatalf("no stats of %s", drain)
+	return buffer.DrainStats{}
+}
+
+func (b *bench) wantDelivered(drain string, want uint64) {
+	b.t.Helper()
+	if got := b.stats(drain).Delivered; got != want {
+		b.t.Errorf("%v: %s delivered %d, want %d", time.Now().Format(time.TimeOnly), drain, got, want)
+	}
+}
+
+// wantInside checks windows from 0.1 to 5 s against the envelope.
+func (b *bench) wantInside(times []time.Time, rate float64, burst int) {
+	b.t.Helper()
+	for _, window := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, time.Second, 5 * time.Second} {
+		most, first := int(rate*window.Seconds())+burst, 0
+		for i, at := range times {
+			for at.Sub(times[first]) > window {
+				first++
+			}
+			if n := i - first + 1; n > most {
+				b.t.Errorf("%d attempts in %v, at most %d at %v/s", n, window, most, rate)
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,173 @@
+package drain
+
+import (
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics are what drains count. What the buffer counts is not repeated here.
+type metrics struct {
+	attempts *prometheus.CounterVec   // drain, sink, outcome
+	duration *prometheus.HistogramVec // drain, sink, outcome
+	delay    *prometheus.HistogramVec // drain
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	auto := promauto.With(reg)
+	labels := []string{"drain", "sink", "outcome"}
+	return &metrics{
+		attempts: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "forebay_drain_attempts_total",
+			Help: "Attempts at delivering a message that have ended, by outcome.",
+		}, labels),
+		duration: auto.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "forebay_drain_attempt_duration_seconds",
+			Help:    "Time an attempt took, by outcome.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, labels),
+		delay: auto.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "forebay_drain_delay_seconds",
+			Help:    "Time from accepting a message to its delivery.",
+			Buckets: []float64{.01, .1, 1, 10, 60, 300, 900, 3600, 4 * 3600, 8 * 3600, 24 * 3600, 72 * 3600},
+		}, []string{"drain"}),
+	}
+}
+
+// meters are the series of one drain and sink. An attempt that ends after the
+// policy dropped the drain counts in them still, but no scrape sees them then.
+type meters struct {
+	attempts [classes]prometheus.Counter
+	duration [classes]prometheus.Observer
+	delay    prometheus.Observer
+}
+
+// of makes the series exist, so that they are there from the first scrape on.
+func (m *metrics) of(drain, sink string) *meters {
+	s := &meters{delay: m.delay.WithLabelValues(drain)}
+	for class := range Class(classes) {
+		s.attempts[class] = m.attempts.WithLabelValues(drain, sink, class.String())
+		s.duration[class] = m.duration.WithLabelValues(drain, sink, class.String())
+	}
+	return s
+}
+
+// forget drops the series of a drain.
+func (m *metrics) forget(drain string) {
+	labels := prometheus.Labels{"drain": drain}
+	m.attempts.DeletePartialMatch(labels)
+	m.duration.DeletePartialMatch(labels)
+	m.delay.DeletePartialMatch(labels)
+}
+
+func (m *meters) attempted(a attempt) {
+	class := a.outcome.Class
+	if class >= classes {
+		class = Retry
+	}
+	m.attempts[class].Inc()
+	m.duration[class].Observe(a.now.Sub(a.began).Seconds())
+}
+
+func (m *meters) delivered(delay time.Duration) {
+	m.delay.Observe(max(0, delay.Seconds()))
+}
+
+// collector reads the gauges when they are scraped, so that they cannot drift.
+type collector struct{ drains *Drains }
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, g := range gauges() {
+		ch <- g.desc
+	}
+	for _, g := range sinkGauges() {
+		ch <- g.desc
+	}
+	ch <- bindingDesc()
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	now := time.Now()
+	binding := bindingDesc()
+	for _, s := range c.drains.Status(now) {
+		for _, g := range gauges() {
+			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(now, s), s.Drain)
+		}
+		for _, name := range Constraints() {
+			v := 0.0
+			if s.Binding == name {
+				v = 1
+			}
+			ch <- prometheus.MustNewConstMetric(binding, prometheus.GaugeValue, v, s.Drain, string(name))
+		}
+	}
+	for _, s := range c.drains.sinkList() {
+		for _, g := range sinkGauges() {
+			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(s), s.name)
+		}
+	}
+}
+
+func bindingDesc() *prometheus.Desc {
+	return prometheus.NewDesc("forebay_drain_binding",
+		"1 for the constraint that keeps the drain from going faster.", []string{"drain", "constraint"}, nil)
+}
+
+type gauge struct {
+	desc  *prometheus.Desc
+	value func(now time.Time, s Status) float64
+}
+
+func gauges() []gauge {
+	labels := []string{"drain"}
+	return []gauge{
+		{
+			prometheus.NewDesc("forebay_drain_permitted_rate",
+				"Messages a second that may leave now; +Inf when unlimited.", labels, nil),
+			func(_ time.Time, s Status) float64 { return value(s.Permitted) },
+		},
+		{
+			prometheus.NewDesc("forebay_drain_estimated_empty_timestamp_seconds",
+				"When the last waiting message leaves; the present time when none waits, +Inf when no rate is in sight.", labels, nil),
+			estimatedEmpty,
+		},
+	}
+}
+
+func estimatedEmpty(now time.Time, s Status) float64 {
+	switch {
+	case !s.EmptyAt.IsZero():
+		return float64(s.EmptyAt.UnixMilli()) / 1000
+	case s.Waiting == 0:
+		return float64(now.UnixMilli()) / 1000
+	default:
+		return math.Inf(1)
+	}
+}
+
+type sinkGauge struct {
+	desc  *prometheus.Desc
+	value func(s *sinkState) float64
+}
+
+func sinkGauges() []sinkGauge {
+	labels := []string{"sink"}
+	return []sinkGauge{
+		{
+			prometheus.NewDesc("forebay_sink_in_flight_requests", "Attempts in flight.", labels, nil),
+			func(s *sinkState) float64 { return float64(s.budget.InFlight()) },
+		},
+		{
+			prometheus.NewDesc("forebay_sink_concurrency_limit", "Attempts that may be in flight.", labels, nil),
+			func(s *sinkState) float64 { return float64(s.budget.Slots()) },
+		},
+		{
+			prometheus.NewDesc("forebay_sink_budget_rate", "Messages a second that the sink can take; +Inf when unlimited.", labels, nil),
+			func(s *sinkState) float64 { return value(s.budget.Limit().Rate) },
+		},
+	}
+}

@@ -1,0 +1,85 @@
+package drain
+
+import (
+	"time"
+
+	"forebay/buffer"
+	"forebay/policies"
+)
+
+// minPause is the shortest pause that a sink can ask for.
+const minPause = time.Second
+
+// attempt is one that has ended.
+type attempt struct {
+	before     buffer.Tries // what was remembered when it began
+	began, now time.Time
+	outcome    Outcome
+}
+
+// tries is what is to be remembered after it.
+func (a attempt) tries() buffer.Tries {
+	t := a.before
+	t.Attempts++
+	if a.outcome.aboutMessage() {
+		t.Answers++
+	}
+	if t.FirstAt.IsZero() {
+		t.FirstAt = a.began
+	}
+	return t
+}
+
+// buried says whether a failed attempt was the message's last, and why. Only
+// an answer about the message buries it. What the sink's own trouble took of
+// max_age is given back once: the first answer never buries for age.
+func (a attempt) buried(p policies.Retry) (buffer.Reason, bool) {
+	if a.outcome.Class == Permanent {
+		return buffer.ReasonPermanent, true
+	}
+	if !a.outcome.aboutMessage() {
+		return "", false
+	}
+	t := a.tries()
+	if p.MaxAttempts > 0 && t.Answers >= p.MaxAttempts {
+		return buffer.ReasonMaxAttempts, true
+	}
+	if p.MaxAge > 0 && t.Answers > 1 && a.now.Sub(t.FirstAt) >= p.MaxAge {
+		return buffer.ReasonMaxAge, true
+	}
+	return "", false
+}
+
+// due is when the next attempt may start: full jitter over an exponential
+// wait, and not before the end of a pause that the sink asked for.
+func (a attempt) due(p policies.Retry, random func(n int64) int64) time.Time {
+	wait := backoff(p, a.before.Attempts+1)
+	if wait > 0 {
+		wait = time.Duration(random(int64(wait) + 1))
+	}
+	return a.now.Add(max(wait, a.pause(p)))
+}
+
+// pause is how long the sink asked to be left alone, within what is honoured;
+// 0 when it did not ask.
+func (a attempt) pause(p policies.Retry) time.Duration {
+	if a.outcome.RetryAfter <= 0 {
+		return 0
+	}
+	return max(minPause, min(a.outcome.RetryAfter, p.HonourRetryAfter))
+}
+
+// backoff is the longest wait after the nth attempt: min(Max, Initial × 2^(n−1)).
+func backoff(p policies.Retry, n int) time.Duration {
+	wait := max(0, p.Initial)
+	for range n - 1 {
+		if wait == 0 {
+			break
+		}
+		if wait > p.Max/2 {
+			return p.Max // before doubling can overflow, whatever n is
+		}
+		wait *= 2
+	}
+	return min(wait, p.Max)
+}

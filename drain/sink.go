@@ -1,0 +1,72 @@
+package drain
+
+import (
+	"context"
+	"time"
+
+	"forebay/buffer"
+)
+
+// Sink is what a drain delivers to.
+type Sink interface {
+	// Deliver makes one attempt at delivering msgs and returns one outcome per
+	// message, in the same order. It blocks until the attempt has ended, bounds
+	// it in time by itself, and ends it soon after ctx is done. It must be safe
+	// for concurrent use, and may be called again with the same messages, after
+	// a success too if that was not recorded. The messages belong to the buffer:
+	// Deliver neither changes them nor keeps them after it has returned. Failures
+	// are outcomes; Deliver never panics for anything that a sink answers.
+	Deliver(ctx context.Context, msgs []buffer.Delivery) []Outcome
+}
+
+// Outcome is how an attempt went for one message.
+type Outcome struct {
+	Class Class
+	// Status is the HTTP status that was answered, or what comes closest to
+	// one; 0 where there was no answer.
+	Status int
+	// Error is a short category and a detail, without secrets; empty on success.
+	Error string
+	// RetryAfter asks that nothing be sent to the sink for so long; 0 asks nothing.
+	RetryAfter time.Duration
+}
+
+// Class says what follows from an outcome. The zero value is Retry, so that an
+// outcome nobody filled in loses nothing.
+type Class uint8
+
+// The classes. They are a closed set: each is a label value of
+// forebay_drain_attempts_total.
+const (
+	Retry     Class = iota // try again later
+	Success                // done
+	Permanent              // never try again
+	Timeout                // no answer in time; try again later
+
+	classes = 4
+)
+
+// String returns the label value.
+func (c Class) String() string {
+	switch c {
+	case Success:
+		return "success"
+	case Permanent:
+		return "permanent"
+	case Timeout:
+		return "timeout"
+	default:
+		return "retry"
+	}
+}
+
+// aboutMessage reports whether a failure says something of the message. All
+// else says that the sink is in trouble: that is no reason to give up a message.
+func (o Outcome) aboutMessage() bool {
+	switch o.Status {
+	case 0, 429, 502, 503, 504:
+		return false
+	default:
+		return o.Class != Timeout
+	}
+}

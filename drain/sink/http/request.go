@@ -1,0 +1,129 @@
+package http
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	nethttp "net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"forebay/buffer"
+)
+
+// timeFormat is RFC 3339 with milliseconds.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// newRequest builds the request that delivers a message. Where it goes is the
+// upstream's to fill in.
+func newRequest(ctx context.Context, m buffer.Delivery) (*nethttp.Request, error) {
+	target := m.Target
+	if target == "" {
+		target = "/"
+	}
+	to, err := url.ParseRequestURI(target)
+	if err != nil {
+		return nil, fmt.Errorf("target: %w", err)
+	}
+	// The host is the upstream's to fill in.
+	req, err := nethttp.NewRequestWithContext(ctx, m.Method, "http://sink.invalid/", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.URL = to
+	req.Header = fields(m)
+	if len(m.Body) > 0 {
+		// GetBody lets the transport change to another connection when the one
+		// it had was closed before a byte was written.
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.Body)), nil }
+		req.Body, _ = req.GetBody()
+		req.ContentLength = int64(len(m.Body))
+	}
+	return req, nil
+}
+
+// fields are the message's own, less what belongs to a connection, and ours,
+// which replace any that the caller sent.
+func fields(m buffer.Delivery) nethttp.Header {
+	h := make(nethttp.Header, len(m.Header)+8)
+	for _, f := range m.Header {
+		name := nethttp.CanonicalHeaderKey(f.Name)
+		if !ofConnection(name) {
+			h[name] = append(h[name], f.Value)
+		}
+	}
+	h.Set("Forebay-Id", m.ID)
+	h.Set("Forebay-Attempt", strconv.Itoa(m.Tries.Attempts+1))
+	h.Set("Forebay-Accepted-At", m.AcceptedAt.UTC().Format(timeFormat))
+	h.Set("Forebay-Stream", m.Stream)
+	if h.Get("Traceparent") == "" {
+		h.Set("Traceparent", traceparent(m.ID))
+	}
+	if h.Get("Idempotency-Key") == "" {
+		h.Set("Idempotency-Key", m.ID)
+	}
+	if h.Get("User-Agent") == "" {
+		h.Set("User-Agent", "forebay")
+	}
+	hideFromTransport(h, "Idempotency-Key")
+	hideFromTransport(h, "X-Idempotency-Key")
+	return h
+}
+
+// hideFromTransport spells a field in lower case, which means the same to the
+// receiver. The transport looks for the canonical spelling, and where it finds
+// it writes a request again after a broken connection: an attempt without a
+// token, that nobody counts.
+func hideFromTransport(h nethttp.Header, name string) {
+	if values, ok := h[name]; ok {
+		delete(h, name)
+		h[strings.ToLower(name)] = values
+	}
+}
+
+// ofConnection reports whether a field speaks of a connection or of framing
+// rather than of the message. Such fields are not stored; this is for messages
+// that came another way.
+func ofConnection(name string) bool {
+	switch name {
+	case "Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Authenticate",
+		"Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	default:
+		return false
+	}
+}
+
+// traceparent derives a trace from the id, so that every attempt of a message
+// is in the same one. It is not sampled: that is for others to decide.
+func traceparent(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return "00-" + hex.EncodeToString(sum[:16]) + "-" + hex.EncodeToString(sum[16:24]) + "-00"
+}
+
+// maxRetryAfter is where a Retry-After is cut, long before it overflows.
+const maxRetryAfter = 24 * time.Hour
+
+// retryAfter reads a Retry-After field: seconds or a date. 0 is none; one that
+// is over already is the shortest there is.
+func retryAfter(h nethttp.Header, now time.Time) time.Duration {
+	v := h.Get("Retry-After")
+	if v == "" {
+		return 0
+	}
+	seconds, err := strconv.ParseUint(v, 10, 64)
+	if err == nil || errors.Is(err, strconv.ErrRange) {
+		return max(1, time.Duration(min(seconds, uint64(maxRetryAfter/time.Second)))*time.Second)
+	}
+	at, err := nethttp.ParseTime(v)
+	if err != nil {
+		return 0
+	}
+	return max(1, min(at.Sub(now), maxRetryAfter))
+}

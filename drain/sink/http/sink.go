@@ -1,0 +1,124 @@
+package http
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	nethttp "net/http"
+	"slices"
+	"time"
+
+	"forebay/buffer"
+	"forebay/drain"
+	"forebay/policies"
+)
+
+// Sink delivers messages as HTTP requests. It is safe for concurrent use.
+type Sink struct {
+	policy    policies.HTTPSink
+	transport *nethttp.Transport
+	upstream  *upstream
+}
+
+// New builds a sink. It connects to nothing. An error says what in the policy
+// it cannot work with.
+func New(p policies.Sink) (*Sink, error) {
+	if p.HTTP == nil {
+		return nil, errors.New("not an http sink")
+	}
+	h := *p.HTTP
+	if len(h.URLs) == 0 {
+		return nil, errors.New("no urls")
+	}
+	for _, u := range h.URLs {
+		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return nil, fmt.Errorf("url %s: not an http or https URL with a host", u.Redacted())
+		}
+		if u.User != nil {
+			return nil, fmt.Errorf("url %s: a user name or password in a URL is not supported", u.Redacted())
+		}
+	}
+	if h.ConnectTimeout <= 0 {
+		h.ConnectTimeout = defaultConnectTimeout
+	}
+	if h.Timeout <= 0 {
+		h.Timeout = defaultTimeout
+	}
+	transport := newTransport(h, max(1, p.Budget.Concurrency))
+	return &Sink{policy: h, transport: transport, upstream: newUpstream(transport, h.URLs)}, nil
+}
+
+// Upstream is the way to the sink for live requests: a RoundTripper that
+// chooses among the sink's URLs and replaces scheme, host, Host and, where the
+// URL has one, the path of a request. It waits as long as the request's context
+// allows, and the body of its answer must be closed.
+func (s *Sink) Upstream() nethttp.RoundTripper { return s.upstream }
+
+// CloseIdleConnections closes connections that are not in use.
+func (s *Sink) CloseIdleConnections() { s.transport.CloseIdleConnections() }
+
+// Deliver implements drain.Sink: one request per message, one after the other.
+// It blocks for at most the sink's total time-out per message.
+func (s *Sink) Deliver(ctx context.Context, msgs []buffer.Delivery) []drain.Outcome {
+	outcomes := make([]drain.Outcome, len(msgs))
+	for i, m := range msgs {
+		outcomes[i] = s.attempt(ctx, m)
+	}
+	return outcomes
+}
+
+func (s *Sink) attempt(ctx context.Context, m buffer.Delivery) drain.Outcome {
+	ctx, cancel := context.WithTimeout(ctx, s.policy.Timeout)
+	defer cancel()
+	req, err := newRequest(ctx, m)
+	if err != nil {
+		return drain.Outcome{Class: drain.Permanent, Error: "unusable request: " + clean(err)}
+	}
+	resp, t, err := s.upstream.send(req)
+	if err != nil {
+		return failure(err, t.url.Host, 0)
+	}
+	defer resp.Body.Close()
+	if err := discard(resp); err != nil {
+		return failure(err, t.url.Host, resp.StatusCode)
+	}
+	return s.outcome(resp, t)
+}
+
+// discard reads what is left of an answer, so that its connection can be used
+// again. A body over the bound costs the connection, not the message.
+func discard(resp *nethttp.Response) error {
+	if resp.StatusCode == nethttp.StatusSwitchingProtocols {
+		return nil // no body follows, but a protocol that nobody asked for
+	}
+	_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswerBody))
+	return err
+}
+
+// outcome says what an answer means.
+func (s *Sink) outcome(resp *nethttp.Response, t *target) drain.Outcome {
+	status := resp.StatusCode
+	if status >= 200 && status < 300 {
+		return drain.Outcome{Class: drain.Success, Status: status}
+	}
+	out := drain.Outcome{Class: drain.Retry, Status: status, Error: fmt.Sprintf("status %d from %s", status, t.url.Host)}
+	if slices.Contains(s.policy.Permanent, status) {
+		out.Class = drain.Permanent
+		return out
+	}
+	now := time.Now()
+	wait := retryAfter(resp.Header, now)
+	switch status {
+	case nethttp.StatusTooManyRequests:
+		out.RetryAfter = wait // the sink as a whole
+	case nethttp.StatusServiceUnavailable:
+		s.upstream.rest(t, now.Add(max(rest, min(wait, maxRest))))
+		if wait > 0 {
+			out.RetryAfter = s.upstream.allRest(now) // the sink once no URL is left
+		}
+	case nethttp.StatusBadGateway, nethttp.StatusGatewayTimeout:
+		s.upstream.rest(t, now.Add(rest))
+	}
+	return out
+}
