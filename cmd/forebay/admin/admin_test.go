@@ -1,0 +1,250 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"forebay/limiter"
+)
+
+// backend answers everything with one of each.
+func backend() Backend {
+	return Backend{
+		Ready:   func() error { return nil },
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") }),
+		Streams: func() ([]Stream, error) { return nil, nil },
+		Drains:  func() ([]Drain, error) { return []Drain{{Name: "d"}}, nil },
+		Audit:   func(context.Context) (Audit, error) { return Audit{Balanced: true, Drains: []Account{}}, nil },
+		Receipts: func() (http.Handler, error) {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) }), nil
+		},
+		Reload:  func(context.Context) (string, error) { return "abc", nil },
+		Policy:  func() (Policy, error) { return Policy{Hash: "abc"}, nil },
+		Routes:  func() ([]Route, error) { return nil, nil },
+		Sinks:   func() ([]Sink, error) { return nil, nil },
+		Windows: func() ([]Window, error) { return nil, nil },
+	}
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+type request struct {
+	method, path, host string
+	header             map[string]string
+}
+
+func ask(t *testing.T, h http.Handler, q request) *httptest.ResponseRecorder {
+	t.Helper()
+	if q.method == "" {
+		q.method = http.MethodGet
+	}
+	if q.host == "" {
+		q.host = "127.0.0.1:9080"
+	}
+	r := httptest.NewRequest(q.method, q.path, strings.NewReader(""))
+	r.Host = q.host
+	for k, v := range q.header {
+		r.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func TestHost(t *testing.T) {
+	h := Handler(backend(), "", quiet())
+	tests := map[string]int{
+		"127.0.0.1:9080": 200, "127.0.0.1": 200, "localhost:9080": 200, "LOCALHOST": 200, "[::1]:9080": 200, "x.localhost": 200,
+		"evil.example": 403, "127.0.0.1.evil.example:9080": 403, "10.0.0.1:9080": 403, "0.0.0.0:9080": 403,
+	}
+	for host, want := range tests {
+		if got := ask(t, h, request{path: "/api/v1/streams", host: host}).Code; got != want {
+			t.Errorf("GET with Host %q = %d, want %d", host, got, want)
+		}
+	}
+}
+
+func TestToken(t *testing.T) {
+	h := Handler(backend(), "s3cret", quiet())
+	tests := []struct {
+		name, path, authorization string
+		want                      int
+	}{
+		{"right", "/api/v1/streams", "Bearer s3cret", 200},
+		{"scheme in lower case", "/api/v1/streams", "bearer s3cret", 200},
+		{"none", "/api/v1/streams", "", 401},
+		{"wrong", "/api/v1/streams", "Bearer s3cre", 401},
+		{"longer", "/api/v1/streams", "Bearer s3crets", 401},
+		{"other scheme", "/api/v1/streams", "Basic s3cret", 401},
+		{"metrics", "/metrics", "", 401},
+		{"profiles", "/debug/pprof/", "", 401},
+		{"live", "/livez", "", 200},
+		{"ready", "/readyz", "", 200},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := ask(t, h, request{path: tt.path, host: "forebay.example", header: map[string]string{"Authorization": tt.authorization}})
+			if w.Code != tt.want {
+				t.Errorf("GET %s with Authorization %q = %d, want %d", tt.path, tt.authorization, w.Code, tt.want)
+			}
+			if tt.want == 401 && w.Header().Get("WWW-Authenticate") == "" {
+				t.Errorf("401 without WWW-Authenticate")
+			}
+		})
+	}
+}
+
+func TestCrossOrigin(t *testing.T) {
+	h := Handler(backend(), "", quiet())
+	for site, want := range map[string]int{"cross-site": 403, "same-site": 403, "same-origin": 200, "none": 200, "": 200} {
+		q := request{method: http.MethodPost, path: "/api/v1/reload"}
+		if site != "" {
+			q.header = map[string]string{"Sec-Fetch-Site": site}
+		}
+		if got := ask(t, h, q).Code; got != want {
+			t.Errorf("POST with Sec-Fetch-Site %q = %d, want %d", site, got, want)
+		}
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	tests := []struct {
+		name    string
+		request request
+		change  func(*Backend)
+		status  int
+		body    string // exactly, or
+		problem string // the type of a problem
+		allow   string
+	}{
+		{name: "no streams", request: request{path: "/api/v1/streams"}, status: 200, body: "[]\n"},
+		{name: "no windows", request: request{path: "/api/v1/windows"}, status: 200, body: "[]\n"},
+		{name: "audit", request: request{path: "/api/v1/audit"}, status: 200, body: `{"balanced":true,"drains":[]}` + "\n"},
+		{name: "reload", request: request{method: "POST", path: "/api/v1/reload"}, status: 200, body: `{"hash":"abc"}` + "\n"},
+		{name: "receipt", request: request{path: "/api/v1/receipts/x"}, status: 200, body: "/api/v1/receipts/x"},
+		{name: "cancel", request: request{method: "DELETE", path: "/api/v1/receipts/x"}, status: 200, body: "/api/v1/receipts/x"},
+		{name: "metrics", request: request{path: "/metrics"}, status: 200, body: "metrics"},
+		{name: "unknown drain", request: request{path: "/api/v1/drains/nope"}, status: 404, problem: urn("not-found")},
+		{name: "unknown path", request: request{path: "/api/v2"}, status: 404, problem: urn("not-found")},
+		{
+			name: "wrong method", request: request{method: "GET", path: "/api/v1/reload"},
+			status: 405, problem: urn("method-not-allowed"), allow: "POST",
+		},
+		{
+			name: "not ready", request: request{path: "/api/v1/drains"}, status: 503, problem: urn("not-ready"),
+			change: func(b *Backend) { b.Drains = func() ([]Drain, error) { return nil, ErrNotReady } },
+		},
+		{
+			name: "readyz", request: request{path: "/readyz"}, status: 503, body: "recovering\n",
+			change: func(b *Backend) { b.Ready = func() error { return errors.New("recovering") } },
+		},
+		{
+			name: "unknown failure says nothing", request: request{path: "/api/v1/policy"}, status: 500, problem: urn("internal"),
+			change: func(b *Backend) { b.Policy = func() (Policy, error) { return Policy{}, errors.New("secret") } },
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := backend()
+			if tt.change != nil {
+				tt.change(&b)
+			}
+			w := ask(t, Handler(b, "", quiet()), tt.request)
+			if w.Code != tt.status || (tt.body != "" && w.Body.String() != tt.body) {
+				t.Errorf("%+v = %d %q, want %d %q", tt.request, w.Code, w.Body, tt.status, tt.body)
+			}
+			if got := w.Header().Get("Allow"); got != tt.allow {
+				t.Errorf("Allow = %q, want %q", got, tt.allow)
+			}
+			if tt.problem == "" {
+				return
+			}
+			var p problem
+			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Type != tt.problem || p.Status != tt.status || p.RequestID == "" {
+				t.Errorf("problem = %+v (%v), want type %s", p, err, tt.problem)
+			}
+			if strings.Contains(w.Body.String(), "secret") {
+				t.Errorf("the answer tells the cause: %s", w.Body)
+			}
+		})
+	}
+}
+
+func TestRefusedReload(t *testing.T) {
+	b := backend()
+	want := Refused{
+		{File: "a.yaml", Line: 3, Column: 5, Message: "unknown key", Hint: "did you mean rate?"},
+		{Message: "stream orders is left out"},
+	}
+	b.Reload = func(context.Context) (string, error) { return "", want }
+	w := ask(t, Handler(b, "", quiet()), request{method: "POST", path: "/api/v1/reload"})
+	var got struct{ Errors Refused }
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != 422 {
+		t.Fatalf("POST /reload = %d %s (%v), want 422", w.Code, w.Body, err)
+	}
+	if diff := cmp.Diff(want, got.Errors); diff != "" {
+		t.Errorf("errors (-want +got):\n%s", diff)
+	}
+}
+
+// TestShapes pins the JSON that dashboards and scripts read.
+func TestShapes(t *testing.T) {
+	at := Time{time.Date(2026, 1, 2, 3, 4, 5, 6_000_000, time.FixedZone("", 3600))}
+	capacity := int64(5)
+	tests := []struct {
+		name string
+		v    any
+		want string
+	}{
+		{
+			"stream",
+			Stream{Name: "s", State: "open", Messages: 1, Bytes: 2, CapacityBytes: &capacity, OldestAcceptedAt: at, AcceptedTotal: 3},
+			`{"name":"s","state":"open","messages":1,"bytes":2,"capacity_bytes":5,"oldest_accepted_at":"2026-01-02T02:04:05.006Z","accepted_total":3}`,
+		},
+		{
+			"drain",
+			Drain{Name: "d", Stream: "s", Sink: "k", State: "running", PermittedRate: Rate(limiter.Unlimited), ActualRate: 1.5, Binding: "unlimited"},
+			`{"name":"d","stream":"s","sink":"k","state":"running","pending":0,"in_flight":0,"scheduled":0,"dead":0,"delivered_total":0,` +
+				`"permitted_rate":"unlimited","actual_rate":1.5,"binding":"unlimited","empty_at":null,"oldest_accepted_at":null,"override":null,"next_change":null}`,
+		},
+		{"change", Change{At: at, Rate: 100, Because: "night"}, `{"at":"2026-01-02T02:04:05.006Z","rate":100,"because":"night"}`},
+		{
+			"account",
+			Account{Stream: "s", Drain: "d", Accepted: 6, Delivered: 1, Expired: 1, Cancelled: 1, Dead: 1, Buffered: 1, Imbalance: 1},
+			`{"stream":"s","drain":"d","accepted":6,"delivered":1,"expired":1,"cancelled":1,"dead":1,"buffered":1,"imbalance":1}`,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := json.Marshal(tt.v)
+			if err != nil || string(got) != tt.want {
+				t.Errorf("Marshal(%+v) = %s, %v\nwant %s", tt.v, got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	want := Drain{Name: "d", PermittedRate: 0.5, EmptyAt: Time{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Override: &Override{Rate: Rate(limiter.Unlimited)}}
+	raw, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Drain
+	if err := json.Unmarshal(raw, &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("drain through JSON (-want +got):\n%s", diff)
+	}
+}

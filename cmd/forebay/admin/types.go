@@ -1,0 +1,194 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"forebay/limiter"
+)
+
+// Stream is one element of GET /api/v1/streams.
+type Stream struct {
+	Name             string `json:"name"`
+	State            string `json:"state"` // open, closed, orphaned
+	Messages         uint64 `json:"messages"`
+	Bytes            int64  `json:"bytes"`
+	CapacityBytes    *int64 `json:"capacity_bytes"` // null: the disk's bound alone
+	OldestAcceptedAt Time   `json:"oldest_accepted_at"`
+	AcceptedTotal    uint64 `json:"accepted_total"`
+}
+
+// Drain is one element of GET /api/v1/drains.
+type Drain struct {
+	Name             string    `json:"name"`
+	Stream           string    `json:"stream"`
+	Sink             string    `json:"sink"`
+	State            string    `json:"state"` // running, paused, blocked, idle, orphaned
+	Pending          uint64    `json:"pending"`
+	InFlight         uint64    `json:"in_flight"`
+	Scheduled        uint64    `json:"scheduled"`
+	Dead             uint64    `json:"dead"`
+	DeliveredTotal   uint64    `json:"delivered_total"`
+	PermittedRate    Rate      `json:"permitted_rate"`
+	ActualRate       float64   `json:"actual_rate"`
+	Binding          string    `json:"binding"`
+	EmptyAt          Time      `json:"empty_at"`
+	OldestAcceptedAt Time      `json:"oldest_accepted_at"`
+	Override         *Override `json:"override"`
+	NextChange       *Change   `json:"next_change"`
+}
+
+// Buffered is what the drain has not finished.
+func (d Drain) Buffered() uint64 { return d.Pending + d.InFlight + d.Scheduled }
+
+// Override is an operator's rate that replaces the schedule until it expires.
+type Override struct {
+	Rate   Rate   `json:"rate"`
+	Until  Time   `json:"until"`
+	Reason string `json:"reason"`
+}
+
+// Change is the next moment at which a rate may differ.
+type Change struct {
+	At      Time   `json:"at"`
+	Rate    Rate   `json:"rate"`
+	Because string `json:"because"`
+}
+
+// Audit is the answer of GET /api/v1/audit.
+type Audit struct {
+	Balanced bool      `json:"balanced"`
+	Drains   []Account `json:"drains"`
+}
+
+// Account is the balance of one stream with one drain.
+type Account struct {
+	Stream    string `json:"stream"`
+	Drain     string `json:"drain"`
+	Accepted  uint64 `json:"accepted"`
+	Delivered uint64 `json:"delivered"`
+	Expired   uint64 `json:"expired"`
+	Cancelled uint64 `json:"cancelled"`
+	Dead      uint64 `json:"dead"`
+	Buffered  uint64 `json:"buffered"`
+	Imbalance int64  `json:"imbalance"`
+}
+
+// Policy is the answer of GET /api/v1/policy.
+type Policy struct {
+	Hash     string   `json:"hash"`
+	LoadedAt Time     `json:"loaded_at"`
+	Paths    []string `json:"paths"`
+	Routes   int      `json:"routes"`
+	Streams  int      `json:"streams"`
+	Drains   int      `json:"drains"`
+	Sinks    int      `json:"sinks"`
+}
+
+// Route is one element of GET /api/v1/routes.
+type Route struct {
+	Name         string   `json:"name"`
+	Mode         string   `json:"mode"`
+	Hosts        []string `json:"hosts"`
+	Methods      []string `json:"methods"`
+	Path         string   `json:"path"`
+	PathPrefix   string   `json:"path_prefix"`
+	Stream       string   `json:"stream"`
+	MaxBodyBytes int64    `json:"max_body_bytes"`
+}
+
+// Sink is one element of GET /api/v1/sinks.
+type Sink struct {
+	Name        string   `json:"name"`
+	Kind        string   `json:"kind"`
+	URLs        []string `json:"urls"`
+	Rate        Rate     `json:"rate"`
+	Burst       int      `json:"burst"`
+	Concurrency int      `json:"concurrency"`
+}
+
+// Window is one element of GET /api/v1/windows: a stretch of a drain's
+// schedule with one rate.
+type Window struct {
+	Drain    string   `json:"drain"`
+	From     Time     `json:"from"`
+	To       Time     `json:"to"`
+	Rate     Rate     `json:"rate"`
+	RateFrom Rate     `json:"rate_from"`
+	RateTo   Rate     `json:"rate_to"`
+	Because  string   `json:"because"`
+	Capacity *float64 `json:"capacity"` // messages that fit; null when unlimited
+}
+
+// Mistake is one thing that is wrong with a policy. File is empty and Line 0
+// where it is the change that is refused, not a line of a file.
+type Mistake struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+func (m Mistake) Error() string {
+	if m.File == "" {
+		return m.Message
+	}
+	return fmt.Sprintf("%s:%d:%d: error: %s", m.File, m.Line, m.Column, m.Message)
+}
+
+// Refused is a reload that changed nothing, with every reason.
+type Refused []Mistake
+
+func (r Refused) Error() string {
+	if len(r) == 1 {
+		return r[0].Error()
+	}
+	return fmt.Sprintf("%d mistakes, the first: %v", len(r), r[0])
+}
+
+// Time is a moment in JSON: RFC 3339 in UTC with milliseconds, and null for
+// the zero time.
+type Time struct{ time.Time }
+
+const timeForm = "2006-01-02T15:04:05.000Z07:00"
+
+// MarshalJSON implements [json.Marshaler].
+func (t Time) MarshalJSON() ([]byte, error) {
+	if t.IsZero() {
+		return []byte("null"), nil
+	}
+	return json.Marshal(t.UTC().Format(timeForm))
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (t *Time) UnmarshalJSON(raw []byte) error {
+	if string(raw) == "null" {
+		t.Time = time.Time{}
+		return nil
+	}
+	return t.Time.UnmarshalJSON(raw)
+}
+
+// Rate is in messages a second: a number in JSON, or "unlimited".
+type Rate limiter.Rate
+
+func (r Rate) String() string { return limiter.Rate(r).String() }
+
+// MarshalJSON implements [json.Marshaler].
+func (r Rate) MarshalJSON() ([]byte, error) {
+	if limiter.Rate(r) == limiter.Unlimited {
+		return []byte(`"unlimited"`), nil
+	}
+	return json.Marshal(float64(r))
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (r *Rate) UnmarshalJSON(raw []byte) error {
+	if string(raw) == `"unlimited"` {
+		*r = Rate(limiter.Unlimited)
+		return nil
+	}
+	return json.Unmarshal(raw, (*float64)(r))
+}

@@ -1,0 +1,281 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"forebay/buffer"
+	"forebay/cmd/forebay/admin"
+	"forebay/cmd/forebay/config"
+	"forebay/drain"
+	sinkhttp "forebay/drain/sink/http"
+	"forebay/ingress"
+	"forebay/policies"
+)
+
+// App is one running program: listeners, buffer, drains and the admin API.
+type App struct {
+	cfg config.Config
+	log *slog.Logger
+	reg *prometheus.Registry
+
+	ready chan struct{} // closed once /readyz is 200
+	hurry chan struct{} // closed by Hurry
+	once  sync.Once     // of hurry
+
+	admin  string   // the real address; set before anything is served there
+	public []string // the real addresses; set before ready is closed
+	live   atomic.Pointer[live]
+}
+
+// live are the parts once they are all there.
+type live struct {
+	engine   *buffer.Engine
+	drains   *drain.Drains
+	handler  *ingress.Handler
+	reloader *reloader
+	stopping atomic.Bool
+}
+
+// New returns an App that is not started.
+func New(cfg config.Config, build Build, log *slog.Logger) *App {
+	return &App{
+		cfg: cfg, log: log, reg: newRegistry(build), ready: make(chan struct{}), hurry: make(chan struct{}),
+	}
+}
+
+// Ready is closed once requests are taken.
+func (a *App) Ready() <-chan struct{} { return a.ready }
+
+// Public is where requests are taken, "host:port" each. It is known once Ready
+// is closed.
+func (a *App) Public() []string { return a.public }
+
+// Admin is where the admin API is, "host:port". It is known once Ready is closed.
+func (a *App) Admin() string { return a.admin }
+
+// Hurry makes a stop, also one under way, skip shutdown.delay.
+func (a *App) Hurry() { a.once.Do(func() { close(a.hurry) }) }
+
+// Reload reads the policy files again. An error, [admin.Refused] where the
+// policy is at fault, means that the running policy stays.
+func (a *App) Reload(trigger string) (hash string, err error) {
+	l, err := a.parts()
+	if err != nil {
+		return "", err
+	}
+	return l.reloader.reload(trigger)
+}
+
+// parts are the live parts, or [admin.ErrNotReady] while there are none.
+func (a *App) parts() (*live, error) {
+	l := a.live.Load()
+	if l == nil {
+		return nil, fmt.Errorf("recovering the buffer: %w", admin.ErrNotReady)
+	}
+	return l, nil
+}
+
+// Run starts everything, in an order in which each part has what it needs, and
+// serves until ctx is done or a part fails. It returns once everything has
+// ended and what was accepted is on disk; nil after a stop that was asked for.
+// It may be called once.
+//
+// It is one straight line on purpose: each thing that is started has its end
+// pushed at once, and whatever happens, ends run in reverse.
+func (a *App) Run(ctx context.Context) (err error) {
+	var down teardown
+	group, failed := errgroup.WithContext(context.Background())
+	defer func() { err = a.unwind(err, &down, group) }()
+
+	set, err := policies.Load(a.cfg.Policies.Paths)
+	if err != nil {
+		return err // a bad policy touches neither ports nor disk
+	}
+	if err := a.startAdmin(group, &down); err != nil {
+		return err
+	}
+	began := time.Now()
+	engine, err := buffer.Open(ctx, buffer.Config{
+		Dir: a.cfg.Buffer.Dir, SegmentBytes: a.cfg.Buffer.SegmentBytes, MinFree: a.cfg.Buffer.MinFree,
+		MaxBytes: a.cfg.Buffer.MaxBytes, Log: a.log, Registerer: a.reg,
+	})
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil // asked to stop while it recovered
+	}
+	if err != nil {
+		return err
+	}
+	down.push("buffer", func(context.Context) error { return engine.Close() })
+
+	drains := drain.New(drain.Config{NewSink: newSink, StopTimeout: a.cfg.Shutdown.Timeout}, engine, a.log, a.reg)
+	l := &live{engine: engine, drains: drains}
+	l.reloader = &reloader{
+		paths: a.cfg.Policies.Paths, engine: engine, apply: drains.Apply, log: a.log, metrics: newPolicyMetrics(a.reg),
+		follow: func(s *policies.Set) {
+			if l.handler != nil {
+				l.handler.Apply(s) // at the start, New does
+			}
+		},
+	}
+	if err := l.reloader.start(set); err != nil {
+		return err
+	}
+	l.handler = ingress.New(ingress.Config{Buffer: engine, Policy: l.reloader.policy, ETA: drains.ETA}, a.log, a.reg)
+	a.reg.MustRegister(newStateCollector(engine.Stats, l.reloader.policy, &ledger{audit: engine.Audit}))
+
+	stopDrains := a.startDrains(drains, group, &down)
+	if err := a.startPublic(l.handler, group, &down); err != nil {
+		return err
+	}
+	a.startWatch(l.reloader, group, &down)
+	a.live.Store(l)
+	close(a.ready)
+	a.logReady(engine.Recovery(), time.Since(began))
+
+	select {
+	case <-ctx.Done():
+		a.log.Info("stopping", "delay", a.cfg.Shutdown.Delay, "timeout", a.cfg.Shutdown.Timeout)
+		l.stopping.Store(true)
+		l.handler.Stop()
+		stopDrains()
+		a.delay(failed, engine.Failed())
+	case <-failed.Done():
+	case <-engine.Failed():
+	}
+	if err := engine.Err(); err != nil {
+		return err // whatever else failed did so because of it
+	}
+	return context.Cause(failed)
+}
+
+// newSink makes what a drain delivers to.
+func newSink(s policies.Sink) (drain.Sink, error) { return sinkhttp.New(s) }
+
+// delay goes on accepting for shutdown.delay, so that whoever balances load
+// has seen /readyz before the listener is gone.
+func (a *App) delay(failed context.Context, broken <-chan struct{}) {
+	t := time.NewTimer(a.cfg.Shutdown.Delay)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-a.hurry:
+	case <-failed.Done():
+	case <-broken:
+	}
+}
+
+// unwind ends what was started and returns why the run ended: nil where that
+// was asked for and went well.
+func (a *App) unwind(cause error, down *teardown, group *errgroup.Group) error {
+	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.Shutdown.Timeout)
+	defer cancel()
+	err := down.unwind(ctx)
+	served := group.Wait()
+	switch {
+	case cause != nil:
+		return cause // what came after it came from it
+	case err != nil:
+		return err
+	default:
+		return served
+	}
+}
+
+// startAdmin serves the admin API. It is there before the buffer is recovered.
+func (a *App) startAdmin(group *errgroup.Group, down *teardown) error {
+	token := ""
+	if file := a.cfg.Listen.Admin.TokenFile; file != "" {
+		var err error
+		if token, err = admin.ReadToken(file); err != nil {
+			return err
+		}
+	}
+	ln, err := listen(a.cfg.Listen.Admin.Address)
+	if err != nil {
+		return err
+	}
+	a.admin = ln.Addr().String()
+	metrics := promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{Registry: a.reg, MaxRequestsInFlight: 4, Timeout: 30 * time.Second})
+	srv := admin.NewServer(admin.Handler(a.backend(metrics), token, a.log), a.log)
+	group.Go(func() error { return serve(srv, ln) })
+	down.push("admin listener", func(ctx context.Context) error { return shutdown(ctx, srv, a.log) })
+	return nil
+}
+
+// startDrains runs the drains and returns what makes them start no delivery
+// any more.
+func (a *App) startDrains(drains *drain.Drains, group *errgroup.Group, down *teardown) (stop func()) {
+	running, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	group.Go(func() error {
+		defer close(ended)
+		if err := drains.Run(running); err != nil && !errors.Is(err, context.Canceled) {
+			return fmt.Errorf("run drains: %w", err)
+		}
+		return nil
+	})
+	down.push("drains", func(ctx context.Context) error {
+		cancel()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			a.log.Warn("deliveries in flight are cut off and will be repeated")
+		}
+		return nil
+	})
+	return cancel
+}
+
+// startPublic serves the routes of the policy.
+func (a *App) startPublic(h *ingress.Handler, group *errgroup.Group, down *teardown) error {
+	var listeners []net.Listener
+	for _, p := range a.cfg.Listen.Public {
+		ln, err := listen(p.Address)
+		if err != nil {
+			for _, open := range listeners {
+				_ = open.Close() // nothing was served there
+			}
+			return err
+		}
+		listeners = append(listeners, ln)
+	}
+	c := a.cfg.HTTP
+	srv := ingress.NewServer(h, ingress.ServerConfig{
+		ReadHeaderTimeout: c.ReadHeaderTimeout, ReadTimeout: c.ReadTimeout,
+		IdleTimeout: c.IdleTimeout, MaxHeaderBytes: int(c.MaxHeaderBytes),
+	}, a.log)
+	for _, ln := range listeners {
+		a.public = append(a.public, ln.Addr().String())
+		group.Go(func() error { return serve(srv, ingress.LimitListener(ln, c.MaxConnections)) })
+	}
+	down.push("public listeners", func(ctx context.Context) error {
+		h.Stop() // whoever waits gets the receipt as it stands
+		return shutdown(ctx, srv, a.log)
+	})
+	return nil
+}
+
+func (a *App) startWatch(r *reloader, group *errgroup.Group, down *teardown) {
+	ctx, cancel := context.WithCancel(context.Background())
+	group.Go(func() error { return watch(ctx, r.paths, a.log, r.reloadChanged) })
+	down.push("policy watch", func(context.Context) error { cancel(); return nil })
+}
+
+func (a *App) logReady(r buffer.Recovery, took time.Duration) {
+	a.log.Info("ready", "public", strings.Join(a.public, ","), "admin", a.admin,
+		"took", took.Round(time.Millisecond), "recovery", slog.GroupValue(
+			slog.Int("segments", r.Segments), slog.Int("scanned", r.Scanned), slog.Int("blocks", r.Blocks),
+			slog.Uint64("messages", r.Messages), slog.Int("damaged", r.Damaged), slog.Duration("duration", r.Duration)))
+}

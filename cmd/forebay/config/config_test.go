@@ -1,0 +1,212 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "forebay.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func needed() []Flag {
+	return []Flag{{"--data", "buffer.dir", "data"}, {"--policies", "policies.paths", []string{"p.yaml"}}}
+}
+
+func TestLoadDefaults(t *testing.T) {
+	got, err := Load(Sources{Flags: needed()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Version: 1,
+		Listen:  Listen{Public: []Listener{{Address: ":8080"}}, Admin: Admin{Address: "127.0.0.1:9080"}},
+		HTTP: HTTP{
+			ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+			MaxHeaderBytes: 32 << 10, MaxConnections: 20_000,
+		},
+		Buffer:    Buffer{Engine: "badger", Dir: "data", SegmentBytes: 512 << 20},
+		Policies:  Policies{Paths: []string{"p.yaml"}},
+		Shutdown:  Shutdown{Delay: 5 * time.Second, Timeout: 25 * time.Second},
+		Telemetry: Telemetry{Log: Log{Level: "info", Format: "text"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Load with flags alone (-want +got):\n%s", diff)
+	}
+}
+
+func TestLoadLayers(t *testing.T) {
+	file := write(t, `
+version: 1
+listen:
+  public:
+    - { address: "127.0.0.1:8081" }
+    - address: "127.0.0.1:8082"
+http: { idle_timeout: 1d, max_header_bytes: 64KiB }
+buffer: { dir: from-file, segment_bytes: 1MiB }
+policies: { paths: [a.yaml, "b/*.yaml"] }
+shutdown: { delay: 1s, timeout: 2s }
+`)
+	got, err := Load(Sources{
+		File: file,
+		Environ: []string{
+			"FOREBAY_BUFFER__DIR=from-env", "FOREBAY_SHUTDOWN__DELAY=3s", "FOREBAY_HTTP__MAX_CONNECTIONS=7",
+			"FOREBAY_POLICIES__PATHS=c.yaml, d.yaml",
+			// Neither of these is a setting.
+			"FOREBAY_ADMIN_URL=http://x", "FOREBAY_PORT=tcp://10.0.0.1:80", "FOREBAY_SERVICE_HOST=10.0.0.1", "PATH=/bin",
+		},
+		Flags: []Flag{{"--data", "buffer.dir", "from-flag"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type layers struct {
+		Dir                string
+		Segment            int64
+		Delay, Timeout     time.Duration
+		Idle               time.Duration
+		Header             int64
+		Connections        int
+		Paths              []string
+		Public             []Listener
+		Admin, LogLevelStr string
+	}
+	want := layers{
+		"from-flag", 1 << 20, 3 * time.Second, 2 * time.Second, 24 * time.Hour, 64 << 10, 7,
+		[]string{"c.yaml", "d.yaml"},
+		[]Listener{{"127.0.0.1:8081"}, {"127.0.0.1:8082"}},
+		"127.0.0.1:9080", "info",
+	}
+	have := layers{
+		got.Buffer.Dir, got.Buffer.SegmentBytes, got.Shutdown.Delay, got.Shutdown.Timeout, got.HTTP.IdleTimeout,
+		got.HTTP.MaxHeaderBytes, got.HTTP.MaxConnections, got.Policies.Paths, got.Listen.Public,
+		got.Listen.Admin.Address, got.Telemetry.Log.Level,
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("layers (-want +got):\n%s", diff)
+	}
+}
+
+func TestLoadMistakes(t *testing.T) {
+	tests := []struct {
+		name    string
+		file    string
+		environ []string
+		flags   []Flag
+		want    []Problem
+	}{
+		{
+			name: "unknown settings get the nearest name, all at once",
+			file: "buffer:\n  dirr: x\nshutdwn:\n  delay: 1s\n",
+			want: []Problem{
+				{Line: 2, Column: 3, Message: `unknown setting "buffer.dirr"`, Hint: `did you mean "buffer.dir"?`},
+				{Line: 3, Column: 1, Message: `unknown setting "shutdwn"`},
+			},
+		},
+		{
+			name: "what is not built is refused",
+			file: "listen:\n  public:\n    - { address: \":1\", tls: { cert_file: x } }\nhttp: { trusted_proxies: [10.0.0.0/8] }\nlimits: { store: {} }\n" +
+				"buffer: { encryption_key_file: k }\ntelemetry: { otlp: { endpoint: x } }\n",
+			want: []Problem{
+				{Line: 3, Column: 24, Message: "listen.public[].tls is not supported yet", Hint: "end TLS in front of Forebay, or remove it"},
+				{Line: 4, Column: 9, Message: "http.trusted_proxies is not supported yet", Hint: "remove it"},
+				{Line: 5, Column: 1, Message: "limits is not supported yet", Hint: "remove it"},
+				{Line: 6, Column: 11, Message: "buffer.encryption_key_file is not supported yet", Hint: "remove it"},
+				{Line: 7, Column: 14, Message: "telemetry.otlp is not supported yet", Hint: "remove it"},
+			},
+		},
+		{
+			name: "the shared engine is refused",
+			file: "buffer: { engine: kafka }\n",
+			want: []Problem{{Line: 1, Column: 19, Message: "buffer.engine: kafka is not supported yet", Hint: "use badger"}},
+		},
+		{
+			name: "values without units",
+			file: "shutdown: { delay: 5 }\nbuffer: { segment_bytes: many }\n",
+			want: []Problem{
+				{Line: 1, Column: 20, Message: `shutdown.delay: "5" is not a duration such as 250ms, 30s, 1h30m or 14d`},
+				{Line: 2, Column: 26, Message: `buffer.segment_bytes: "many" is not a size such as 256KiB, 20GiB, 10MB or 4096`},
+			},
+		},
+		{
+			name: "set twice",
+			file: "buffer: { dir: a, dir: b }\n",
+			want: []Problem{{Line: 1, Column: 19, Message: "buffer.dir is set twice, first on line 1", Hint: "keep one of the two"}},
+		},
+		{
+			name: "small segments",
+			file: "buffer: { segment_bytes: 1000KiB }\n",
+			want: []Problem{{Line: 1, Column: 26, Message: "buffer.segment_bytes: must be at least 1MiB"}},
+		},
+		{
+			name: "admin beyond loopback without a token",
+			file: "listen: { admin: { address: \":9080\" } }\n",
+			want: []Problem{{
+				Line: 1, Column: 29, Message: "listen.admin.address: :9080 is reachable from other machines and no token is set",
+				Hint: "set listen.admin.token_file, or listen on 127.0.0.1",
+			}},
+		},
+		{
+			name:    "environment",
+			environ: []string{"FOREBAY_BUFFER__DIRS=x", "FOREBAY_SHUTDOWN__TIMEOUT=soon", "FOREBAY_LIMITS__STORE=x"},
+			want: []Problem{
+				{File: "FOREBAY_BUFFER__DIRS", Message: `unknown setting "buffer.dirs"`, Hint: `did you mean "buffer.dir"?`},
+				{File: "FOREBAY_LIMITS__STORE", Message: "limits.store is not supported yet", Hint: "unset it"},
+				{File: "FOREBAY_SHUTDOWN__TIMEOUT", Message: `shutdown.timeout: "soon" is not a duration such as 250ms, 30s, 1h30m or 14d`},
+			},
+		},
+		{
+			name:  "nowhere to store",
+			flags: []Flag{{"--policies", "policies.paths", []string{"p.yaml"}}},
+			want: []Problem{{
+				File: "configuration", Message: "buffer.dir: is not set", Hint: "pass --data DIR, or set it in forebay.yaml",
+			}},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			src := Sources{Environ: tt.environ, Flags: tt.flags}
+			if tt.flags == nil {
+				src.Flags = needed()
+			}
+			if tt.file != "" {
+				src.File = write(t, tt.file)
+			}
+			_, err := Load(src)
+			var got Problems
+			if !errors.As(err, &got) {
+				t.Fatalf("Load = %v, want Problems; file:\n%s", err, tt.file)
+			}
+			for i := range tt.want {
+				if tt.want[i].File == "" {
+					tt.want[i].File = src.File
+				}
+			}
+			if diff := cmp.Diff(Problems(tt.want), got); diff != "" {
+				t.Errorf("mistakes (-want +got):\n%s\nfile:\n%s", diff, tt.file)
+			}
+		})
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	tests := map[string]bool{
+		"127.0.0.1:9080": true, "127.8.8.8:1": true, "[::1]:0": true, "localhost:9080": true,
+		":9080": false, "0.0.0.0:9080": false, "[::]:9080": false, "10.0.0.1:9080": false, "example.com:1": false, "": false,
+	}
+	for address, want := range tests {
+		if got := Loopback(address); got != want {
+			t.Errorf("Loopback(%q) = %v, want %v", address, got, want)
+		}
+	}
+}
