@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"forebay/cmd/forebay/admin"
+)
+
+const (
+	defaultAdminURL = "http://127.0.0.1:9080"
+	// maxAnswerBytes bounds what a client command reads.
+	maxAnswerBytes = 64 << 20
+)
+
+// client talks to the admin API of a running server.
+type client struct {
+	adminURL  string
+	tokenFile string
+}
+
+func clientFlags(cmd *cobra.Command) *client {
+	c := &client{adminURL: defaultAdminURL}
+	if fromEnv := os.Getenv("FOREBAY_ADMIN_URL"); fromEnv != "" {
+		c.adminURL = fromEnv
+	}
+	cmd.Flags().StringVar(&c.adminURL, "admin-url", c.adminURL, "admin API of the server (FOREBAY_ADMIN_URL)")
+	cmd.Flags().StringVar(&c.tokenFile, "token-file", "", "file that holds the admin token")
+	return c
+}
+
+// get reads an endpoint into v and returns what it said, word for word.
+func (c *client) get(ctx context.Context, path string, v any) ([]byte, error) {
+	return c.do(ctx, http.MethodGet, path, v)
+}
+
+func (c *client) do(ctx context.Context, method, path string, v any) ([]byte, error) {
+	resp, err := c.send(ctx, method, path)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return nil, fmt.Errorf("read answer of %s: %w", c.adminURL, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, refusal(resp.StatusCode, raw)
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return nil, hinted{fmt.Errorf("%s does not answer as a Forebay admin API", c.adminURL), "check --admin-url"}
+	}
+	return raw, nil
+}
+
+func (c *client) send(ctx context.Context, method, path string) (*http.Response, error) {
+	base, err := url.Parse(c.adminURL)
+	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
+		return nil, usageError{fmt.Errorf("%q is not an admin URL", c.adminURL), "write it as " + defaultAdminURL}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(c.adminURL, "/")+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", c.adminURL, err)
+	}
+	if c.tokenFile != "" {
+		token, err := admin.ReadToken(c.tokenFile)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	// Neither a proxy nor a redirect gets to see the token.
+	hc := http.Client{
+		Timeout:       5 * time.Minute,
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := hc.Do(req)
+	if err != nil {
+		if uerr, ok := errors.AsType[*url.Error](err); ok {
+			err = uerr.Err
+		}
+		return nil, hinted{fmt.Errorf("cannot reach %s: %w", c.adminURL, err), "is 'forebay serve' running there? --admin-url says where to look"}
+	}
+	return resp, nil
+}
+
+// refusal turns a problem document into an error.
+func refusal(status int, raw []byte) error {
+	var p struct {
+		Title, Detail string
+		Errors        []admin.Mistake
+	}
+	if err := json.Unmarshal(raw, &p); err != nil || p.Title == "" {
+		return fmt.Errorf("the server answered %d %s", status, http.StatusText(status))
+	}
+	err := fmt.Errorf("%s: %s", strings.ToLower(p.Title[:1])+p.Title[1:], strings.TrimSuffix(p.Detail, "."))
+	if status == http.StatusUnauthorized {
+		return hinted{err, "pass --token-file"}
+	}
+	return err
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"forebay/cmd/forebay/admin"
+)
+
+func newStreams() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "streams",
+		Short:   "List the streams: what is stored, how much, since when",
+		Example: "  forebay streams\n  forebay streams -o json",
+		Args:    exactly(),
+	}
+	c, out := clientFlags(cmd), formatFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return show(cmd, c, *out, "/api/v1/streams", printStreams)
+	}
+	return cmd
+}
+
+func newDrains() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "drains",
+		Short: "See the drains",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  group,
+	}
+	list := &cobra.Command{
+		Use:     "list",
+		Short:   "List the drains: backlog, rate, and what holds it",
+		Example: "  forebay drains list\n  forebay drains list -o json",
+		Args:    exactly(),
+	}
+	c, out := clientFlags(list), formatFlag(list)
+	list.RunE = func(cmd *cobra.Command, _ []string) error {
+		return show(cmd, c, *out, "/api/v1/drains", printDrains)
+	}
+	cmd.AddCommand(list)
+	return cmd
+}
+
+func newAudit() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Count every message again from disk, and say whether the books balance",
+		Long: `Count every message again from disk, and say whether the books balance:
+accepted = delivered + expired + cancelled + dead + buffered, per stream and drain.
+Exits 3 when they do not.`,
+		Example: "  forebay audit\n  forebay audit -o json",
+		Args:    exactly(),
+	}
+	c, out := clientFlags(cmd), formatFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var balanced bool
+		err := show(cmd, c, *out, "/api/v1/audit", func(w io.Writer, a admin.Audit) {
+			printAudit(w, a)
+		}, func(a admin.Audit) { balanced = a.Balanced })
+		if err == nil && !balanced {
+			return errNo
+		}
+		return err
+	}
+	return cmd
+}
+
+func newReceipts() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "receipts",
+		Short: "Find or cancel one message by its receipt",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  group,
+	}
+	get := &cobra.Command{
+		Use:     "get ID",
+		Short:   "Show where a message stands",
+		Example: "  forebay receipts get 6tmt2yvljfhk3k4ra5yb3rsx7a",
+		Args:    exactly("ID"),
+	}
+	c, out := clientFlags(get), formatFlag(get)
+	get.RunE = func(cmd *cobra.Command, args []string) error {
+		return show(cmd, c, *out, receiptPath(args[0]), printReceipt)
+	}
+	cancel := &cobra.Command{
+		Use:     "cancel ID",
+		Short:   "Cancel a message that still waits; returns once that is on disk",
+		Example: "  forebay receipts cancel 6tmt2yvljfhk3k4ra5yb3rsx7a",
+		Args:    exactly("ID"),
+	}
+	cc, cout := clientFlags(cancel), formatFlag(cancel)
+	cancel.RunE = func(cmd *cobra.Command, args []string) error {
+		var r receipt
+		raw, err := cc.do(cmd.Context(), http.MethodDelete, receiptPath(args[0]), &r)
+		if err != nil {
+			return err
+		}
+		return printAs(cmd.OutOrStdout(), *cout, raw, r, printReceipt)
+	}
+	cmd.AddCommand(get, cancel)
+	return cmd
+}
+
+func newHealthcheck() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "healthcheck",
+		Short:   "Exit 0 if the server is ready, 1 if it is not",
+		Example: "  forebay healthcheck --admin-url http://127.0.0.1:9080",
+		Args:    exactly(),
+	}
+	c := clientFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
+		defer cancel()
+		resp, err := c.send(ctx, http.MethodGet, "/readyz")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			reason, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // the status says enough without it
+			return fmt.Errorf("not ready: %s", strings.TrimSpace(string(reason)))
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "ready")
+		return err
+	}
+	return cmd
+}
+
+// show reads an endpoint and prints it in the format that was asked for.
+func show[T any](cmd *cobra.Command, c *client, out format, path string, pretty func(io.Writer, T), also ...func(T)) error {
+	var v T
+	raw, err := c.get(cmd.Context(), path, &v)
+	if err != nil {
+		return err
+	}
+	for _, f := range also {
+		f(v)
+	}
+	return printAs(cmd.OutOrStdout(), out, raw, v, pretty)
+}
+
+func printAs[T any](w io.Writer, out format, raw []byte, v T, pretty func(io.Writer, T)) error {
+	if out == "json" {
+		_, err := w.Write(raw)
+		return err
+	}
+	pretty(w, v)
+	return nil
+}
+
+func receiptPath(id string) string { return "/api/v1/receipts/" + url.PathEscape(id) }
+
+func printStreams(w io.Writer, streams []admin.Stream) {
+	now := time.Now()
+	t := table{head: []string{"STREAM", "STATE", ">MESSAGES", ">SIZE", ">CAPACITY", ">OLDEST", ">ACCEPTED"}}
+	for _, s := range streams {
+		capacity := "the disk"
+		if s.CapacityBytes != nil {
+			capacity = bytesText(*s.CapacityBytes)
+		}
+		t.add(s.Name, s.State, number(s.Messages), bytesText(s.Bytes), capacity, ago(now, s.OldestAcceptedAt.Time), number(s.AcceptedTotal))
+	}
+	t.write(w)
+}
+
+func printDrains(w io.Writer, drains []admin.Drain) {
+	now := time.Now()
+	t := table{head: []string{
+		"DRAIN", "STREAM", "SINK", "STATE", ">PENDING", ">IN FLIGHT", ">SCHEDULED", ">DEAD", ">DELIVERED",
+		">RATE", ">PERMITTED", "HELD BY", ">EMPTY",
+	}}
+	for _, d := range drains {
+		t.add(d.Name, d.Stream, d.Sink, d.State, number(d.Pending), number(d.InFlight), number(d.Scheduled), number(d.Dead),
+			number(d.DeliveredTotal), perSecond(d.ActualRate), d.PermittedRate.String(), d.Binding, until(now, d.EmptyAt.Time))
+	}
+	t.write(w)
+	fmt.Fprintln(w, "Counts are messages.")
+}
+
+func printAudit(w io.Writer, a admin.Audit) {
+	t := table{head: []string{
+		"STREAM", "DRAIN", ">ACCEPTED", ">DELIVERED", ">EXPIRED", ">CANCELLED", ">DEAD", ">BUFFERED", ">IMBALANCE",
+	}}
+	for _, d := range a.Drains {
+		t.add(d.Stream, d.Drain, number(d.Accepted), number(d.Delivered), number(d.Expired), number(d.Cancelled),
+			number(d.Dead), number(d.Buffered), strconv.FormatInt(d.Imbalance, 10))
+	}
+	t.write(w)
+	if a.Balanced {
+		fmt.Fprintln(w, "Counts are messages, re-counted from disk. The books balance.")
+		return
+	}
+	fmt.Fprintln(w, "Counts are messages, re-counted from disk. THE BOOKS DO NOT BALANCE.")
+}
