@@ -1,0 +1,102 @@
+# `make` alone prints what there is. Every step of .ci/run is a target here.
+
+SHELL       := /bin/sh
+GO          ?= go
+BIN         := bin/forebay
+MODULES     := . test/bench
+
+# A build says where it comes from; a source tree without git says "dev". The
+# toolchain's own stamp stays off: it fails in a clone that another user owns.
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION    := $(shell git rev-parse -q --verify HEAD 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)
+
+# The race detector is C code: it needs a C compiler, nothing else here does.
+CC_FOUND    := $(shell command -v "$$($(GO) env CC)" 2>/dev/null)
+ifneq ($(CC_FOUND),)
+RACE        := -race
+RACE_SAYS   := with the race detector ($(CC_FOUND))
+export CGO_ENABLED := 1
+else
+RACE        :=
+RACE_SAYS   := without the race detector (no C compiler found)
+export CGO_ENABLED := 0
+endif
+
+LINT_VERSION := v2.15.0
+LINT         := .tools/golangci-lint-$(LINT_VERSION)
+
+FUZZTIME    ?= 20s
+N           ?= 20
+BENCH_ROUNDS  ?= 5
+BENCH_SECONDS ?= 10
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint vet fmt fuzz generate bench bench-accept torture clean
+
+help: ## print this
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## the main job on real orders, from the burst to the balance sheet; nothing to set up
+	./$(BIN) demo
+
+build: ## bin/forebay: static, version stamped
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/forebay
+
+# The tests of the program hold real clocks against a real binary, so they run
+# after the others, not beside them.
+test: ## every test that needs the Go toolchain alone
+	@echo "testing $(RACE_SAYS)"
+	$(GO) test $(RACE) -shuffle=on $$($(GO) list ./... | grep -v '/cmd/forebay$$')
+	$(GO) test $(RACE) -shuffle=on -timeout 5m ./cmd/forebay
+	cd test/bench && $(GO) test $(RACE) -shuffle=on ./...
+
+lint: $(LINT) vet ## linters, formatting, module files, and a build for macOS
+	@for m in $(MODULES); do \
+	  echo "golangci-lint $(LINT_VERSION) in $$m"; \
+	  (cd $$m && $(CURDIR)/$(LINT) run --config $(CURDIR)/.golangci.yml ./...) || exit 1; \
+	done
+
+vet:
+	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...) test/bench); \
+	  if [ -n "$$unformatted" ]; then echo "not gofmt-clean, run make fmt:"; echo "$$unformatted"; exit 1; fi
+	@for m in $(MODULES); do \
+	  echo "go vet, go mod tidy -diff, GOOS=darwin go build in $$m"; \
+	  (cd $$m && $(GO) vet ./... && $(GO) mod tidy -diff && \
+	    CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) vet ./... && \
+	    CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./...) || exit 1; \
+	done
+
+# Built once, with the toolchain at hand; the version is part of the name.
+$(LINT):
+	@mkdir -p .tools
+	GOBIN=$(CURDIR)/.tools CGO_ENABLED=0 $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv .tools/golangci-lint $(LINT)
+
+fmt: $(LINT) ## format everything
+	@for m in $(MODULES); do \
+	  (cd $$m && $(CURDIR)/$(LINT) fmt --config $(CURDIR)/.golangci.yml ./...) || exit 1; \
+	done
+
+fuzz: ## each fuzz target for FUZZTIME (20s)
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; \
+	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; \
+	done
+
+generate: ## go generate; a second run changes nothing
+	$(GO) generate ./...
+
+bench: bench-accept ## every benchmark against a baseline in the same run
+
+bench-accept: build ## accepting over 256 connections, fsynced, against a bare 202; BENCH_ROUNDS (5) of BENCH_SECONDS (10)
+	cd test/bench && CGO_ENABLED=0 $(GO) build -o ../../bin/bench . && cd ../.. && \
+	  ./bin/bench -forebay $(BIN) -orders cmd/forebay/demo/orders.ndjson -dir .bench -rounds $(BENCH_ROUNDS) -seconds $(BENCH_SECONDS)
+
+torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run
+	FOREBAY_TORTURE_KILLS=$(N) $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestTorture$$' ./cmd/forebay
+
+clean: ## remove what make built; parts and tools stay
+	rm -rf bin .bench

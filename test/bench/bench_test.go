@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestHistogram(t *testing.T) {
+	for _, d := range []time.Duration{
+		0, time.Microsecond, 31 * time.Microsecond, 32 * time.Microsecond, 63 * time.Microsecond,
+		64 * time.Microsecond, 999 * time.Microsecond, 12345 * time.Microsecond, time.Second, time.Hour,
+	} {
+		got := upper(bucket(d))
+		if got < d || got > max(d+d/30, time.Microsecond) {
+			t.Errorf("%v is counted as up to %v, want within 1/30 above", d, got)
+		}
+	}
+	var h, other histogram
+	for i := range 100 {
+		h.record(time.Duration(i+1) * time.Millisecond)
+	}
+	other.add(&h)
+	other.add(&h)
+	for _, tt := range []struct {
+		q    float64
+		want time.Duration
+	}{{0.5, 51 * time.Millisecond}, {0.99, 100 * time.Millisecond}, {1, 100 * time.Millisecond}} {
+		if got := other.quantile(tt.q); got < tt.want || got > tt.want+tt.want/25 {
+			t.Errorf("quantile(%v) = %v, want about %v", tt.q, got, tt.want)
+		}
+	}
+	var none histogram
+	if got := none.quantile(0.5); got != 0 {
+		t.Errorf("quantile of nothing = %v, want 0", got)
+	}
+}
+
+func TestReadAccepted(t *testing.T) {
+	tests := []struct {
+		name, answer string
+		ok           bool
+	}{
+		{"with a body", "HTTP/1.1 202 Accepted\r\ncontent-length: 5\r\nX: y\r\n\r\nhello", true},
+		{"empty", "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", true},
+		{"refused", "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", false},
+		{"no length", "HTTP/1.1 202 Accepted\r\n\r\n", false},
+		{"cut off", "HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nhel", false},
+		{"nothing", "", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := bufio.NewReader(strings.NewReader(tt.answer))
+			err := readAccepted(r)
+			if (err == nil) != tt.ok {
+				t.Errorf("readAccepted(%q) = %v, want ok %v", tt.answer, err, tt.ok)
+			}
+			if _, rest := r.ReadByte(); tt.ok && !errors.Is(rest, io.EOF) {
+				t.Errorf("readAccepted(%q) left something unread", tt.answer)
+			}
+		})
+	}
+}
+
+func TestLoad(t *testing.T) {
+	bodies := [][]byte{[]byte(`{"n":1}`), []byte(`{"n":22}`)}
+	srv := httptest.NewServer(http.HandlerFunc(answerBare))
+	defer srv.Close()
+	addr := strings.TrimPrefix(srv.URL, "http://")
+	r, err := load(t.Context(), addr, bodies, 4, 10*time.Millisecond, 50*time.Millisecond)
+	if err != nil || r.requests == 0 || r.latency.n != r.requests || r.body < 7*r.requests {
+		t.Errorf("load = %d requests, %d latencies, %d body bytes, %v", r.requests, r.latency.n, r.body, err)
+	}
+
+	refusing := httptest.NewServer(http.NotFoundHandler())
+	defer refusing.Close()
+	if _, err := load(t.Context(), strings.TrimPrefix(refusing.URL, "http://"), bodies, 2, 0, time.Second); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("load of a server that answers 404 = %v, want an error that says so", err)
+	}
+}
+
+func TestAddress(t *testing.T) {
+	for _, line := range []string{`msg=ready public=127.0.0.1:81 admin=127.0.0.1:82`, `{"msg":"ready","admin":"127.0.0.1:82","public":"127.0.0.1:81"}`} {
+		if p, a := address("public", line), address("admin", line); p != "127.0.0.1:81" || a != "127.0.0.1:82" {
+			t.Errorf("addresses %q and %q of %s", p, a, line)
+		}
+	}
+}

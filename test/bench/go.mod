@@ -1,0 +1,3 @@
+module forebay/test/bench
+
+go 1.26.3
