@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -146,8 +147,7 @@ func (e *Engine) admit(name string, size, largest int64) (*stream, error) {
 
 // part returns the block under construction for a stream.
 func (g *group) part(st *stream) *part {
-	for i := len(g.parts) - 1; i >= 0; i-- {
-		p := g.parts[i]
+	for _, p := range slices.Backward(g.parts) {
 		if p.stream != st {
 			continue
 		}

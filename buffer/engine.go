@@ -177,7 +177,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	if err := e.recover(ctx); err != nil {
-		e.closeSegments()
+		err = errors.Join(err, e.closeSegments())
 		e.unlock()
 		return nil, err
 	}

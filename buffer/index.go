@@ -22,7 +22,6 @@ type index struct {
 	first    uint64
 	end      uint64 // seq of the last block
 	chain    uint32 // its checksum, where known
-	capacity int64
 	bytes    int64
 	controls []uint64
 	blocks   []indexedBlock

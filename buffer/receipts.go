@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"forebay/buffer/block"
@@ -129,8 +130,8 @@ func (e *Engine) outcome(drain uint32, offset uint64) (outcome, error) {
 	}
 	files := e.outcomeFiles
 	e.mu.Unlock()
-	for i := len(files) - 1; i >= 0; i-- {
-		o, ok, err := files[i].find(e.comp, drain, offset)
+	for _, file := range slices.Backward(files) {
+		o, ok, err := file.find(e.comp, drain, offset)
 		if err != nil {
 			e.log.Error("outcome cannot be read; its receipt is gone", "err", err)
 			return outcome{}, ErrGone

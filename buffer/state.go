@@ -3,6 +3,7 @@ package buffer
 import (
 	"container/heap"
 	"container/list"
+	"maps"
 	"slices"
 	"sort"
 	"time"
@@ -258,9 +259,7 @@ func (d *drain) stats() DrainStats {
 		Delivered: d.delivered, Expired: d.expired, Cancelled: d.cancelled, Dead: map[Reason]uint64{},
 	}
 	s.Pending = d.unfinished(d.stream.next) - s.InFlight - s.Scheduled
-	for reason, n := range d.deadBy {
-		s.Dead[reason] = n
-	}
+	maps.Copy(s.Dead, d.deadBy)
 	if b := d.stream.block(d.low); b != nil && d.low < d.stream.next {
 		s.Oldest = time.UnixMilli(b.base)
 	}
@@ -277,15 +276,18 @@ func (h retryHeap) Less(i, j int) bool {
 	}
 	return h[i].offset < h[j].offset
 }
+
 func (h retryHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].index, h[j].index = i, j
 }
+
 func (h *retryHeap) Push(x any) {
 	r := x.(*retry)
 	r.index = len(*h)
 	*h = append(*h, r)
 }
+
 func (h *retryHeap) Pop() any {
 	old := *h
 	x := old[len(old)-1]

@@ -56,8 +56,10 @@ func TestAccepted(t *testing.T) {
 		wantMessage := buffer.Message{
 			Method: "POST", Target: "/v1/orders?shop=7", Body: []byte(`{"order":25}`),
 			Header: []buffer.Field{
-				{Name: "Content-Type", Value: "application/json"}, {Name: "Via", Value: "1.1 forebay"},
-				{Name: "X-Forwarded-Host", Value: "example.com"}, {Name: "X-Forwarded-Proto", Value: "http"},
+				{Name: "Content-Type", Value: "application/json"},
+				{Name: "Via", Value: "1.1 forebay"},
+				{Name: "X-Forwarded-Host", Value: "example.com"},
+				{Name: "X-Forwarded-Proto", Value: "http"},
 				{Name: "X-Request-Id", Value: "abc"},
 			},
 		}

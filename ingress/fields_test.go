@@ -15,8 +15,10 @@ func TestFieldsStored(t *testing.T) {
 	// What every message gets, from a request without fields.
 	ours := func(proto, via string) []buffer.Field {
 		return []buffer.Field{
-			{Name: "Via", Value: via}, {Name: "X-Forwarded-Host", Value: "shop.example.com"},
-			{Name: "X-Forwarded-Proto", Value: proto}, {Name: "X-Request-Id", Value: "id"},
+			{Name: "Via", Value: via},
+			{Name: "X-Forwarded-Host", Value: "shop.example.com"},
+			{Name: "X-Forwarded-Proto", Value: proto},
+			{Name: "X-Request-Id", Value: "id"},
 		}
 	}
 	tests := []struct {

@@ -118,8 +118,8 @@ func (m *metrics) newRoute(name string) *routeMetrics {
 		r.series(outcome{decisionInvalid, http.StatusNotFound})
 		return r
 	}
-	r.accepted, _ = r.series(outcomeAccepted())
-	r.full, _ = r.series(outcomeFull())
+	r.accepted = r.series(outcomeAccepted())
+	r.full = r.series(outcomeFull())
 	r.series(outcome{decisionInvalid, http.StatusBadRequest})
 	r.series(outcome{decisionError, http.StatusInternalServerError})
 	return r
@@ -136,7 +136,7 @@ func (r *routeMetrics) observe(o outcome, d time.Duration) {
 	case outcomeFull():
 		s = r.full
 	default:
-		s, _ = r.series(o)
+		s = r.series(o)
 	}
 	if s.requests == nil {
 		return
@@ -145,12 +145,12 @@ func (r *routeMetrics) observe(o outcome, d time.Duration) {
 	s.seconds.Observe(d.Seconds())
 }
 
-// series finds or makes the series of an outcome; false once they are dropped.
-func (r *routeMetrics) series(o outcome) (series, bool) {
+// series finds or makes the series of an outcome; it is empty once they are dropped.
+func (r *routeMetrics) series(o outcome) series {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.gone {
-		return series{}, false
+		return series{}
 	}
 	s, ok := r.rest[o]
 	if !ok {
@@ -161,7 +161,7 @@ func (r *routeMetrics) series(o outcome) (series, bool) {
 		}
 		r.rest[o] = s
 	}
-	return s, true
+	return s
 }
 
 // drop removes the route's series for good.

@@ -151,11 +151,11 @@ func (r *Receipt) summarise() {
 	}
 }
 
-func (d *DrainReceipt) later(than *DrainReceipt) bool {
-	if d.ETA.IsZero() || than.ETA.IsZero() {
-		return d.ETA.IsZero() && !than.ETA.IsZero()
+func (r *DrainReceipt) later(than *DrainReceipt) bool {
+	if r.ETA.IsZero() || than.ETA.IsZero() {
+		return r.ETA.IsZero() && !than.ETA.IsZero()
 	}
-	return d.ETA.After(than.ETA.Time)
+	return r.ETA.After(than.ETA.Time)
 }
 
 // retryAfter is the whole seconds after which asking again is worth it.

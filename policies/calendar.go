@@ -102,7 +102,7 @@ func (v value) times(to *[]span) {
 			continue
 		}
 		message, hint := midnight(t.start.word, t.end.word)
-		v.found.add(t.start.place, Mistake, hint, message)
+		v.found.add(t.start.place, hint, message)
 	}
 	*to = merge(*to, 0)
 }

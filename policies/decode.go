@@ -34,7 +34,7 @@ func (v value) place() place { return place{v.src, v.node.Line, v.node.Column} }
 
 // fail reports a mistake at v.
 func (v value) fail(hint, format string, args ...any) {
-	v.found.add(v.place(), Mistake, hint, fmt.Sprintf(format, args...))
+	v.found.add(v.place(), hint, fmt.Sprintf(format, args...))
 }
 
 // notYet refuses a construct of the language that this version does not have.

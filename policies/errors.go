@@ -107,16 +107,15 @@ type findings struct {
 
 type finding struct {
 	place
-	severity      Severity
 	message, hint string
 }
 
-func (f *findings) add(p place, s Severity, hint, message string) {
+func (f *findings) add(p place, hint, message string) {
 	if len(f.items) >= maxFindings {
 		f.over++
 		return
 	}
-	f.items = append(f.items, finding{p, s, message, hint})
+	f.items = append(f.items, finding{p, message, hint})
 }
 
 func (f *findings) count() int { return len(f.items) + f.over }
@@ -132,7 +131,7 @@ func (f *findings) errors() Errors {
 	})
 	var es Errors
 	for _, x := range f.items {
-		es = append(es, x.error(x.severity, x.hint, x.message))
+		es = append(es, x.error(Mistake, x.hint, x.message))
 	}
 	if f.over > 0 {
 		last := es[len(es)-1]

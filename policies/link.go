@@ -83,7 +83,7 @@ func (l *linker) define(kind string, name text) {
 }
 
 func (l *linker) fail(p place, hint, format string, args ...any) {
-	l.found.add(p, Mistake, hint, fmt.Sprintf(format, args...))
+	l.found.add(p, hint, fmt.Sprintf(format, args...))
 }
 
 // resolve reports a name that leads nowhere.

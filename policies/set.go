@@ -87,7 +87,7 @@ type Route struct {
 // Mode is what a route does with a request.
 type Mode string
 
-// The modes that are built.
+// ModeBuffer stores a request and answers 202; the other modes are not built yet.
 const ModeBuffer Mode = "buffer"
 
 // Stream returns the stream of that name, or nil.

@@ -19,7 +19,7 @@ const maxFileBytes = 1 << 20
 // reported why there is none.
 func parseYAML(f File, src *source, found *findings) *yaml.Node {
 	refuse := func(line, column int, hint, message string) {
-		found.add(place{src, line, column}, Mistake, hint, message)
+		found.add(place{src, line, column}, hint, message)
 	}
 	if len(f.Data) > maxFileBytes {
 		refuse(1, 1, "split it: lists of several files are joined", "the file is over 1 MiB")
@@ -57,7 +57,7 @@ func parseYAML(f File, src *source, found *findings) *yaml.Node {
 // a policy does, and a nest of them grows without bound.
 func unaliased(n *yaml.Node, src *source, found *findings) *yaml.Node {
 	if n.Anchor != "" || n.Kind == yaml.AliasNode {
-		found.add(place{src, n.Line, n.Column}, Mistake, "write the value out in each place", "anchors and aliases are not allowed in a policy")
+		found.add(place{src, n.Line, n.Column}, "write the value out in each place", "anchors and aliases are not allowed in a policy")
 		return nil
 	}
 	for _, child := range n.Content {
