@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 
 	"forebay/buffer/block"
@@ -22,7 +23,7 @@ type Found struct {
 }
 
 const (
-	scanWindow = 4 << 20
+	scanWindow = 1 << 20
 	// An entry's header, key and checksum lie between two blocks. More than this
 	// that is not zero means that something was there.
 	maxBetween = 64
@@ -101,16 +102,26 @@ func (s *Segment) readLog(seq uint64) ([]byte, error) {
 type window struct {
 	f    *os.File
 	size int64
-	at   int64 // file offset of buf[0]
-	buf  []byte
+	at   int64  // file offset of rest()
+	buf  []byte // what was read
+	pos  int    // of rest() in buf
 }
+
+// rest is what was read and not skipped.
+func (w *window) rest() []byte { return w.buf[w.pos:] }
 
 // need makes at least n bytes available, fewer at the end of the file.
 func (w *window) need(n int) error {
+	if len(w.rest()) >= n {
+		return nil
+	}
+	// Moved down only here, once a window, not at every block.
+	w.buf = append(w.buf[:0], w.rest()...)
+	w.pos = 0
 	for len(w.buf) < n && w.at+int64(len(w.buf)) < w.size {
-		grow := int(min(max(scanWindow, int64(n-len(w.buf))), w.size-w.at-int64(len(w.buf))))
 		old := len(w.buf)
-		w.buf = append(w.buf, make([]byte, grow)...)
+		grow := int(min(max(scanWindow, int64(n-old)), w.size-w.at-int64(old)))
+		w.buf = slices.Grow(w.buf, grow)[:old+grow]
 		got, err := w.f.ReadAt(w.buf[old:], w.at+int64(old))
 		w.buf = w.buf[:old+got]
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -125,7 +136,7 @@ func (w *window) need(n int) error {
 
 func (w *window) skip(n int) {
 	w.at += int64(n)
-	w.buf = append(w.buf[:0], w.buf[n:]...)
+	w.pos += n
 }
 
 func scanFile(name string, fn visit, found *Found) error {
@@ -138,38 +149,49 @@ func scanFile(name string, fn visit, found *Found) error {
 	if err != nil {
 		return err
 	}
+	if err := noReadahead(f); err != nil {
+		return err
+	}
 	w := &window{f: f, size: info.Size()}
 	if err := w.need(20); err != nil { // the value log's own header
 		return err
 	}
-	w.skip(min(20, len(w.buf)))
+	w.skip(min(20, len(w.rest())))
 	var between []byte // what lies since the last block
 	inDamage := false
 	for {
-		if len(w.buf) < scanWindow/2 {
-			if len(w.buf) == 0 {
-				if w.at, err = nextData(f, w.at, w.size); err != nil {
-					return err
-				}
+		if len(w.rest()) == 0 {
+			if w.at, err = nextData(f, w.at, w.size); err != nil {
+				return err
 			}
-			if err := w.need(scanWindow); err != nil {
+			if err := w.need(1); err != nil {
 				return err
 			}
 		}
-		if len(w.buf) == 0 {
+		b := w.rest()
+		if len(b) == 0 {
 			break
 		}
-		i := bytes.Index(w.buf, blockMagic)
+		i := bytes.Index(b, blockMagic)
 		gap := i
 		if i < 0 {
-			gap = max(1, len(w.buf)-len(blockMagic)+1)
-			if allZero(w.buf[gap:]) {
-				gap = len(w.buf) // an empty window lets the next read jump over a hole
+			gap = max(1, len(b)-len(blockMagic)+1)
+			if allZero(b[gap:]) {
+				gap = len(b) // an empty window lets the next read jump over a hole
 			}
 		}
-		between = appendBounded(between, w.buf[:gap])
+		between = appendBounded(between, b[:gap])
 		w.skip(gap)
 		if i < 0 {
+			if len(w.rest()) == 0 {
+				continue
+			}
+			if err := w.need(len(blockMagic)); err != nil {
+				return err
+			}
+			if len(w.rest()) < len(blockMagic) {
+				break // the end of the file
+			}
 			continue
 		}
 		n, err := scanBlock(w, fn)
@@ -177,12 +199,12 @@ func scanFile(name string, fn visit, found *Found) error {
 			return err
 		}
 		if n == 0 { // not a block after all, or a damaged one
-			between = appendBounded(between, w.buf[:1])
+			between = appendBounded(between, blockMagic[:1])
 			w.skip(1)
 			inDamage = true
 			continue
 		}
-		if inDamage || len(between) > maxBetween || !soundFrame(between, w.buf, n, found.Blocks == 0) {
+		if inDamage || len(between) > maxBetween || !soundFrame(between, w.rest(), n, found.Blocks == 0) {
 			found.Damaged++
 		}
 		between, inDamage = between[:0], false
@@ -228,19 +250,20 @@ func scanBlock(w *window, fn visit) (int, error) {
 	if err := w.need(block.HeaderSize); err != nil {
 		return 0, err
 	}
-	n, ok := block.Length(w.buf)
-	if !ok || w.at+int64(n) > w.size {
+	n, ok := block.Length(w.rest())
+	if !ok || n > block.HeaderSize+block.MaxRaw || w.at+int64(n) > w.size {
 		return 0, nil
 	}
 	if err := w.need(n + crc32.Size); err != nil {
 		return 0, err
 	}
-	if len(w.buf) < n {
+	b := w.rest()
+	if len(b) < n {
 		return 0, nil
 	}
-	h, payload, err := block.Open(w.buf[:n])
+	h, payload, err := block.Open(b[:n])
 	if err != nil {
 		return 0, nil // counted by the caller
 	}
-	return n, fn(span{w.f.Name(), w.at, n}, h, payload, w.buf[:n])
+	return n, fn(span{w.f.Name(), w.at, n}, h, payload, b[:n])
 }

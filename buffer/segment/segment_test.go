@@ -198,3 +198,27 @@ func TestFits(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkScan reads a segment of many small blocks, as a trickle leaves them.
+func BenchmarkScan(b *testing.B) {
+	s, err := Create(filepath.Join(b.TempDir(), "seg"), 32*mib, quiet())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = s.Drop() })
+	var group []Block
+	for seq := uint64(1); s.Fits(len(group)+1, 0); seq++ {
+		if group = append(group, sealedBlock(seq)); len(group) == 500 {
+			if err := s.Commit(group); err != nil {
+				b.Fatal(err)
+			}
+			group = nil
+		}
+	}
+	b.SetBytes(s.Bytes())
+	for b.Loop() {
+		if _, err := Scan(s.Dir, func(block.Header, []byte, []byte) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -53,6 +53,15 @@ func adviseRandom(dir string) error {
 	return lines.Err()
 }
 
+// noReadahead keeps the kernel from caching pages that were reserved and never
+// written: once cached they count as data, and a scan would read all of them.
+func noReadahead(f *os.File) error {
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM); err != nil {
+		return fmt.Errorf("fadvise: %w", err)
+	}
+	return nil
+}
+
 // nextData is the offset of the first byte at or after at that was written.
 func nextData(f *os.File, at, size int64) (int64, error) {
 	if at >= size {

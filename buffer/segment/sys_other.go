@@ -15,6 +15,8 @@ func Reserve(*os.File, int64) error { return nil }
 
 func adviseRandom(string) error { return nil }
 
+func noReadahead(*os.File) error { return nil }
+
 func nextData(_ *os.File, at, _ int64) (int64, error) { return at, nil }
 
 // Free is what the volume of path has left for this process, in bytes.
