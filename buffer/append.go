@@ -3,6 +3,7 @@ package buffer
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -22,6 +23,7 @@ const packAt = 64 << 10
 // group is what one commit takes, and where its callers wait.
 type group struct {
 	parts    []*part
+	onces    []*onceEntry
 	messages int
 	done     chan struct{}
 	err      error // of the messages; set before done is closed
@@ -38,6 +40,7 @@ type part struct {
 	raw    []byte
 	at     []uint32 // where each record starts in raw
 	closed bool     // packed already: takes no more
+	keyed  bool     // a message has an ordering key
 	held   int64    // bytes of append memory
 
 	payload []byte
@@ -51,78 +54,127 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // Append implements [Buffer].
 func (e *Engine) Append(ctx context.Context, name string, now time.Time, msgs []Message) (Accepted, error) {
-	start := time.Now()
-	a, err := e.append(ctx, name, now, msgs)
-	if err == nil {
-		e.metrics.appended(name, time.Since(start))
-	}
+	a, _, err := e.appendNew(ctx, name, now, msgs, onceClaim{})
 	return a, err
 }
 
-func (e *Engine) append(ctx context.Context, name string, now time.Time, msgs []Message) (Accepted, error) {
-	if len(msgs) == 0 {
-		return Accepted{}, fmt.Errorf("append to %s: no messages", name)
-	}
-	size, largest := int64(0), int64(0)
-	for i := range msgs {
-		size += int64(recordLen(&msgs[i])) + 2*binary.MaxVarintLen32
-		largest = max(largest, int64(len(msgs[i].Body)))
-	}
-	var parts []*part
-	var s *scratch
-	if size >= packAt {
-		if size > appendMemory {
-			return Accepted{}, fmt.Errorf("append to %s: %w: %d bytes at once", name, ErrTooLarge, size)
-		}
-		parts = e.packParts(msgs)
-	} else {
-		s = scratches.Get().(*scratch)
-		defer scratches.Put(s)
-		s.b = s.b[:0]
-		for i := range msgs {
-			s.b = appendRecord(s.b, &msgs[i])
-		}
-	}
-
-	e.mu.Lock()
-	st, err := e.admit(name, size, largest)
+// appendNew appends, unless the key is taken: then it returns who has it. A
+// zero key is none.
+func (e *Engine) appendNew(ctx context.Context, name string, now time.Time, msgs []Message, key onceClaim) (Accepted, *onceEntry, error) {
+	begin := time.Now()
+	p, err := e.prepare(msgs)
 	if err != nil {
-		e.mu.Unlock()
-		return Accepted{}, fmt.Errorf("append to %s: %w", name, err)
+		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, err)
+	}
+	defer p.recycle()
+	a, at, first, err := e.enqueue(name, now, p, key)
+	if err != nil {
+		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, err)
+	}
+	if first != nil {
+		return Accepted{}, first, nil
+	}
+	select {
+	case <-at.group.done:
+	case <-ctx.Done():
+		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, ctx.Err())
+	}
+	if at.group.err != nil {
+		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, at.group.err)
+	}
+	e.metrics.appended(name, time.Since(begin))
+	a.First = at.part.first + uint64(at.index)
+	return a, nil, nil
+}
+
+// prepared is an append before it takes the lock.
+type prepared struct {
+	count         int
+	size, largest int64
+	keyed         bool
+	parts         []*part  // where it is large: packed on its caller's goroutine
+	records       *scratch // else
+}
+
+func (p *prepared) recycle() {
+	if p.records != nil {
+		scratches.Put(p.records)
+	}
+}
+
+func (e *Engine) prepare(msgs []Message) (*prepared, error) {
+	if len(msgs) == 0 {
+		return nil, errors.New("no messages")
+	}
+	p := &prepared{count: len(msgs)}
+	for i := range msgs {
+		p.size += int64(recordLen(&msgs[i])) + 2*binary.MaxVarintLen32
+		p.largest = max(p.largest, int64(len(msgs[i].Body)))
+		p.keyed = p.keyed || msgs[i].Key != ""
+	}
+	if p.size > appendMemory {
+		return nil, fmt.Errorf("%w: %d bytes at once", ErrTooLarge, p.size)
+	}
+	if p.size >= packAt {
+		p.parts = e.packParts(msgs)
+		return p, nil
+	}
+	p.records = scratches.Get().(*scratch)
+	p.records.b = p.records.b[:0]
+	for i := range msgs {
+		p.records.b = appendRecord(p.records.b, &msgs[i])
+	}
+	return p, nil
+}
+
+// spot is where in a group an append is.
+type spot struct {
+	group *group
+	part  *part
+	index int
+}
+
+func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim) (a Accepted, at spot, first *onceEntry, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	st, err := e.admit(name, p.size, p.largest)
+	if err != nil {
+		return a, at, nil, err
+	}
+	var once *onceEntry
+	if key.OnceKey != (OnceKey{}) {
+		if key.files != e.onceMoves {
+			return a, at, nil, errFilesMoved
+		}
+		if first, once = e.claimOnce(key.OnceKey, now); first != nil {
+			return a, at, first, nil
+		}
 	}
 	st.lastAt = max(st.lastAt, now.UnixMilli())
-	acc := Accepted{Count: len(msgs), At: time.UnixMilli(st.lastAt)}
-	g := e.pending
-	var p *part
-	var index int
-	if s == nil {
-		p = parts[0]
-		for _, x := range parts {
-			x.stream, x.base = st, st.lastAt
+	a = Accepted{Count: p.count, At: time.UnixMilli(st.lastAt)}
+	at.group = e.pending
+	if p.parts != nil {
+		at.part = p.parts[0]
+		for _, x := range p.parts {
+			x.stream, x.base, x.keyed = st, st.lastAt, p.keyed
 		}
-		g.parts = append(g.parts, parts...)
+		at.group.parts = append(at.group.parts, p.parts...)
 	} else {
-		p = g.part(st)
-		index = len(p.at)
-		p.add(s.b, len(msgs), st.lastAt)
+		at.part = at.group.part(st)
+		at.index = len(at.part.at)
+		at.part.add(p.records.b, p.count, st.lastAt)
+		at.part.keyed = at.part.keyed || p.keyed
 	}
-	g.messages += len(msgs)
-	p.held += size
-	st.waiting += size
-	e.held += size
-	e.mu.Unlock()
+	if once != nil {
+		once.part, once.index, once.count = at.part, at.index, p.count
+		once.at, once.until = st.lastAt, now.Add(key.TTL).UnixMilli()
+	}
+	at.group.messages += p.count
+	at.part.held += p.size
+	st.waiting += p.size
+	e.held += p.size
 	signal(e.kick)
-
-	select {
-	case <-g.done:
-	case <-ctx.Done():
-		return Accepted{}, fmt.Errorf("append to %s: %w", name, ctx.Err())
-	}
-	if g.err != nil {
-		return Accepted{}, fmt.Errorf("append to %s: %w", name, g.err)
-	}
-	acc.First = p.first + uint64(index)
-	return acc, nil
+	return a, at, nil, nil
 }
 
 // admit says whether size bytes may wait for a commit. The caller holds mu.
@@ -139,6 +191,8 @@ func (e *Engine) admit(name string, size, largest int64) (*stream, error) {
 		return nil, e.full
 	case st.MaxBytes > 0 && st.bytes+st.waiting >= st.MaxBytes:
 		return nil, ErrBufferFull
+	case st.deadBytes >= st.DeadMaxBytes:
+		return nil, ErrDeadFull
 	case e.held+size > appendMemory:
 		return nil, ErrOverloaded
 	}
@@ -203,4 +257,14 @@ func (e *Engine) join() (*group, error) {
 	}
 	signal(e.kick)
 	return e.pending, nil
+}
+
+// wait returns once what rode with the group is durable.
+func (g *group) wait(ctx context.Context) error {
+	select {
+	case <-g.done:
+		return g.changes
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -27,6 +27,12 @@ var (
 	// ErrDelivering and ErrFinal are the reasons that a cancel has no effect.
 	ErrDelivering = errors.New("message is being delivered")
 	ErrFinal      = errors.New("message is in a final state")
+	// ErrMismatch means that the idempotency key was used for another request.
+	ErrMismatch = errors.New("idempotency key was used for another request")
+	// ErrInProgress means that the first append with the key is still being stored.
+	ErrInProgress = errors.New("the first request with this idempotency key is still being stored")
+	// ErrDeadFull means that the stream's dead letters are at their bound.
+	ErrDeadFull = errors.New("the stream's dead letters are at their max_bytes")
 	// ErrBroken means that a write or a sync failed, for good: the process has
 	// to end, and the next start recovers.
 	ErrBroken = errors.New("buffer stopped after a failed write or sync")
@@ -45,7 +51,8 @@ type Buffer interface {
 	Append(ctx context.Context, stream string, now time.Time, msgs []Message) (Accepted, error)
 
 	// Take hands at most max messages to a drain: those due again at now first,
-	// then untried ones, each in arrival order. They are in flight, in memory
+	// then untried ones, each in arrival order. Of messages with the same key
+	// only the first unfinished one is ever handed out. They are in flight, in memory
 	// alone, until Ack, Release, Bury or Return. Take may read the disk. When it
 	// returns fewer than max, next is the earliest time at which a scheduled
 	// message becomes due (zero: none); what arrives before is told by Wake.
@@ -87,6 +94,81 @@ type Receipts interface {
 	Watch(ref Ref) (changed <-chan struct{}, stop func())
 }
 
+// Once is the capability of appending what is sent again only once.
+type Once interface {
+	// AppendOnce is Append, unless the key was seen within its TTL: then nothing
+	// is stored, the first append's place is returned, and replayed is true. The
+	// record of the key is in the same commit as the messages. While the first
+	// append is under way it waits for at most a second, then ErrInProgress.
+	// ErrMismatch: the key came with other content.
+	AppendOnce(ctx context.Context, stream string, now time.Time, msgs []Message, key OnceKey) (a Accepted, replayed bool, err error)
+}
+
+// OnceKey tells a request that is sent again.
+type OnceKey struct {
+	Key  [16]byte // hash of the key and its scope
+	Body [8]byte  // hash of what is asked
+	TTL  time.Duration
+}
+
+// Expirer is the capability of ending what waited too long.
+type Expirer interface {
+	// Expire ends the messages of a drain that wait (not those in flight) and were
+	// accepted before the given time: as Expired, or as Dead where why is not empty.
+	// Durable within 100 ms. It returns how many, and the accepted_at of the oldest
+	// that is left, zero if none. It may read the disk.
+	Expire(drain string, now, before time.Time, why Reason) (n int, oldest time.Time, err error)
+}
+
+// DeadLetters is the capability of looking at dead messages, and of bringing
+// them back.
+type DeadLetters interface {
+	// Dead lists the dead messages of a drain with an offset above after, in
+	// order; after is ^uint64(0) for the first page. more is false at the end.
+	Dead(drain string, after uint64, max int) (list []DeadLetter, more bool, err error)
+	// DeadMessage reads one whole. It may read the disk. ErrNoMessage: not dead there.
+	DeadMessage(drain string, offset uint64) (DeadLetter, Message, error)
+	// Replay puts dead messages back to be tried at once, in order and through the
+	// drain's own pace: same id, attempts go on counting. Durable when it returns.
+	// What is not dead is passed over; n counts the others.
+	Replay(ctx context.Context, drain string, offsets []uint64, now time.Time) (n int, err error)
+	// DropDead ends dead messages for good, as cancelled. Durable when it returns.
+	DropDead(ctx context.Context, drain string, offsets []uint64, now time.Time) (n int, err error)
+}
+
+// DeadLetter is what is known of a dead message besides the message itself.
+type DeadLetter struct {
+	Ref
+	ID         string
+	Drain      string
+	Key        string
+	Reason     Reason
+	Status     int
+	Attempts   int
+	Error      string
+	AcceptedAt time.Time
+	FirstAt    time.Time // of the attempts; zero: none
+	At         time.Time // when it was buried
+}
+
+// Searcher is the capability of finding messages by their ordering key.
+type Searcher interface {
+	// FindKey returns the unfinished messages of a key, in order, at most max. It
+	// reads what is stored of the stream.
+	FindKey(ctx context.Context, stream, key string, max int) ([]Ref, error)
+	// CancelKey cancels the waiting messages of a key with every drain, durable
+	// when it returns, and counts them.
+	CancelKey(ctx context.Context, stream, key string, now time.Time) (n int, err error)
+}
+
+// Remover is the capability of giving up what is left of a drain or stream.
+type Remover interface {
+	// DropDrain ends all that is unfinished or dead with a drain as cancelled and
+	// forgets the drain if it is orphaned. DropStream does so for every drain.
+	DropDrain(ctx context.Context, drain string, now time.Time) (n int, err error)
+	DropStream(ctx context.Context, stream string, now time.Time) (n int, err error)
+}
+
 // Inspector is the capability of being accounted for.
 type Inspector interface {
 	// Stats counts without touching the disk.
@@ -102,6 +184,7 @@ type Message struct {
 	Target string // path and query as sent
 	Header []Field
 	Body   []byte
+	Key    string // ordering key; empty: none
 }
 
 // Field is a header field as sent. Names are in canonical form.
@@ -227,6 +310,9 @@ func (s Status) State() State {
 type Stream struct {
 	Name            string
 	Drains          []string
+	FromOldest      []string      // of them, those that start at the oldest message kept if they are new
+	DeadKeep        time.Duration // 0: 14 days; older dead letters become expired
+	DeadMaxBytes    int64         // 0: 1 GiB; at it appends are refused with ErrDeadFull
 	MaxBytes        int64         // 0: the disk's bound alone
 	MaxMessageBytes int64         // 0: 1 MiB
 	KeepDelivered   time.Duration // 0: 24 h
@@ -263,8 +349,10 @@ type DrainStats struct {
 	Delivered     uint64
 	Expired       uint64
 	Cancelled     uint64
-	Dead          map[Reason]uint64
+	Dead          map[Reason]uint64 // at present: replay and drop take away
 	Oldest        time.Time
+	ParkedKeys    int  // keys whose first message is in flight or scheduled
+	Blocked       bool // as many keys are parked as may be: only those are served
 }
 
 // Account is the balance of one stream with one drain.

@@ -73,7 +73,8 @@ func (b *batch) size() (n int, bytes int64) {
 	if len(b.delta) > 0 {
 		bytes += segment.Size(b.delta) + block.HeaderSize
 	}
-	return len(b.parts) + 1, bytes
+	bytes += int64(len(b.group.onces)) * 2 * onceSize
+	return len(b.parts) + 2, bytes
 }
 
 // commit writes what waits. Any failure but a full disk is final.
@@ -135,7 +136,8 @@ func (e *Engine) write(b *batch) error {
 }
 
 // encode gives what the batch holds sequence numbers and offsets, and seals it
-// into blocks: changes, then a snapshot if there is one, then messages.
+// into blocks: changes, then a snapshot if there is one, then messages and the
+// records of their idempotency keys.
 func (e *Engine) encode(b *batch, snapshot ...ops) {
 	if len(b.delta) > 0 {
 		e.seal(b, block.Header{Kind: block.Control, Count: 1}, b.delta)
@@ -152,10 +154,20 @@ func (e *Engine) encode(b *batch, snapshot ...ops) {
 		p.first = first
 		next[p.stream] = first + uint64(len(p.at))
 		e.sealPacked(b, block.Header{
-			Kind: block.Messages, Codec: p.codec, First: first, Base: p.base,
+			Kind: block.Messages, Codec: p.codec, Flags: p.flags(), First: first, Base: p.base,
 			Stream: p.stream.num, Count: uint32(len(p.at)), RawLen: uint32(len(p.raw)),
 		}, p.payload)
 	}
+	if len(b.parts) > 0 && len(b.group.onces) > 0 {
+		e.seal(b, block.Header{Kind: block.Control, Count: 1}, b.onceOps())
+	}
+}
+
+func (p *part) flags() block.Flags {
+	if p.keyed {
+		return block.Keyed
+	}
+	return 0
 }
 
 func (e *Engine) seal(b *batch, h block.Header, raw []byte) {
@@ -203,6 +215,7 @@ func (e *Engine) publish(b *batch, err error) {
 		e.held -= p.held
 		p.stream.waiting -= p.held
 	}
+	e.settleOnces(b.group, err == nil)
 	failed := err != nil && !errors.Is(err, ErrDiskFull)
 	if !failed && len(b.heads) > 0 {
 		e.indexBatch(b)
@@ -255,7 +268,7 @@ func (e *Engine) index(p *part, h block.Header) {
 	if !p.closed {
 		s.lastRaw, s.lastCount = len(p.raw), len(p.at)
 	}
-	ref := &blockRef{first: h.First, seq: h.Seq, base: h.Base, seg: e.active, count: h.Count, size: uint32(len(p.payload)) + block.HeaderSize}
+	ref := &blockRef{first: h.First, seq: h.Seq, base: h.Base, seg: e.active, count: h.Count, size: uint32(len(p.payload)) + block.HeaderSize, flags: h.Flags}
 	s.next = ref.end()
 	s.blocks = append(s.blocks, ref)
 	for _, d := range s.drains {
@@ -282,8 +295,8 @@ func (e *Engine) roll(b *batch) error {
 	b.delta = append(b.delta, e.delta...)
 	e.delta = nil
 	snapshot, err := e.snapshot()
-	outcomes := e.outcomes
-	e.outcomes = newOutcomeSet()
+	outcomes, onces := e.outcomes, e.onceList
+	e.outcomes, e.onceList = newOutcomeSet(), nil
 	e.mu.Unlock()
 	if err != nil {
 		return err
@@ -296,7 +309,7 @@ func (e *Engine) roll(b *batch) error {
 	e.mu.Lock()
 	if err != nil {
 		outcomes.merge(e.comp, e.outcomes)
-		e.outcomes = outcomes
+		e.outcomes, e.onceList = outcomes, onces
 		e.mu.Unlock()
 		return err
 	}
@@ -312,7 +325,7 @@ func (e *Engine) roll(b *batch) error {
 		return err
 	}
 	e.mu.Lock()
-	old.outcomes, old.phase = outcomes, sealing
+	old.outcomes, old.onces, old.phase = outcomes, onces, sealing
 	e.mu.Unlock()
 	signal(e.sweep)
 	return nil

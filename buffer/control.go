@@ -20,13 +20,16 @@ const (
 	opDropStream = 3  // num
 	opDropDrain  = 4  // num
 	opFinish     = 5  // drain, offset, state, at, acceptedAt, attempts, status
-	opBury       = 6  // drain, offset, reason, at, acceptedAt, firstAt, attempts, status, error
-	opRetry      = 7  // drain, offset, due, attempts, answers, firstAt, status, error
+	opBury       = 6  // drain, offset, at, acceptedAt, firstAt, attempts, status, size, reason, error, key
+	opRetry      = 7  // drain, offset, due, attempts, answers, firstAt, status, error, key
 	opGone       = 8  // segment that is about to be removed
 	opMarks      = 9  // drain, low, finished, delivered, cancelled, expired, dead by reason; snapshots alone
 	opGrave      = 10 // as opBury, without counting; snapshots alone
 	opLive       = 11 // segment with messages that may still be read; snapshots alone
 	opNums       = 12 // the last number given to a stream or drain; snapshots alone
+	opRevive     = 13 // drain, offset: a dead message is unfinished again
+	opDropDead   = 14 // as opFinish, for a dead message
+	opOnce       = 15 // stream, first, count, acceptedAt, until, key, body
 )
 
 // maxError bounds what is kept of a sink's words, in bytes.
@@ -53,15 +56,17 @@ func (o *ops) drain(d *drain) {
 	o.text(d.name)
 }
 
-func (o *ops) retry(d *drain, offset uint64, r Retry) {
+func (o *ops) retry(d *drain, offset uint64, r Retry, key string) {
 	o.op(opRetry, uint64(d.num), offset, millis(r.Due), uint64(r.Attempts), uint64(r.Answers), millis(r.FirstAt), uint64(r.Status))
 	o.text(clip(r.Error))
+	o.text(key)
 }
 
 func (o *ops) death(code byte, d *drain, offset uint64, x *death) {
-	o.op(code, uint64(d.num), offset, uint64(x.at), uint64(x.acceptedAt), uint64(x.firstAt), uint64(x.attempts), uint64(x.status))
+	o.op(code, uint64(d.num), offset, uint64(x.at), uint64(x.acceptedAt), uint64(x.firstAt), uint64(x.attempts), uint64(x.status), uint64(x.size))
 	o.text(string(x.reason))
 	o.text(x.err)
+	o.text(x.key)
 }
 
 func b2u(b bool) uint64 {
@@ -114,11 +119,11 @@ func (e *Engine) snapshot() ([]ops, error) {
 				return nil, err
 			}
 			for offset, r := range d.retries {
-				next().retry(d, offset, r.Retry)
+				next().retry(d, offset, r.Retry, r.key)
 			}
 			for offset, f := range d.flight {
 				if f.last.Attempts > 0 {
-					next().retry(d, offset, f.last)
+					next().retry(d, offset, f.last, d.holding[offset])
 				}
 			}
 			for offset, x := range d.dead {
@@ -157,7 +162,9 @@ type operation struct {
 	status                   uint64
 	state                    State
 	reason                   Reason
+	size                     uint64
 	name                     string // or error
+	key                      string
 	marks                    marks
 }
 
@@ -207,7 +214,7 @@ func readOp(r *block.Reader) (*operation, error) {
 		op.num = uint32(r.Uint())
 	case opGone, opLive, opNums:
 		op.offset = r.Uint()
-	case opFinish:
+	case opFinish, opDropDead:
 		op.num, op.offset = uint32(r.Uint()), r.Uint()
 		code := r.Uint()
 		op.at, op.accepted, op.attempts, op.status = r.Uint(), r.Uint(), r.Uint(), r.Uint()
@@ -217,12 +224,17 @@ func readOp(r *block.Reader) (*operation, error) {
 		op.state = stateCodes[code]
 	case opBury, opGrave:
 		op.num, op.offset = uint32(r.Uint()), r.Uint()
-		op.at, op.accepted, op.first, op.attempts, op.status = r.Uint(), r.Uint(), r.Uint(), r.Uint(), r.Uint()
-		op.state, op.reason, op.name = Dead, Reason(r.String()), r.String()
+		op.at, op.accepted, op.first, op.attempts, op.status, op.size = r.Uint(), r.Uint(), r.Uint(), r.Uint(), r.Uint(), r.Uint()
+		op.state, op.reason, op.name, op.key = Dead, Reason(r.String()), r.String(), r.String()
 	case opRetry:
 		op.num, op.offset = uint32(r.Uint()), r.Uint()
 		op.at, op.attempts, op.answers, op.first, op.status = r.Uint(), r.Uint(), r.Uint(), r.Uint(), r.Uint()
-		op.name = r.String()
+		op.name, op.key = r.String(), r.String()
+	case opRevive:
+		op.num, op.offset = uint32(r.Uint()), r.Uint()
+	case opOnce:
+		op.num, op.offset, op.attempts, op.accepted, op.at = uint32(r.Uint()), r.Uint(), r.Uint(), r.Uint(), r.Uint()
+		op.key, op.name = r.String(), r.String()
 	case opMarks:
 		op.num = uint32(r.Uint())
 		m, err := readMarks(r)
@@ -281,7 +293,7 @@ func (e *Engine) apply(op *operation) error {
 	case opNums:
 		e.lastNum = max(e.lastNum, uint32(op.offset))
 		return nil
-	case opGone, opLive:
+	case opGone, opLive, opOnce:
 		return nil // read before, where directories are compared with what should be there
 	}
 	d := e.drainNums[op.num]
@@ -306,12 +318,26 @@ func (e *Engine) applyToDrain(d *drain, op *operation) {
 		}
 	case opGrave:
 		d.dead[op.offset] = op.death()
+		d.stream.deadBytes += int64(op.size)
+	case opRevive:
+		if x := d.dead[op.offset]; x != nil {
+			d.exhume(op.offset, x)
+			d.revive(op.offset)
+		}
+	case opDropDead:
+		if x := d.dead[op.offset]; x != nil {
+			d.exhume(op.offset, x)
+			d.count(op.state)
+		}
 	case opRetry:
 		if !d.finished(op.offset) {
 			d.addRetry(op.offset, Retry{
 				Due: fromMillis(op.at), Tries: Tries{Attempts: int(op.attempts), Answers: int(op.answers), FirstAt: fromMillis(op.first)},
 				Status: int(op.status), Error: op.name,
 			})
+			if op.key != "" {
+				d.holding[op.offset] = op.key // sorted out by openKeys once all are known
+			}
 		}
 	case opMarks:
 		d.low, d.done = op.marks.low, op.marks.done
@@ -325,7 +351,7 @@ func (e *Engine) applyToDrain(d *drain, op *operation) {
 func (op *operation) death() *death {
 	return &death{
 		reason: op.reason, at: int64(op.at), acceptedAt: int64(op.accepted), firstAt: int64(op.first),
-		attempts: int(op.attempts), status: int(op.status), err: op.name,
+		attempts: int(op.attempts), status: int(op.status), size: int64(op.size), key: op.key, err: op.name,
 	}
 }
 
@@ -343,4 +369,12 @@ func (d *drain) count(s State) {
 func (d *drain) bury(offset uint64, x *death) {
 	d.deadBy[x.reason]++
 	d.dead[offset] = x
+	d.stream.deadBytes += x.size
+}
+
+// exhume takes a message out of the dead.
+func (d *drain) exhume(offset uint64, x *death) {
+	d.deadBy[x.reason]--
+	delete(d.dead, offset)
+	d.stream.deadBytes -= x.size
 }

@@ -119,8 +119,10 @@ func createDir(dir string) error {
 	if _, err := rand.Read(key); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "outcomes"), 0o700); err != nil {
-		return err
+	for _, sub := range []string{"outcomes", onceDir} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return err
+		}
 	}
 	if err := writeFile(filepath.Join(dir, keyFile), key); err != nil {
 		return err

@@ -42,6 +42,8 @@ const (
 
 	defaultMaxMessageBytes = 1 << 20
 	defaultKeepDelivered   = 24 * time.Hour
+	defaultDeadKeep        = 14 * 24 * time.Hour
+	defaultDeadMaxBytes    = 1 << 30
 )
 
 func (c *Config) setDefaults() error {
@@ -50,6 +52,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.SegmentBytes < minSegmentBytes {
 		return fmt.Errorf("segment_bytes is %d, the least is %d (1 MiB)", c.SegmentBytes, minSegmentBytes)
+	}
+	if most := segment.MaxCapacity(); c.SegmentBytes > most {
+		return fmt.Errorf("segment_bytes is %d, the most is %d", c.SegmentBytes, most)
 	}
 	if c.MinFree == 0 {
 		c.MinFree = 2 * c.SegmentBytes
@@ -109,10 +114,14 @@ type Engine struct {
 	lastID       uint64 // of segments
 	standby      *segment.Segment
 	standbyID    uint64
-	reserving    bool          // the janitor is to make a standby
-	outcomes     *outcomeSet   // of the active segment
-	outcomeFiles []*outcomeSet // oldest first
-	cache        *list.List    // of *blockRef, most recently used first
+	reserving    bool                    // the janitor is to make a standby
+	outcomes     *outcomeSet             // of the active segment
+	outcomeFiles []*outcomeSet           // oldest first
+	onces        map[[16]byte]*onceEntry // of segments that are not sealed, and those under way
+	onceList     []onceRecord            // of the active segment
+	onceFiles    []*onceFile             // oldest first
+	onceMoves    int                     // how often records went from memory into a file
+	cache        *list.List              // of *blockRef, most recently used first
 	cached       int64
 	opened       []*segmentRef // sealed and open, most recently used last
 	watches      map[Ref]*watch
@@ -143,6 +152,7 @@ type segmentRef struct {
 	last     uint64
 	bytes    int64       // on disk
 	outcomes *outcomeSet // while sealing
+	onces    []onceRecord
 }
 
 // segBlock is a block of messages and its stream.
@@ -169,7 +179,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		stop: make(chan struct{}), failed: make(chan struct{}),
 		pending: newGroup(), outcomes: newOutcomeSet(), cache: list.New(),
 		streams: map[string]*stream{}, byNum: map[uint32]*stream{},
-		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{},
+		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{}, onces: map[[16]byte]*onceEntry{},
 		commitBlocks: (*segment.Segment).Commit,
 	}
 	if err := e.prepareDir(); err != nil {
@@ -286,7 +296,7 @@ func (e *Engine) checkMoves(streams []Stream) error {
 	for _, cfg := range streams {
 		for _, name := range cfg.Drains {
 			if d := e.drains[name]; d != nil && d.stream.Name != cfg.Name && !d.empty() {
-				return fmt.Errorf("drain %s: it still has messages of stream %s", name, d.stream.Name)
+				return fmt.Errorf("drain %s: it still has messages or dead letters of stream %s", name, d.stream.Name)
 			}
 		}
 	}
@@ -300,6 +310,12 @@ func (e *Engine) setStream(cfg Stream) {
 	}
 	if cfg.KeepDelivered == 0 {
 		cfg.KeepDelivered = defaultKeepDelivered
+	}
+	if cfg.DeadKeep == 0 {
+		cfg.DeadKeep = defaultDeadKeep
+	}
+	if cfg.DeadMaxBytes == 0 {
+		cfg.DeadMaxBytes = defaultDeadMaxBytes
 	}
 	s := e.streams[cfg.Name]
 	if s == nil {
@@ -334,13 +350,36 @@ func place(names []string, name string) int {
 
 func (e *Engine) addDrain(s *stream, name string) {
 	from := s.next
-	if !s.read && len(s.blocks) > 0 {
+	switch {
+	case !s.read && len(s.blocks) > 0:
 		from = s.blocks[0].first // their owed counts already expect one drain
+	case slices.Contains(s.FromOldest, name):
+		from = e.oweStored(s)
 	}
 	s.read = true
 	e.lastNum++
 	e.delta.stream(s)
 	e.delta.drain(e.newDrain(s, e.lastNum, name, from))
+}
+
+// oweStored counts one more drain for what is stored without a gap up to the
+// end of the stream, and returns where that begins. The caller holds mu.
+func (e *Engine) oweStored(s *stream) (from uint64) {
+	from = s.next
+	for _, b := range slices.Backward(s.blocks) {
+		if b.end() != from || b.seg.phase >= dropping {
+			break
+		}
+		from = b.first
+		if !b.pinned() {
+			b.seg.live++
+		}
+		if b.owed == 0 {
+			s.bytes += int64(b.size)
+		}
+		b.owed += b.count
+	}
+	return from
 }
 
 func (e *Engine) retireStream(s *stream) {
@@ -365,7 +404,7 @@ func (e *Engine) retireDrain(d *drain) {
 }
 
 func (e *Engine) newStream(num uint32, name string) *stream {
-	s := &stream{Stream: Stream{Name: name, MaxMessageBytes: defaultMaxMessageBytes, KeepDelivered: defaultKeepDelivered}, num: num, orphaned: true}
+	s := &stream{Stream: Stream{Name: name, MaxMessageBytes: defaultMaxMessageBytes, KeepDelivered: defaultKeepDelivered, DeadKeep: defaultDeadKeep, DeadMaxBytes: defaultDeadMaxBytes}, num: num, orphaned: true}
 	e.streams[name], e.byNum[num] = s, s
 	e.metrics.append.WithLabelValues(name)
 	e.lastNum = max(e.lastNum, num)

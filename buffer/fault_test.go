@@ -149,7 +149,7 @@ func TestRefusedDirectories(t *testing.T) {
 		"no key":                      {false, func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "KEY")) }, "KEY is missing"},
 		"every segment gone":          {false, func(t *testing.T, dir string) { remove(t, files(t, dir, "seg-*")...) }, "all of its segments are missing"},
 		"a sealed segment gone":       {false, func(t *testing.T, dir string) { remove(t, files(t, dir, "seg-*")[0]) }, "is missing, with messages"},
-		"a sealed segment's log gone": {false, func(t *testing.T, dir string) { remove(t, files(t, dir, "seg-*/*.vlog")...) }, "no the value log"},
+		"a sealed segment's log gone": {false, func(t *testing.T, dir string) { remove(t, files(t, dir, "seg-*/*.vlog")...) }, "no value log"},
 		"a sealed segment's manifest": {false, func(t *testing.T, dir string) { remove(t, files(t, dir, "seg-*/MANIFEST")[0]) }, "no MANIFEST"},
 		"the open segment gone": {true, func(t *testing.T, dir string) {
 			open := slices.DeleteFunc(files(t, dir, "seg-*"), func(s string) bool {
@@ -161,7 +161,7 @@ func TestRefusedDirectories(t *testing.T) {
 		"the open segment's log gone": {true, func(t *testing.T, dir string) {
 			remove(t, files(t, dir, "seg-*/*.mem")...)
 			remove(t, files(t, dir, "seg-*/*.vlog")...)
-		}, "no the value log"},
+		}, "no value log"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
@@ -531,7 +531,7 @@ func TestMoveDrain(t *testing.T) {
 	configure(t, e, "mail")
 	fill(t, e, 0, 1, 100)
 	moved := []buffer.Stream{{Name: "logs", Drains: []string{"mail"}}, {Name: "orders"}}
-	if err := e.Configure(moved); err == nil || !strings.Contains(err.Error(), "drain mail: it still has messages of stream orders") {
+	if err := e.Configure(moved); err == nil || !strings.Contains(err.Error(), "drain mail: it still has messages or dead letters of stream orders") {
 		t.Errorf("Configure = %v", err)
 	}
 	if st := e.Stats(); len(st.Streams) != 1 {

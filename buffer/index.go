@@ -35,6 +35,7 @@ type indexedBlock struct {
 	size   uint32
 	seq    uint64
 	base   int64
+	flags  block.Flags
 }
 
 // writeIndex makes a closed segment a sealed one; durable when it returns.
@@ -44,7 +45,7 @@ func (e *Engine) writeIndex(s *segmentRef, last bool) error {
 		x.chain = e.chain
 	}
 	for _, b := range s.blocks {
-		x.blocks = append(x.blocks, indexedBlock{b.stream.num, b.first, b.count, b.size, b.seq, b.base})
+		x.blocks = append(x.blocks, indexedBlock{b.stream.num, b.first, b.count, b.size, b.seq, b.base, b.flags})
 	}
 	return writeFile(filepath.Join(s.seg.Dir, indexFile), x.encode(e.comp))
 }
@@ -68,6 +69,7 @@ func (x *index) encode(c *block.Compressor) []byte {
 		raw = binary.AppendUvarint(raw, uint64(b.size))
 		raw = binary.AppendVarint(raw, int64(b.seq-was.seq))
 		raw = binary.AppendVarint(raw, b.base-was.base)
+		raw = append(raw, byte(b.flags))
 		was = b
 	}
 	payload, codec := c.Pack(raw)
@@ -104,12 +106,12 @@ func readIndex(c *block.Compressor, dir string) (*index, error) {
 		last += r.Uint()
 		x.controls[i] = last
 	}
-	x.blocks = make([]indexedBlock, r.Count(6))
+	x.blocks = make([]indexedBlock, r.Count(7))
 	var b0 indexedBlock
 	for i := range x.blocks {
 		b0 = indexedBlock{
 			stream: uint32(r.Uint()), first: b0.first + uint64(r.Int()), count: uint32(r.Uint()),
-			size: uint32(r.Uint()), seq: b0.seq + uint64(r.Int()), base: b0.base + r.Int(),
+			size: uint32(r.Uint()), seq: b0.seq + uint64(r.Int()), base: b0.base + r.Int(), flags: block.Flags(r.Byte()),
 		}
 		x.blocks[i] = b0
 	}

@@ -22,9 +22,7 @@ func (e *Engine) janitor() {
 		select {
 		case <-e.sweep:
 		case now := <-timer.C:
-			if err := e.dropOldOutcomes(now); err != nil {
-				e.log.Error("outcomes stay", "err", err)
-			}
+			e.keepHouse(now)
 		case <-e.stop:
 			return
 		case <-e.failed:
@@ -42,6 +40,14 @@ func (e *Engine) janitor() {
 		} else {
 			timer.Reset(seldom)
 		}
+	}
+}
+
+// keepHouse drops what was kept long enough.
+func (e *Engine) keepHouse(now time.Time) {
+	e.expireDead(now)
+	if err := errors.Join(e.dropOldOutcomes(now), e.dropOldOnces(now)); err != nil {
+		e.log.Error("what is past its time stays", "err", err)
 	}
 }
 
@@ -115,6 +121,10 @@ func (e *Engine) sealSegment(s *segmentRef, last bool) error {
 			return err
 		}
 	}
+	onces, err := e.fileOnces(s)
+	if err != nil {
+		return err
+	}
 	if err := s.seg.Seal(); err != nil {
 		return err
 	}
@@ -127,15 +137,36 @@ func (e *Engine) sealSegment(s *segmentRef, last bool) error {
 	if outcomes != nil {
 		e.outcomeFiles = append(e.outcomeFiles, outcomes)
 	}
-	s.outcomes, s.phase, s.bytes = nil, sealed, size
+	if onces != nil {
+		e.onceFiles = append(e.onceFiles, onces)
+		e.onceMoves++
+		for _, r := range s.onces {
+			if x := e.onces[r.Key]; x != nil && x.group == nil && x.at == r.at {
+				delete(e.onces, r.Key)
+			}
+		}
+	}
+	s.outcomes, s.onces, s.phase, s.bytes = nil, nil, sealed, size
 	e.dropIfDone(s)
 	return nil
+}
+
+// fileOnces makes a file of a segment's idempotency records.
+func (e *Engine) fileOnces(s *segmentRef) (*onceFile, error) {
+	if len(s.onces) == 0 {
+		return nil, nil
+	}
+	path := oncePath(e.cfg.Dir, s.id)
+	if err := saveOnces(path, s.onces); err != nil {
+		return nil, err
+	}
+	return openOnces(path)
 }
 
 // sealAll is the end of a clean stop.
 func (e *Engine) sealAll() error {
 	e.mu.Lock()
-	e.active.outcomes = e.outcomes
+	e.active.outcomes, e.active.onces = e.outcomes, e.onceList
 	var open []*segmentRef
 	for _, s := range e.segments {
 		if s.phase <= sealing {

@@ -139,14 +139,15 @@ func unpackOutcomes(c *block.Compressor, sealed []byte) ([]outcome, error) {
 	return list, r.Err()
 }
 
-// find looks one outcome up. It may read the file.
+// find looks the newest outcome of a message up: a replayed one has several. It
+// may read the file.
 func (s *outcomeSet) find(c *block.Compressor, drain uint32, offset uint64) (outcome, bool, error) {
-	for _, o := range s.open[drain] {
+	for _, o := range slices.Backward(s.open[drain]) {
 		if o.offset == offset {
 			return o, true, nil
 		}
 	}
-	for _, x := range s.chunks {
+	for _, x := range slices.Backward(s.chunks) {
 		if x.h.Stream != drain || offset < x.h.First || offset > x.h.Durable {
 			continue
 		}

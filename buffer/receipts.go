@@ -116,7 +116,7 @@ func (e *Engine) withAcceptedAt(st Status, s *stream, ref *blockRef) (Status, er
 func (e *Engine) outcome(drain uint32, offset uint64) (outcome, error) {
 	e.mu.Lock()
 	sets := []*outcomeSet{e.outcomes}
-	for _, s := range e.segments {
+	for _, s := range slices.Backward(e.segments) {
 		if s.outcomes != nil {
 			sets = append(sets, s.outcomes)
 		}
@@ -173,7 +173,7 @@ func (e *Engine) cancel(ref Ref, now time.Time) (*group, error) {
 		return nil, e.err
 	}
 	waits, flies := false, false
-	for _, d := range s.drains {
+	for _, d := range slices.Clone(s.drains) { // one that is orphaned goes with its last message
 		if d.finished(ref.Offset) {
 			continue
 		}
@@ -182,11 +182,7 @@ func (e *Engine) cancel(ref Ref, now time.Time) (*group, error) {
 			continue
 		}
 		waits = true
-		r := Result{At: now}
-		if x := d.retries[ref.Offset]; x != nil {
-			r.Attempts, r.Status = x.Attempts, x.Retry.Status
-		}
-		e.end(d, ref.Offset, Cancelled, "", r)
+		e.endWaiting(d, ref.Offset, 0, Cancelled, "", now)
 	}
 	switch {
 	case waits:

@@ -15,6 +15,7 @@ import (
 //	string   method, target
 //	uvarint  number of fields, then name and value of each
 //	string   body
+//	string   ordering key; absent where there is none
 //
 // where a string is a uvarint length and its bytes.
 
@@ -28,11 +29,18 @@ func appendRecord(dst []byte, m *Message) []byte {
 		dst = block.AppendString(dst, f.Name)
 		dst = block.AppendString(dst, f.Value)
 	}
-	return block.AppendString(dst, m.Body)
+	dst = block.AppendString(dst, m.Body)
+	if m.Key != "" {
+		dst = block.AppendString(dst, m.Key)
+	}
+	return dst
 }
 
 func recordLen(m *Message) int {
 	n := stringLen(len(m.Method)) + stringLen(len(m.Target)) + uvarintLen(uint64(len(m.Header))) + stringLen(len(m.Body))
+	if m.Key != "" {
+		n += stringLen(len(m.Key))
+	}
 	for _, f := range m.Header {
 		n += stringLen(len(f.Name)) + stringLen(len(f.Value))
 	}
@@ -64,6 +72,9 @@ func parseRecord(b string) (ms uint64, m Message, err error) {
 	}
 	if body := in.String(); len(body) > 0 {
 		m.Body = []byte(body)
+	}
+	if in.Len() > 0 {
+		m.Key = in.String()
 	}
 	if err := r.Err(); err != nil {
 		return 0, Message{}, err
@@ -112,6 +123,22 @@ func (d *decoded) message(i int) (int64, Message, error) {
 // acceptedAt is the time of the ith message, in Unix ms.
 func (d *decoded) acceptedAt(i int) int64 {
 	return d.base + int64(block.NewReader(d.data[d.at[i]:]).Uint())
+}
+
+// key is the ordering key of the ith message, a part of the block's memory.
+func (d *decoded) key(i int) string {
+	r := block.NewReader(d.data[d.at[i]:])
+	r.Uint()
+	in := block.NewReader(r.String())
+	_, _ = in.String(), in.String()
+	for range in.Count(2) {
+		_, _ = in.String(), in.String()
+	}
+	_ = in.String()
+	if in.Len() == 0 {
+		return ""
+	}
+	return in.String()
 }
 
 // size is what the block takes in memory, in bytes.

@@ -51,7 +51,7 @@ func (e *Engine) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.loadOutcomes(); err != nil {
+	if err := errors.Join(e.loadOutcomes(), e.loadOnces()); err != nil {
 		return err
 	}
 	live, err := e.loadState(segs)
@@ -64,6 +64,9 @@ func (e *Engine) recover(ctx context.Context) error {
 	e.placeBlocks(segs)
 	for _, s := range e.streams {
 		s.settle()
+		for _, d := range s.drains {
+			d.openKeys()
+		}
 	}
 	e.recovery.Damaged = e.buryHoles()
 	for _, f := range segs {
@@ -186,7 +189,7 @@ func checkFiles(dir string, isSealed bool) error {
 		if len(logs) > 0 {
 			return nil
 		}
-		missing = "the value log"
+		missing = "value log"
 	}
 	return fmt.Errorf("data directory is half deleted: segment %s has no %s; restore it from a backup, or move the data directory away to start empty", dir, missing)
 }
@@ -326,7 +329,7 @@ func (e *Engine) placeBlocks(segs []*foundSegment) {
 		}
 		for _, b := range f.scan {
 			if b.Kind == block.Messages {
-				e.place(f.ref, indexedBlock{b.Stream, b.First, b.Count, b.size, b.Seq, b.Base})
+				e.place(f.ref, indexedBlock{b.Stream, b.First, b.Count, b.size, b.Seq, b.Base, b.Flags})
 			}
 			if b.Seq > e.seq {
 				e.seq, e.chain = b.Seq, b.Sum
@@ -358,7 +361,7 @@ func (e *Engine) placeBlocks(segs []*foundSegment) {
 
 func (e *Engine) place(seg *segmentRef, b indexedBlock) {
 	if s := e.byNum[b.stream]; s != nil {
-		s.blocks = append(s.blocks, &blockRef{first: b.first, seq: b.seq, base: b.base, seg: seg, count: b.count, size: b.size})
+		s.blocks = append(s.blocks, &blockRef{first: b.first, seq: b.seq, base: b.base, seg: seg, count: b.count, size: b.size, flags: b.flags})
 		s.lastAt = max(s.lastAt, b.base)
 	}
 }
@@ -440,15 +443,16 @@ func (e *Engine) begin() error {
 	b := &batch{group: newGroup()}
 	err = e.roll(b)
 	if errors.Is(err, ErrDiskFull) {
-		// This is what the ballast and min_free are kept for.
+		// This is what the ballast and min_free are kept for; a start has to write,
+		// or what is buffered never drains.
 		e.log.Warn("the disk is full; recovery uses the space that is held back", "err", err)
 		if err := e.dropBallast(); err != nil {
 			return err
 		}
-		minFree := e.cfg.MinFree
-		e.cfg.MinFree = 0
+		bounds := e.cfg
+		e.cfg.MinFree, e.cfg.MaxBytes = 0, 0
 		err = e.roll(b)
-		e.cfg.MinFree = minFree
+		e.cfg = bounds
 	}
 	if err != nil {
 		return err
@@ -467,7 +471,7 @@ func (e *Engine) adopt(f *foundSegment) error {
 		e.segments = slices.DeleteFunc(e.segments, func(s *segmentRef) bool { return s == f.ref })
 		return os.RemoveAll(dir)
 	}
-	f.ref.outcomes = e.scannedOutcomes(f)
+	e.takeRecords(f)
 	lost := f.Damaged > 0
 	var known map[uint64]bool
 	if !lost {
@@ -503,8 +507,9 @@ func (f *foundSegment) lost(known map[uint64]bool) int {
 	return n
 }
 
-// scannedOutcomes takes the final states out of a segment's changes.
-func (e *Engine) scannedOutcomes(f *foundSegment) *outcomeSet {
+// takeRecords takes final states and idempotency records out of the changes of
+// a segment that was not sealed.
+func (e *Engine) takeRecords(f *foundSegment) {
 	set := newOutcomeSet()
 	for _, b := range f.scan {
 		if b.Kind != block.Control {
@@ -512,16 +517,19 @@ func (e *Engine) scannedOutcomes(f *foundSegment) *outcomeSet {
 		}
 		// Decoded once already, without an error.
 		_ = eachOp(b.payload, func(op *operation) error {
-			if op.code == opFinish || op.code == opBury {
+			switch op.code {
+			case opFinish, opBury, opDropDead:
 				set.add(e.comp, op.num, outcome{
 					offset: op.offset, at: int64(op.at), accepted: int64(op.accepted),
 					attempts: uint32(op.attempts), status: uint32(op.status), state: uint32(stateCode(op.state)),
 				})
+			case opOnce:
+				f.ref.onces = append(f.ref.onces, op.once())
 			}
 			return nil
 		})
 	}
-	return set
+	f.ref.outcomes = set
 }
 
 // carryBytes bounds one commit of carried blocks.
@@ -619,6 +627,13 @@ func (e *Engine) quarantine(f *foundSegment) error {
 		e.outcomeFiles = append(e.outcomeFiles, set)
 	}
 	e.segments = slices.DeleteFunc(e.segments, func(s *segmentRef) bool { return s == f.ref })
+	onces, err := e.fileOnces(f.ref)
+	if err != nil {
+		return err
+	}
+	if onces != nil {
+		e.onceFiles = append(e.onceFiles, onces)
+	}
 	var gone ops
 	gone.op(opGone, f.ref.id)
 	b := &batch{group: newGroup(), delta: gone}

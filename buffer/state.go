@@ -8,6 +8,8 @@ import (
 	"sort"
 	"time"
 
+	"forebay/buffer/block"
+
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 )
 
@@ -22,6 +24,7 @@ type stream struct {
 	lastAt             int64  // accepted_at of the newest message, Unix ms
 	blocks             []*blockRef
 	bytes              int64 // encoded bytes of blocks with unfinished messages
+	deadBytes          int64 // of dead messages, about
 	waiting            int64 // bytes of messages being committed
 	lastRaw, lastCount int   // length and messages of the newest block that appends of single messages made
 	drains             []*drain
@@ -37,6 +40,7 @@ type blockRef struct {
 	seg   *segmentRef
 	count uint32
 	size  uint32
+	flags block.Flags
 	owed  uint32        // (message, drain) pairs unfinished
 	dead  uint32        // pairs that are dead: their messages can still be read
 	dec   *decoded      // while in the cache
@@ -44,6 +48,8 @@ type blockRef struct {
 }
 
 func (b *blockRef) end() uint64 { return b.first + uint64(b.count) }
+
+func (b *blockRef) keyed() bool { return b.flags&block.Keyed != 0 }
 
 func (b *blockRef) pinned() bool { return b.owed > 0 || b.dead > 0 }
 
@@ -73,6 +79,11 @@ type drain struct {
 	ready    offsets   // the others; may hold offsets that are no retries any more
 	returned offsets   // untried, taken and put back
 
+	keys    map[string]*keyState // that are open: see order.go
+	holding map[uint64]string    // the key that an offset holds
+	parked  int                  // followers, in all keys
+	blocked bool                 // the last pick stopped at the bound of keys
+
 	delivered, cancelled, expired uint64
 	deadBy                        map[Reason]uint64
 	dead                          map[uint64]*death
@@ -83,14 +94,21 @@ type drain struct {
 type flight struct {
 	acceptedAt int64
 	last       Retry // as it was scheduled before; zero at the first attempt
+	size       int64 // of the message, in bytes
 }
 
 // retry is a message that waits for its next attempt.
 type retry struct {
 	Retry
 	offset uint64
-	index  int // in due; -1 once it is in ready
+	index  int    // in due, or one of the following
+	key    string // ordering key; empty: none
 }
+
+const (
+	inReady   = -1 // its time came
+	following = -2 // its key is held by another message
+)
 
 // death is what is kept of a dead message besides the message itself.
 type death struct {
@@ -100,6 +118,8 @@ type death struct {
 	firstAt    int64
 	attempts   int
 	status     int
+	size       int64
+	key        string
 	err        string
 }
 
@@ -107,6 +127,7 @@ func newDrain(name string, num uint32, s *stream, from uint64) *drain {
 	return &drain{
 		name: name, num: num, stream: s, from: from, low: from, head: from,
 		done: roaring64.New(), flight: map[uint64]flight{}, retries: map[uint64]*retry{},
+		keys: map[string]*keyState{}, holding: map[uint64]string{},
 		deadBy: map[Reason]uint64{}, dead: map[uint64]*death{}, wake: make(chan struct{}, 1),
 	}
 }
@@ -125,7 +146,18 @@ func (d *drain) finish(offset uint64) bool {
 	}
 	delete(d.flight, offset)
 	d.dropRetry(offset)
+	d.letGo(offset)
 	return true
+}
+
+// revive undoes finish.
+func (d *drain) revive(offset uint64) {
+	if offset >= d.low {
+		d.done.Remove(offset)
+		return
+	}
+	d.done.AddRange(offset+1, d.low)
+	d.low = offset
 }
 
 func (d *drain) raiseLow() {
@@ -156,9 +188,10 @@ func (d *drain) signal() {
 	}
 }
 
+// addRetry schedules a message that holds its key, if it has one.
 func (d *drain) addRetry(offset uint64, r Retry) {
 	d.dropRetry(offset)
-	x := &retry{Retry: r, offset: offset}
+	x := &retry{Retry: r, offset: offset, key: d.holding[offset]}
 	d.retries[offset] = x
 	heap.Push(&d.due, x)
 }
@@ -186,36 +219,53 @@ func (d *drain) state(offset uint64) State {
 }
 
 // pick chooses at most n messages to hand out at now: due again, then put
-// back, then untried, each in the order of arrival.
-func (d *drain) pick(now time.Time, n int) []uint64 {
+// back or next of their key, then untried, each in the order of arrival. It
+// adds to picked, and stops at a block whose keys it has to know and that is
+// not in memory, which it returns.
+func (d *drain) pick(picked []uint64, now time.Time, n int, keys blockKeys) ([]uint64, *blockRef) {
 	for len(d.due) > 0 && !d.due[0].Due.After(now) {
 		x := heap.Pop(&d.due).(*retry)
-		x.index = -1
+		x.index = inReady
 		heap.Push(&d.ready, x.offset)
 	}
-	var picked []uint64
 	for len(picked) < n && len(d.ready) > 0 {
 		offset := heap.Pop(&d.ready).(uint64)
-		if x := d.retries[offset]; x != nil && x.index < 0 {
+		if x := d.retries[offset]; x != nil && x.index == inReady {
 			delete(d.retries, offset)
 			d.flight[offset] = flight{last: x.Retry}
 			picked = append(picked, offset)
 		}
 	}
 	for len(picked) < n && len(d.returned) > 0 {
-		if offset := heap.Pop(&d.returned).(uint64); !d.finished(offset) {
+		if offset := heap.Pop(&d.returned).(uint64); d.waits(offset) {
 			d.flight[offset] = flight{}
 			picked = append(picked, offset)
 		}
 	}
 	// After a start, head passes messages that were tried before.
-	for ; len(picked) < n && d.head < d.stream.next; d.head++ {
-		if !d.finished(d.head) && d.state(d.head) == Queued {
-			d.flight[d.head] = flight{}
-			picked = append(picked, d.head)
+	for d.blocked = false; len(picked) < n && d.head < d.stream.next; d.head++ {
+		if !d.waits(d.head) {
+			continue
 		}
+		key, need := keys.of(d.stream, d.head)
+		if need != nil {
+			return picked, need
+		}
+		if key != "" && !d.open(key, d.head) {
+			if d.blocked {
+				break
+			}
+			continue // it follows another message of its key
+		}
+		d.flight[d.head] = flight{}
+		picked = append(picked, d.head)
 	}
-	return picked
+	return picked, nil
+}
+
+// waits reports whether a message is neither finished, in flight nor scheduled.
+func (d *drain) waits(offset uint64) bool {
+	return !d.finished(offset) && d.state(offset) == Queued
 }
 
 // nextDue is when the next scheduled message becomes due; zero: none.
@@ -258,6 +308,7 @@ func (d *drain) stats() DrainStats {
 		InFlight: uint64(len(d.flight)), Scheduled: uint64(len(d.retries)),
 		Delivered: d.delivered, Expired: d.expired, Cancelled: d.cancelled, Dead: map[Reason]uint64{},
 	}
+	s.ParkedKeys, s.Blocked = len(d.keys), d.blocked
 	s.Pending = d.unfinished(d.stream.next) - s.InFlight - s.Scheduled
 	maps.Copy(s.Dead, d.deadBy)
 	if b := d.stream.block(d.low); b != nil && d.low < d.stream.next {

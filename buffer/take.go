@@ -3,6 +3,7 @@ package buffer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"forebay/buffer/block"
@@ -10,25 +11,10 @@ import (
 
 // Take implements [Buffer].
 func (e *Engine) Take(name string, now time.Time, limit int) ([]Delivery, time.Time, error) {
-	e.mu.Lock()
-	d := e.drains[name]
-	if d == nil || d.orphaned || e.err != nil {
-		err := e.err
-		e.mu.Unlock()
-		if err == nil {
-			err = ErrNoDrain
-		}
+	d, picked, refs, next, err := e.pick(name, now, limit)
+	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("take for %s: %w", name, err)
 	}
-	picked := d.pick(now, limit)
-	next := d.nextDue()
-	refs := make([]*blockRef, len(picked))
-	for i, offset := range picked {
-		refs[i] = d.stream.block(offset)
-		e.touch(d.stream, offset)
-	}
-	e.mu.Unlock()
-
 	ds := make([]Delivery, 0, len(picked))
 	for i, offset := range picked {
 		dl, err := e.deliverable(d.stream, refs[i], offset)
@@ -42,12 +28,51 @@ func (e *Engine) Take(name string, now time.Time, limit int) ([]Delivery, time.T
 				d.putBack(offset)
 			}
 			e.mu.Unlock()
-			e.handOut(d, ds)
-			return ds, next, fmt.Errorf("take for %s: %w", name, err)
+			return e.handOut(d, ds), next, fmt.Errorf("take for %s: %w", name, err)
 		}
 		ds = append(ds, dl)
 	}
 	return e.handOut(d, ds), next, nil
+}
+
+// pick chooses what a take hands out, and the blocks that hold it. Where keys
+// have to be known it reads blocks, without holding mu.
+func (e *Engine) pick(name string, now time.Time, limit int) (d *drain, picked []uint64, refs []*blockRef, next time.Time, err error) {
+	have := blockKeys{}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for {
+		d = e.drains[name]
+		if e.err != nil {
+			return nil, nil, nil, next, e.err
+		}
+		if d == nil || d.orphaned {
+			return nil, nil, nil, next, ErrNoDrain
+		}
+		var need *blockRef
+		if picked, need = d.pick(picked, now, limit, have); need == nil {
+			break
+		}
+		e.mu.Unlock()
+		dec, err := e.load(d.stream, need)
+		if errors.Is(err, block.ErrDamaged) {
+			e.reportDamage(d.stream, need, err)
+			dec, err = nil, nil
+		}
+		e.mu.Lock()
+		if err != nil {
+			for _, offset := range picked {
+				d.putBack(offset)
+			}
+			return nil, nil, nil, next, err
+		}
+		have[need] = dec
+	}
+	for _, offset := range picked {
+		refs = append(refs, d.stream.block(offset))
+		e.touch(d.stream, offset)
+	}
+	return d, picked, refs, d.nextDue(), nil
 }
 
 // deliverable reads one message. It may read the disk.
@@ -84,6 +109,7 @@ func (d *drain) handOut(x *Delivery) bool {
 		return false
 	}
 	f.acceptedAt, x.Tries = x.AcceptedAt.UnixMilli(), f.last.Tries
+	f.size = int64(len(x.Body))
 	d.flight[x.Offset] = f
 	return true
 }
@@ -114,7 +140,7 @@ func (e *Engine) Release(name string, offset uint64, r Retry) {
 		r.Error = clip(r.Error)
 		delete(d.flight, offset)
 		d.addRetry(offset, r)
-		e.delta.retry(d, offset, r)
+		e.delta.retry(d, offset, r, d.holding[offset])
 		e.touch(d.stream, offset)
 		d.signal()
 	})
@@ -141,24 +167,33 @@ func (e *Engine) noteChange() { signal(e.changed) }
 // end makes a message final with one drain. The caller holds mu, and asks for
 // a commit.
 func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result) {
-	f := d.flight[offset]
-	ref := d.stream.block(offset)
+	f, ref := d.flight[offset], d.stream.block(offset)
+	key := d.keyOf(ref, offset)
+	if f.size == 0 && ref != nil {
+		f.size = int64(ref.size / ref.count)
+	}
 	if f.acceptedAt == 0 && ref != nil {
 		f.acceptedAt = ref.base
 	}
 	if !d.finish(offset) {
 		return
 	}
-	at := int64(millis(r.At))
+	o := outcome{
+		offset: offset, at: int64(millis(r.At)), accepted: f.acceptedAt,
+		attempts: uint32(r.Attempts), status: uint32(r.Status), state: uint32(stateCode(state)),
+	}
 	if state == Dead {
-		x := &death{reason: why, at: at, acceptedAt: f.acceptedAt, firstAt: int64(millis(f.last.FirstAt)), attempts: r.Attempts, status: r.Status, err: clip(r.Error)}
+		x := &death{
+			reason: why, at: o.at, acceptedAt: f.acceptedAt, firstAt: int64(millis(f.last.FirstAt)),
+			attempts: r.Attempts, status: r.Status, size: f.size, key: key, err: clip(r.Error),
+		}
 		d.bury(offset, x)
 		e.delta.death(opBury, d, offset, x)
+		e.outcomes.add(e.comp, d.num, o)
 	} else {
 		d.count(state)
-		e.delta.op(opFinish, uint64(d.num), offset, stateCode(state), uint64(at), uint64(f.acceptedAt), uint64(r.Attempts), uint64(r.Status))
+		e.record(opFinish, d, o)
 	}
-	e.outcomes.add(e.comp, d.num, outcome{offset: offset, at: at, accepted: f.acceptedAt, attempts: uint32(r.Attempts), status: uint32(r.Status), state: uint32(stateCode(state))})
 	e.touch(d.stream, offset)
 	if ref != nil {
 		e.unowe(d.stream, ref, state == Dead)
@@ -166,6 +201,12 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 	if d.orphaned {
 		e.retireDrain(d)
 	}
+}
+
+// record stores a final state: as a change, and for receipts. The caller holds mu.
+func (e *Engine) record(code byte, d *drain, o outcome) {
+	e.delta.op(code, uint64(d.num), o.offset, uint64(o.state), uint64(o.at), uint64(o.accepted), uint64(o.attempts), uint64(o.status))
+	e.outcomes.add(e.comp, d.num, o)
 }
 
 // unowe counts one finished pair of message and drain. The caller holds mu.
@@ -211,7 +252,7 @@ func (e *Engine) reportDamage(s *stream, ref *blockRef, cause error) {
 // buryDamaged ends the unfinished messages of an offset range with every
 // drain. The caller holds mu.
 func (e *Engine) buryDamaged(s *stream, from, end uint64) (n int) {
-	for _, d := range s.drains {
+	for _, d := range slices.Clone(s.drains) {
 		for offset := max(from, d.from); offset < end; offset++ {
 			if !d.finished(offset) {
 				e.end(d, offset, Dead, ReasonDamaged, Result{At: time.Now(), Error: "the stored block is damaged"})

@@ -8,7 +8,7 @@
 //	 4  version             40  stream number
 //	 5  kind                44  count of messages
 //	 6  codec               48  length before compression
-//	 7  zero                52  length of the payload
+//	 7  flags               52  length of the payload
 //	 8  seq                 56  chain: checksum of the block before
 //	16  first offset        60  checksum: CRC-32C of bytes 0–59 and the payload
 //	24  base time, ms       64  payload
@@ -41,13 +41,21 @@ const (
 	Control  Kind = 2 // changes of drains' state
 	Snapshot Kind = 3 // the whole of drains' state
 	Outcomes Kind = 4 // final states, in files of their own
+	Onces    Kind = 6 // idempotency records, in files of their own
 	Index    Kind = 5 // places of a segment's blocks, in files of their own
 )
+
+// Flags say what a reader may want to know without unpacking.
+type Flags uint8
+
+// Keyed says that at least one message has an ordering key.
+const Keyed Flags = 1
 
 // Header is the envelope of a block.
 type Header struct {
 	Kind    Kind
 	Codec   Codec
+	Flags   Flags
 	Seq     uint64 // dense over the buffer's life, from 1
 	First   uint64 // offset of the first message
 	Base    int64  // accepted_at of the first message, Unix ms
@@ -65,7 +73,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func Seal(dst []byte, h *Header, payload []byte) []byte {
 	start := len(dst)
 	dst = binary.LittleEndian.AppendUint32(dst, magic)
-	dst = append(dst, version, byte(h.Kind), byte(h.Codec), 0)
+	dst = append(dst, version, byte(h.Kind), byte(h.Codec), byte(h.Flags))
 	dst = binary.LittleEndian.AppendUint64(dst, h.Seq)
 	dst = binary.LittleEndian.AppendUint64(dst, h.First)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(h.Base))
@@ -101,7 +109,7 @@ func Open(b []byte) (Header, []byte, error) {
 	if sum := crc32.Update(crc32.Checksum(b[:60], castagnoli), castagnoli, payload); sum != h.Sum {
 		return Header{}, nil, fmt.Errorf("%w: seq %d has checksum %08x, its envelope says %08x", ErrDamaged, h.Seq, sum, h.Sum)
 	}
-	if h.Kind < Messages || h.Kind > Index || h.Codec > Zstd {
+	if h.Kind < Messages || h.Kind > Onces || h.Codec > Zstd {
 		return Header{}, nil, fmt.Errorf("%w: seq %d has kind %d, codec %d", ErrDamaged, h.Seq, h.Kind, h.Codec)
 	}
 	return h, payload, nil
@@ -121,7 +129,7 @@ func Length(b []byte) (n int, ok bool) {
 func Peek(b []byte) Header {
 	le := binary.LittleEndian
 	return Header{
-		Kind: Kind(b[5]), Codec: Codec(b[6]),
+		Kind: Kind(b[5]), Codec: Codec(b[6]), Flags: Flags(b[7]),
 		Seq: le.Uint64(b[8:]), First: le.Uint64(b[16:]), Base: int64(le.Uint64(b[24:])), Durable: le.Uint64(b[32:]),
 		Stream: le.Uint32(b[40:]), Count: le.Uint32(b[44:]), RawLen: le.Uint32(b[48:]),
 		Chain: le.Uint32(b[56:]), Sum: le.Uint32(b[60:]),

@@ -41,7 +41,7 @@ func TestSealOpen(t *testing.T) {
 			if codec != tc.codec {
 				t.Errorf("codec = %d, want %d", codec, tc.codec)
 			}
-			want := Header{Kind: Messages, Codec: codec, Seq: 7, First: 1 << 40, Base: 1_700_000_000_123, Durable: 6, Stream: 3, Count: 5000, RawLen: uint32(len(tc.raw)), Chain: 0xfeed}
+			want := Header{Kind: Messages, Codec: codec, Flags: Keyed, Seq: 7, First: 1 << 40, Base: 1_700_000_000_123, Durable: 6, Stream: 3, Count: 5000, RawLen: uint32(len(tc.raw)), Chain: 0xfeed}
 			b := Seal([]byte("before"), &want, payload)[len("before"):]
 			got, p, err := Open(b)
 			if err != nil {

@@ -72,7 +72,7 @@ type Segment struct {
 func Create(dir string, capacity int64, log *slog.Logger) (*Segment, error) {
 	s := plan(dir, capacity, log)
 	if s.vlogSize() > maxValueLog {
-		return nil, fmt.Errorf("segment of %d bytes: the most is %d", capacity, maxValueLog*controlReserve/(controlReserve+1))
+		return nil, fmt.Errorf("segment of %d bytes: the most is %d", capacity, MaxCapacity())
 	}
 	if err := s.create(); err != nil {
 		if s.db != nil {
@@ -417,6 +417,9 @@ func (l *faultLog) Warningf(format string, args ...any) {
 }
 func (*faultLog) Infof(string, ...any)  {}
 func (*faultLog) Debugf(string, ...any) {}
+
+// MaxCapacity is the largest capacity of a segment, in bytes.
+func MaxCapacity() int64 { return maxValueLog * controlReserve / (controlReserve + 1) }
 
 // CapacityFor is a capacity at which n blocks of together size bytes fit into
 // a new segment.

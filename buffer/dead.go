@@ -1,0 +1,149 @@
+package buffer
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Dead implements [DeadLetters].
+func (e *Engine) Dead(name string, after uint64, limit int) (letters []DeadLetter, more bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.drains[name]
+	if d == nil {
+		return nil, false, fmt.Errorf("dead letters of %s: %w", name, ErrNoDrain)
+	}
+	all := slices.Sorted(maps.Keys(d.dead))
+	if i, found := slices.BinarySearch(all, after); found {
+		all = all[i+1:]
+	} else if after != ^uint64(0) {
+		all = all[i:]
+	}
+	for _, offset := range all {
+		if len(letters) == limit {
+			return letters, true, nil
+		}
+		letters = append(letters, e.letter(d, offset, d.dead[offset]))
+	}
+	return letters, false, nil
+}
+
+func (e *Engine) letter(d *drain, offset uint64, x *death) DeadLetter {
+	return DeadLetter{
+		Ref: Ref{Stream: d.stream.Name, Offset: offset}, ID: e.id(d.stream.num, offset), Drain: d.name, Key: x.key,
+		Reason: x.reason, Status: x.status, Attempts: x.attempts, Error: x.err,
+		AcceptedAt: fromMillis(uint64(x.acceptedAt)), FirstAt: fromMillis(uint64(x.firstAt)), At: fromMillis(uint64(x.at)),
+	}
+}
+
+// DeadMessage implements [DeadLetters].
+func (e *Engine) DeadMessage(name string, offset uint64) (DeadLetter, Message, error) {
+	e.mu.Lock()
+	d := e.drains[name]
+	if d == nil || d.dead[offset] == nil {
+		e.mu.Unlock()
+		return DeadLetter{}, Message{}, fmt.Errorf("dead letter of %s: %w", name, ErrNoMessage)
+	}
+	letter, ref := e.letter(d, offset, d.dead[offset]), d.stream.block(offset)
+	e.mu.Unlock()
+	m, err := e.deliverable(d.stream, ref, offset)
+	if err != nil {
+		return letter, Message{}, fmt.Errorf("dead letter of %s: %w", name, err)
+	}
+	return letter, m.Message, nil
+}
+
+// Replay implements [DeadLetters]. Answers and age count anew: the operator's
+// word is a fresh start.
+func (e *Engine) Replay(ctx context.Context, name string, offsets []uint64, now time.Time) (int, error) {
+	return e.eachDead(ctx, name, offsets, func(d *drain, offset uint64, x *death) bool {
+		ref := d.stream.block(offset)
+		if ref == nil || x.reason == ReasonDamaged {
+			return false // there is nothing to deliver
+		}
+		d.exhume(offset, x)
+		d.revive(offset)
+		ref.dead--
+		if ref.owed++; ref.owed == 1 {
+			d.stream.bytes += int64(ref.size)
+		}
+		r := Retry{Due: now, Tries: Tries{Attempts: x.attempts}, Status: x.status, Error: x.err}
+		d.retryKeyed(offset, r, x.key)
+		e.delta.op(opRevive, uint64(d.num), offset)
+		e.delta.retry(d, offset, r, x.key)
+		return true
+	})
+}
+
+// DropDead implements [DeadLetters].
+func (e *Engine) DropDead(ctx context.Context, name string, offsets []uint64, now time.Time) (int, error) {
+	return e.eachDead(ctx, name, offsets, func(d *drain, offset uint64, x *death) bool {
+		e.endDead(d, offset, x, Cancelled, now)
+		return true
+	})
+}
+
+// eachDead does something to dead letters and waits until that is durable.
+func (e *Engine) eachDead(ctx context.Context, name string, offsets []uint64, do func(*drain, uint64, *death) bool) (n int, err error) {
+	e.mu.Lock()
+	d := e.drains[name]
+	if d == nil {
+		e.mu.Unlock()
+		return 0, fmt.Errorf("dead letters of %s: %w", name, ErrNoDrain)
+	}
+	g, err := e.join()
+	if err == nil {
+		for _, offset := range offsets {
+			if x := d.dead[offset]; x != nil && do(d, offset, x) {
+				e.touch(d.stream, offset)
+				n++
+			}
+		}
+		d.signal()
+	}
+	e.mu.Unlock()
+	if err != nil {
+		return 0, fmt.Errorf("dead letters of %s: %w", name, err)
+	}
+	return n, g.wait(ctx)
+}
+
+// endDead turns a dead letter into another final state. The caller holds mu,
+// and asks for a commit.
+func (e *Engine) endDead(d *drain, offset uint64, x *death, state State, now time.Time) {
+	d.exhume(offset, x)
+	d.count(state)
+	e.record(opDropDead, d, outcome{
+		offset: offset, at: int64(millis(now)), accepted: x.acceptedAt,
+		attempts: uint32(x.attempts), status: uint32(x.status), state: uint32(stateCode(state)),
+	})
+	if ref := d.stream.block(offset); ref != nil && ref.dead > 0 {
+		if ref.dead--; !ref.pinned() {
+			ref.seg.live--
+			e.dropIfDone(ref.seg)
+		}
+	}
+	if d.orphaned {
+		e.retireDrain(d)
+	}
+}
+
+// expireDead ends what was dead for longer than the stream keeps it.
+func (e *Engine) expireDead(now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.streams {
+		for _, d := range slices.Clone(s.drains) {
+			for offset, x := range d.dead {
+				if now.Sub(fromMillis(uint64(x.at))) > s.DeadKeep {
+					e.endDead(d, offset, x, Expired, now)
+					e.touch(s, offset)
+					e.noteChange()
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"forebay/buffer/block"
+)
+
+// expireStep bounds how many messages are ended at once, while others wait for mu.
+const expireStep = 10_000
+
+// Expire implements [Expirer]. Messages are in the order of their times, so it
+// ends what lies before the first that is young enough.
+func (e *Engine) Expire(name string, now, before time.Time, why Reason) (n int, oldest time.Time, err error) {
+	limit := before.UnixMilli()
+	state := Expired
+	if why != "" {
+		state = Dead
+	}
+	for at := uint64(0); ; {
+		d, ref, offset, err := e.nextWaiting(name, at)
+		if err != nil || ref == nil {
+			return n, time.Time{}, err
+		}
+		dec, err := e.load(d.stream, ref)
+		if errors.Is(err, block.ErrDamaged) {
+			e.reportDamage(d.stream, ref, err)
+			at = ref.end()
+			continue
+		}
+		if err != nil {
+			return n, time.Time{}, fmt.Errorf("expire for %s: %w", name, err)
+		}
+		e.mu.Lock()
+		step := 0
+		for ; offset < ref.end() && step < expireStep; offset++ {
+			if !d.idle(offset) {
+				continue
+			}
+			ms := dec.acceptedAt(int(offset - ref.first))
+			if ms >= limit {
+				e.mu.Unlock()
+				return n, time.UnixMilli(ms), nil
+			}
+			e.endWaiting(d, offset, ms, state, why, now)
+			step++
+		}
+		e.mu.Unlock()
+		n += step
+		at = offset
+	}
+}
+
+// nextWaiting finds the first message from at on that waits, and its block.
+func (e *Engine) nextWaiting(name string, at uint64) (*drain, *blockRef, uint64, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.drains[name]
+	if d == nil {
+		return nil, nil, 0, fmt.Errorf("expire for %s: %w", name, ErrNoDrain)
+	}
+	if e.err != nil {
+		return nil, nil, 0, e.err
+	}
+	for at = max(at, d.low); at < d.stream.next; at++ {
+		if d.idle(at) {
+			return d, d.stream.block(at), at, nil
+		}
+	}
+	return d, nil, 0, nil
+}
+
+// idle reports whether a message is unfinished and not in flight.
+func (d *drain) idle(offset uint64) bool {
+	if d.finished(offset) {
+		return false
+	}
+	_, flying := d.flight[offset]
+	return !flying
+}
+
+// endWaiting ends a message that is not in flight. The caller holds mu.
+func (e *Engine) endWaiting(d *drain, offset uint64, acceptedAt int64, state State, why Reason, now time.Time) {
+	r := Result{At: now}
+	f := flight{acceptedAt: acceptedAt}
+	if x := d.retries[offset]; x != nil {
+		r.Attempts, r.Status, r.Error = x.Attempts, x.Retry.Status, x.Error
+		f.last = x.Retry
+	}
+	d.flight[offset] = f // what end remembers of the attempts so far
+	e.end(d, offset, state, why, r)
+	e.noteChange()
+}
+
+// DropDrain implements [Remover].
+func (e *Engine) DropDrain(ctx context.Context, name string, now time.Time) (int, error) {
+	n := 0
+	for {
+		step, g, err := e.dropSome(name, now)
+		if err != nil {
+			return n, fmt.Errorf("drop %s: %w", name, err)
+		}
+		if n += step; step < expireStep {
+			return n, g.wait(ctx)
+		}
+	}
+}
+
+func (e *Engine) dropSome(name string, now time.Time) (n int, g *group, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.drains[name]
+	if d == nil {
+		return 0, nil, ErrNoDrain
+	}
+	if g, err = e.join(); err != nil {
+		return 0, nil, err
+	}
+	for offset := d.low; offset < d.stream.next && n < expireStep; offset++ {
+		if !d.finished(offset) {
+			e.endWaiting(d, offset, d.flight[offset].acceptedAt, Cancelled, "", now)
+			n++
+		}
+	}
+	for offset, x := range d.dead {
+		if n == expireStep {
+			break
+		}
+		e.endDead(d, offset, x, Cancelled, now)
+		n++
+	}
+	return n, g, nil
+}
+
+// DropStream implements [Remover].
+func (e *Engine) DropStream(ctx context.Context, name string, now time.Time) (n int, err error) {
+	e.mu.Lock()
+	s := e.streams[name]
+	var drains []string
+	if s != nil {
+		for _, d := range s.drains {
+			drains = append(drains, d.name)
+		}
+	}
+	e.mu.Unlock()
+	if s == nil {
+		return 0, fmt.Errorf("drop %s: %w", name, ErrNoStream)
+	}
+	for _, d := range drains {
+		step, err := e.DropDrain(ctx, d, now)
+		if n += step; err != nil {
+			return n, err
+		}
+	}
+	e.mu.Lock()
+	if s.orphaned && e.streams[name] == s {
+		s.read = true // what never had a drain is given up too
+		for _, b := range s.blocks {
+			if b.owed > 0 && len(s.drains) == 0 {
+				s.bytes -= int64(b.size)
+				b.owed = 0
+				b.seg.live--
+				e.dropIfDone(b.seg)
+			}
+		}
+		e.retireStream(s)
+	}
+	g, err := e.join()
+	e.mu.Unlock()
+	if err != nil {
+		return n, err
+	}
+	return n, g.wait(ctx)
+}
+
+// FindKey implements [Searcher].
+func (e *Engine) FindKey(ctx context.Context, stream, key string, limit int) (refs []Ref, err error) {
+	e.mu.Lock()
+	s := e.streams[stream]
+	if s == nil {
+		e.mu.Unlock()
+		return nil, fmt.Errorf("find in %s: %w", stream, ErrNoStream)
+	}
+	blocks := slices.DeleteFunc(slices.Clone(s.blocks), func(b *blockRef) bool { return b.owed == 0 || !b.keyed() })
+	e.mu.Unlock()
+	for _, b := range blocks {
+		if err := ctx.Err(); err != nil {
+			return refs, err
+		}
+		dec, err := e.load(s, b)
+		if errors.Is(err, block.ErrDamaged) {
+			e.reportDamage(s, b, err)
+			continue
+		}
+		if err != nil {
+			return refs, fmt.Errorf("find in %s: %w", stream, err)
+		}
+		for i := range dec.at {
+			if dec.key(i) != key || !e.unfinished(s, b.first+uint64(i)) {
+				continue
+			}
+			if refs = append(refs, Ref{Stream: stream, Offset: b.first + uint64(i)}); len(refs) == limit {
+				return refs, nil
+			}
+		}
+	}
+	return refs, nil
+}
+
+func (e *Engine) unfinished(s *stream, offset uint64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(s.drains, func(d *drain) bool { return offset >= d.from && !d.finished(offset) })
+}
+
+// CancelKey implements [Searcher].
+func (e *Engine) CancelKey(ctx context.Context, stream, key string, now time.Time) (n int, err error) {
+	refs, err := e.FindKey(ctx, stream, key, 0)
+	if err != nil {
+		return 0, err
+	}
+	e.mu.Lock()
+	for _, ref := range refs {
+		if _, err := e.cancel(ref, now); err == nil {
+			n++
+		}
+	}
+	g, err := e.join()
+	e.mu.Unlock()
+	if err != nil {
+		return n, err
+	}
+	return n, g.wait(ctx)
+}

@@ -1,0 +1,355 @@
+package buffer
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"time"
+
+	"forebay/buffer/block"
+)
+
+// Records of idempotency keys live as outcomes do: in the commit of their
+// messages, in memory while their segment is open, then in a file a segment that
+// outlives it, until the last key's TTL is over.
+
+// onceRecord is one key and where its messages are.
+type onceRecord struct {
+	OnceKey
+	stream    uint32
+	first     uint64
+	count     int
+	at, until int64 // Unix ms
+}
+
+// onceEntry is a record in memory.
+type onceEntry struct {
+	onceRecord
+	group *group // nil once it is durable
+	part  *part
+	index int
+}
+
+const (
+	onceDir       = "once"
+	onceSize      = 16 + 8 + 4 + 8 + 4 + 8 + 8
+	oncesPerChunk = 256 // 14 KiB: what a look-up reads
+	// inProgressWait is how long a second request waits for the first.
+	inProgressWait = time.Second
+)
+
+// AppendOnce implements [Once].
+func (e *Engine) AppendOnce(ctx context.Context, name string, now time.Time, msgs []Message, key OnceKey) (Accepted, bool, error) {
+	patience := time.NewTimer(inProgressWait)
+	defer patience.Stop()
+	for {
+		stored, found, files, err := e.findOnceFile(key.Key, now)
+		if err != nil {
+			return Accepted{}, false, fmt.Errorf("append to %s: %w", name, err)
+		}
+		if !found {
+			a, first, err := e.appendNew(ctx, name, now, msgs, onceClaim{key, files})
+			if errors.Is(err, errFilesMoved) {
+				continue
+			}
+			if first == nil {
+				return a, false, err
+			}
+			if first.Body != key.Body {
+				return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ErrMismatch)
+			}
+			if first.group != nil {
+				select {
+				case <-first.group.done:
+					continue // stored now, or free again
+				case <-patience.C:
+					return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ErrInProgress)
+				case <-ctx.Done():
+					return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ctx.Err())
+				}
+			}
+			stored = first.onceRecord
+		}
+		if stored.Body != key.Body {
+			return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ErrMismatch)
+		}
+		return Accepted{First: stored.first, Count: stored.count, At: time.UnixMilli(stored.at)}, true, nil
+	}
+}
+
+// onceClaim is a key that was not in the files.
+type onceClaim struct {
+	OnceKey
+	files int // onceMoves when they were read
+}
+
+// errFilesMoved asks to look again: records went from memory into a file
+// between the look at the files and the look into memory.
+var errFilesMoved = errors.New("idempotency records moved")
+
+// claimOnce returns the entry that has the key already, or makes one for the
+// group that is gathering. The caller holds mu.
+func (e *Engine) claimOnce(key OnceKey, now time.Time) (first, claimed *onceEntry) {
+	if x := e.onces[key.Key]; x != nil && (x.group != nil || x.until > now.UnixMilli()) {
+		seen := *x // what publish changes is read here, under mu
+		return &seen, nil
+	}
+	x := &onceEntry{onceRecord: onceRecord{OnceKey: key}, group: e.pending}
+	e.onces[key.Key] = x
+	e.pending.onces = append(e.pending.onces, x)
+	return nil, x
+}
+
+// onceOps are the records of a group, once its offsets are known.
+func (b *batch) onceOps() (o ops) {
+	for _, x := range b.group.onces {
+		x.stream, x.first = x.part.stream.num, x.part.first+uint64(x.index)
+		o.op(opOnce, uint64(x.stream), x.first, uint64(x.count), uint64(x.at), uint64(x.until))
+		o.text(string(x.Key[:]))
+		o.text(string(x.Body[:]))
+	}
+	return o
+}
+
+// settleOnces makes the keys of a group known, or free again if its messages
+// were refused. The caller holds mu.
+func (e *Engine) settleOnces(g *group, stored bool) {
+	for _, x := range g.onces {
+		x.group, x.part = nil, nil
+		if !stored {
+			delete(e.onces, x.Key)
+			continue
+		}
+		e.onceList = append(e.onceList, x.onceRecord)
+	}
+}
+
+func (op *operation) once() onceRecord {
+	r := onceRecord{stream: op.num, first: op.offset, count: int(op.attempts), at: int64(op.accepted), until: int64(op.at)}
+	copy(r.Key[:], op.key)
+	copy(r.Body[:], op.name)
+	r.TTL = time.Duration(r.until-r.at) * time.Millisecond
+	return r
+}
+
+// onceFile is a file of records, sorted by key.
+type onceFile struct {
+	path   string
+	until  int64
+	filter []uint64
+	chunks []onceChunk
+}
+
+type onceChunk struct {
+	first [16]byte
+	pos   int64
+	size  int
+}
+
+// saveOnces makes a file of the records of a segment, durable when it returns.
+func saveOnces(path string, records []onceRecord) error {
+	slices.SortFunc(records, func(a, b onceRecord) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	var b []byte
+	for list := range slices.Chunk(records, oncesPerChunk) {
+		raw := make([]byte, 0, len(list)*onceSize)
+		for _, r := range list {
+			raw = append(append(raw, r.Key[:]...), r.Body[:]...)
+			raw = binary.LittleEndian.AppendUint32(raw, r.stream)
+			raw = binary.LittleEndian.AppendUint64(raw, r.first)
+			raw = binary.LittleEndian.AppendUint32(raw, uint32(r.count))
+			raw = binary.LittleEndian.AppendUint64(raw, uint64(r.at))
+			raw = binary.LittleEndian.AppendUint64(raw, uint64(r.until))
+		}
+		h := block.Header{Kind: block.Onces, Count: uint32(len(list)), RawLen: uint32(len(raw))}
+		b = block.Seal(b, &h, raw)
+	}
+	return writeFile(path, b)
+}
+
+func readOnces(sealed []byte) ([]onceRecord, error) {
+	h, raw, err := block.Open(sealed)
+	if err != nil {
+		return nil, err
+	}
+	if h.Kind != block.Onces || len(raw) != int(h.Count)*onceSize {
+		return nil, fmt.Errorf("%w: no idempotency records", block.ErrDamaged)
+	}
+	list := make([]onceRecord, h.Count)
+	le := binary.LittleEndian
+	for i := range list {
+		r, b := &list[i], raw[i*onceSize:]
+		copy(r.Key[:], b)
+		copy(r.Body[:], b[16:])
+		r.stream, r.first, r.count = le.Uint32(b[24:]), le.Uint64(b[28:]), int(le.Uint32(b[36:]))
+		r.at, r.until = int64(le.Uint64(b[40:])), int64(le.Uint64(b[48:]))
+	}
+	return list, nil
+}
+
+// openOnces reads a file for its directory and filter. Damage ends it early.
+func openOnces(path string) (*onceFile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open idempotency records: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("open idempotency records: %w", err)
+	}
+	x := &onceFile{path: path, filter: newFilter(int(info.Size() / onceSize))}
+	var head [block.HeaderSize]byte
+	for pos := int64(0); ; {
+		if _, err := f.ReadAt(head[:], pos); errors.Is(err, io.EOF) {
+			return x, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("open idempotency records: %w", err)
+		}
+		size, ok := block.Length(head[:])
+		if !ok || size > block.HeaderSize+oncesPerChunk*onceSize {
+			return x, fmt.Errorf("%s: %w at byte %d", path, block.ErrDamaged, pos)
+		}
+		list, err := readOncesAt(f, pos, size)
+		if err != nil {
+			return x, fmt.Errorf("%s: %w at byte %d", path, err, pos)
+		}
+		x.chunks = append(x.chunks, onceChunk{first: list[0].Key, pos: pos, size: size})
+		for _, r := range list {
+			x.until = max(x.until, r.until)
+			addToFilter(x.filter, r.Key)
+		}
+		pos += int64(size)
+	}
+}
+
+func readOncesAt(f *os.File, pos int64, size int) ([]onceRecord, error) {
+	b := make([]byte, size)
+	if _, err := f.ReadAt(b, pos); err != nil {
+		return nil, err
+	}
+	list, err := readOnces(b)
+	if err == nil && len(list) == 0 {
+		err = block.ErrDamaged
+	}
+	return list, err
+}
+
+func (x *onceFile) find(key [16]byte) (onceRecord, bool, error) {
+	if !inFilter(x.filter, key) {
+		return onceRecord{}, false, nil
+	}
+	i := sort.Search(len(x.chunks), func(i int) bool { return bytes.Compare(x.chunks[i].first[:], key[:]) > 0 }) - 1
+	if i < 0 {
+		return onceRecord{}, false, nil
+	}
+	f, err := os.Open(x.path)
+	if err != nil {
+		return onceRecord{}, false, fmt.Errorf("read idempotency records: %w", err)
+	}
+	defer f.Close()
+	list, err := readOncesAt(f, x.chunks[i].pos, x.chunks[i].size)
+	if err != nil {
+		return onceRecord{}, false, fmt.Errorf("read idempotency records: %w", err)
+	}
+	j, found := slices.BinarySearchFunc(list, key, func(r onceRecord, key [16]byte) int { return bytes.Compare(r.Key[:], key[:]) })
+	if !found {
+		return onceRecord{}, false, nil
+	}
+	return list[j], true, nil
+}
+
+// findOnceFile looks for a key in the files. It may read the disk, where a
+// filter says that it is probably there.
+func (e *Engine) findOnceFile(key [16]byte, now time.Time) (r onceRecord, found bool, moves int, err error) {
+	e.mu.Lock()
+	files, moves := e.onceFiles, e.onceMoves
+	e.mu.Unlock()
+	for _, x := range slices.Backward(files) {
+		r, found, err := x.find(key)
+		if err != nil {
+			return r, false, moves, err
+		}
+		if found && r.until > now.UnixMilli() {
+			return r, true, moves, nil
+		}
+	}
+	return onceRecord{}, false, moves, nil
+}
+
+func oncePath(dir string, id uint64) string {
+	return filepath.Join(dir, onceDir, fmt.Sprintf("%016x.once", id))
+}
+
+// loadOnces opens every file of records, oldest first.
+func (e *Engine) loadOnces() error {
+	paths, err := filepath.Glob(filepath.Join(e.cfg.Dir, onceDir, "*.once"))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		x, err := openOnces(path)
+		if x == nil {
+			return err
+		}
+		if err != nil {
+			e.log.Error("idempotency records are damaged; requests sent again may be stored again", "err", err)
+		}
+		e.onceFiles = append(e.onceFiles, x)
+	}
+	return nil
+}
+
+// dropOldOnces removes the files of which every key's TTL is over.
+func (e *Engine) dropOldOnces(now time.Time) error {
+	e.mu.Lock()
+	var old []string
+	kept := make([]*onceFile, 0, len(e.onceFiles))
+	for _, x := range e.onceFiles {
+		if x.until <= now.UnixMilli() {
+			old = append(old, x.path)
+		} else {
+			kept = append(kept, x)
+		}
+	}
+	e.onceFiles = kept
+	e.mu.Unlock()
+	for _, path := range old {
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("remove old idempotency records: %w", err)
+		}
+	}
+	return nil
+}
+
+// The filter is a Bloom filter of 10 bits a key and four probes: about one key
+// in a hundred that is not there costs a read. The keys are hashes already.
+
+func newFilter(keys int) []uint64 { return make([]uint64, max(1, keys*10/64+1)) }
+
+func probes(filter []uint64, key [16]byte) [4]uint64 {
+	a, b := binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])|1
+	bits := uint64(len(filter)) * 64
+	return [4]uint64{a % bits, (a + b) % bits, (a + 2*b) % bits, (a + 3*b) % bits}
+}
+
+func addToFilter(filter []uint64, key [16]byte) {
+	for _, bit := range probes(filter, key) {
+		filter[bit/64] |= 1 << (bit % 64)
+	}
+}
+
+func inFilter(filter []uint64, key [16]byte) bool {
+	for _, bit := range probes(filter, key) {
+		if filter[bit/64]&(1<<(bit%64)) == 0 {
+			return false
+		}
+	}
+	return true
+}
