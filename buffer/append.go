@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"forebay/buffer/block"
+	"forebay/buffer/segment"
 )
 
 // blockTarget is the length of a block before compression at which another
@@ -46,6 +47,10 @@ type part struct {
 	payload []byte
 	codec   block.Codec
 }
+
+// maxParts bounds the blocks of one group. A large append may go over it, by
+// what fits into the append memory.
+const maxParts = segment.MaxCommit / 2
 
 // scratch is where appends of single messages encode before they take the lock.
 type scratch struct{ b []byte }
@@ -137,18 +142,23 @@ type spot struct {
 func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim) (a Accepted, at spot, first *onceEntry, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	keyed := key.OnceKey != (OnceKey{})
+	if keyed {
+		if key.files != e.onceMoves {
+			return a, at, nil, errFilesMoved
+		}
+		// Before admission: a full stream still knows what it has.
+		if first = e.knownOnce(key.OnceKey, now); first != nil {
+			return a, at, first, nil
+		}
+	}
 	st, err := e.admit(name, p.size, p.largest)
 	if err != nil {
 		return a, at, nil, err
 	}
 	var once *onceEntry
-	if key.OnceKey != (OnceKey{}) {
-		if key.files != e.onceMoves {
-			return a, at, nil, errFilesMoved
-		}
-		if first, once = e.claimOnce(key.OnceKey, now); first != nil {
-			return a, at, first, nil
-		}
+	if keyed {
+		once = e.claimOnce(key.OnceKey)
 	}
 	st.lastAt = max(st.lastAt, now.UnixMilli())
 	a = Accepted{Count: p.count, At: time.UnixMilli(st.lastAt)}
@@ -181,8 +191,8 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 func (e *Engine) admit(name string, size, largest int64) (*stream, error) {
 	st := e.streams[name]
 	switch {
-	case e.err != nil:
-		return nil, e.err
+	case e.stopped() != nil:
+		return nil, e.stopped()
 	case st == nil || st.orphaned:
 		return nil, ErrNoStream
 	case largest > st.MaxMessageBytes:
@@ -193,7 +203,7 @@ func (e *Engine) admit(name string, size, largest int64) (*stream, error) {
 		return nil, ErrBufferFull
 	case st.deadBytes >= st.DeadMaxBytes:
 		return nil, ErrDeadFull
-	case e.held+size > appendMemory:
+	case e.held+size > appendMemory || len(e.pending.parts) >= maxParts:
 		return nil, ErrOverloaded
 	}
 	return st, nil
@@ -252,8 +262,8 @@ func (e *Engine) packParts(msgs []Message) []*part {
 // join adds the caller to the next commit and asks for it. The caller holds mu
 // and waits for the group after it let go.
 func (e *Engine) join() (*group, error) {
-	if e.err != nil {
-		return nil, e.err
+	if err := e.stopped(); err != nil {
+		return nil, err
 	}
 	signal(e.kick)
 	return e.pending, nil

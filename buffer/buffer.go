@@ -185,6 +185,9 @@ type Message struct {
 	Header []Field
 	Body   []byte
 	Key    string // ordering key; empty: none
+	// KeepAnswer is how many bytes of the sink's answer a receipt shows; 0: only
+	// its status.
+	KeepAnswer int
 }
 
 // Field is a header field as sent. Names are in canonical form.
@@ -222,9 +225,17 @@ type Tries struct {
 // Result is how an attempt that ended a message went.
 type Result struct {
 	At       time.Time
-	Attempts int    // including this one
-	Status   int    // the sink's HTTP status; 0 when there was none
-	Error    string // empty on success
+	Attempts int     // including this one
+	Status   int     // the sink's HTTP status; 0 when there was none
+	Error    string  // empty on success
+	Answer   *Answer // of a message with KeepAnswer; nil: none
+}
+
+// Answer is what a sink said.
+type Answer struct {
+	Header    []Field
+	Body      []byte
+	Truncated bool // the body was longer than was kept
 }
 
 // Retry is how an attempt failed and when the next may start.
@@ -291,6 +302,7 @@ type DrainStatus struct {
 	Error    string    // of the last attempt
 	Reason   Reason    // while dead
 	At       time.Time // when it became final
+	Answer   *Answer   // of the sink, while it is kept; once final
 }
 
 // State is that of the least finished drain; of a finished message the worst.
@@ -308,14 +320,15 @@ func (s Status) State() State {
 
 // Stream is what an engine needs to know of a policy's stream.
 type Stream struct {
-	Name            string
-	Drains          []string
-	FromOldest      []string      // of them, those that start at the oldest message kept if they are new
-	DeadKeep        time.Duration // 0: 14 days; older dead letters become expired
-	DeadMaxBytes    int64         // 0: 1 GiB; at it appends are refused with ErrDeadFull
-	MaxBytes        int64         // 0: the disk's bound alone
-	MaxMessageBytes int64         // 0: 1 MiB
-	KeepDelivered   time.Duration // 0: 24 h
+	Name             string
+	Drains           []string
+	FromOldest       []string      // of them, those that start at the oldest message kept if they are new
+	DeadKeep         time.Duration // 0: 14 days; older dead letters become expired
+	DeadMaxBytes     int64         // 0: 1 GiB; at it appends are refused with ErrDeadFull
+	MaxBytes         int64         // 0: the disk's bound alone
+	MaxMessageBytes  int64         // 0: 1 MiB
+	KeepDelivered    time.Duration // 0: 24 h
+	KeepResultsBytes int64         // of sinks' answers, the newest; 0: 1 GiB
 }
 
 // Stats is a snapshot of counts.

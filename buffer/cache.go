@@ -48,7 +48,7 @@ func (e *Engine) read(s *stream, ref *blockRef) (*decoded, error) {
 	if data == nil {
 		return nil, fmt.Errorf("%w: block %d has no value", block.ErrDamaged, ref.seq)
 	}
-	h, payload, err := block.Open(data)
+	h, payload, err := e.comp.Open(data)
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func (e *Engine) commitLoop() {
 // answerAll ends the wait of everyone whom no commit will serve.
 func (e *Engine) answerAll() {
 	e.mu.Lock()
-	g, err := e.pending, e.err
+	g, err := e.pending, e.stopped()
 	e.pending = newGroup()
 	e.mu.Unlock()
 	g.err, g.changes = err, err
@@ -57,38 +57,59 @@ func (e *Engine) answerAll() {
 
 // batch is one commit under way.
 type batch struct {
-	group  *group
-	parts  []*part // of the group, unless they were refused
-	delta  ops
-	gone   []*segmentRef // which the delta says
-	heads  []block.Header
-	blocks []segment.Block // of heads
+	group   *group
+	parts   []*part // of the group, unless they were refused
+	delta   ops
+	answers int           // bytes that wait in memory for the segment's end
+	gone    []*segmentRef // which the delta says
+	// What recovery is about to write again.
+	carriedBlocks int
+	carriedBytes  int64
+	heads         []block.Header
+	blocks        []segment.Block // of heads
 }
 
 // size is how many blocks a batch takes at most, and how many bytes.
 func (b *batch) size() (n int, bytes int64) {
+	n, bytes = b.delta.size()
 	for _, p := range b.parts {
 		bytes += segment.Size(p.payload) + block.HeaderSize
 	}
-	if len(b.delta) > 0 {
-		bytes += segment.Size(b.delta) + block.HeaderSize
-	}
-	bytes += int64(len(b.group.onces)) * 2 * onceSize
-	return len(b.parts) + 2, bytes
+	// The streams that grew since, and the idempotency records.
+	bytes += int64(len(b.group.onces))*2*onceSize + int64(len(b.parts)+1)*growthSize
+	return n + len(b.parts) + 2 + b.carriedBlocks, bytes + b.carriedBytes
 }
 
-// commit writes what waits. Any failure but a full disk is final.
-func (e *Engine) commit() {
-	e.mu.Lock()
-	b := &batch{group: e.pending, parts: e.pending.parts, delta: e.delta}
-	e.pending, e.delta = newGroup(), nil
+// growthSize bounds what a block of changes says of one stream that grew.
+const growthSize = 128
+
+// cut takes the changes so far, and the segments that they give up. The caller
+// holds mu.
+func (e *Engine) cut(b *batch) {
+	b.delta.add(e.delta)
+	e.delta = ops{}
+	b.gone = b.gone[:0]
 	for _, s := range e.segments {
 		if s.phase == dropping {
 			b.gone = append(b.gone, s)
 		}
 	}
+}
+
+// commit writes what waits. Any failure but a full disk is final: after one,
+// nothing is written any more.
+func (e *Engine) commit() {
+	e.mu.Lock()
+	if err := e.broken; err != nil {
+		e.mu.Unlock()
+		e.answerAll()
+		return
+	}
+	b := &batch{group: e.pending, parts: e.pending.parts, answers: e.records.answers.bytes}
+	e.pending = newGroup()
+	e.cut(b)
 	e.mu.Unlock()
-	if len(b.parts) == 0 && len(b.delta) == 0 {
+	if len(b.parts) == 0 && b.delta.empty() {
 		close(b.group.done)
 		return
 	}
@@ -107,12 +128,14 @@ func (e *Engine) commit() {
 
 // write puts a batch into the active segment, or into a new one where it has
 // no room. On ErrDiskFull the messages are refused. The changes are written all
-// the same as long as the reserve for them lasts; after that they wait.
+// the same: first into the reserve for them, then into a small segment that may
+// take from min_free; only without any space at all they wait.
 func (e *Engine) write(b *batch) error {
-	aged := e.count > maxSegmentMessages || (e.active.seg.Blocks() > 0 && time.Since(e.started) > maxSegmentAge)
+	aged := e.count > maxSegmentMessages || b.answers > answerMemory ||
+		(e.active.seg.Blocks() > 0 && time.Since(e.started) > maxSegmentAge)
 	var full error
 	if n, size := b.size(); aged || !e.active.seg.Fits(n, size) {
-		err := e.roll(b)
+		err := e.roll(b, false)
 		if !errors.Is(err, ErrDiskFull) {
 			return err
 		}
@@ -122,13 +145,18 @@ func (e *Engine) write(b *batch) error {
 		}
 	}
 	if n, size := b.size(); full != nil && !e.active.seg.FitsControl(n, size) {
-		e.mu.Lock()
-		e.delta = append(b.delta, e.delta...)
-		e.mu.Unlock()
-		b.delta = nil
+		err := e.roll(b, true)
+		if errors.Is(err, ErrDiskFull) {
+			e.mu.Lock()
+			b.delta.add(e.delta)
+			e.delta, b.delta = b.delta, ops{}
+			e.mu.Unlock()
+		} else if err != nil {
+			return err
+		}
 		return full
 	}
-	e.encode(b)
+	e.encode(b, ops{})
 	if err := e.flush(b); err != nil {
 		return err
 	}
@@ -138,12 +166,24 @@ func (e *Engine) write(b *batch) error {
 // encode gives what the batch holds sequence numbers and offsets, and seals it
 // into blocks: changes, then a snapshot if there is one, then messages and the
 // records of their idempotency keys.
-func (e *Engine) encode(b *batch, snapshot ...ops) {
-	if len(b.delta) > 0 {
-		e.seal(b, block.Header{Kind: block.Control, Count: 1}, b.delta)
+func (e *Engine) encode(b *batch, snapshot ops) {
+	if !b.delta.empty() {
+		// So that a block of messages that is lost leaves a hole and not a shorter stream.
+		e.mu.Lock()
+		for s := range e.grown {
+			b.delta.stream(s)
+		}
+		e.mu.Unlock()
+		clear(e.grown)
 	}
-	for i, part := range snapshot {
-		e.seal(b, block.Header{Kind: block.Snapshot, First: uint64(i), Count: uint32(len(snapshot))}, part)
+	for _, part := range b.delta.parts {
+		e.sealRaw(b, block.Header{Kind: block.Control, Count: 1}, part)
+	}
+	// Twice: the state must not hang on one bit.
+	for range 2 {
+		for i, part := range snapshot.parts {
+			e.sealRaw(b, block.Header{Kind: block.Snapshot, First: uint64(i), Count: uint32(len(snapshot.parts))}, part)
+		}
 	}
 	next := map[*stream]uint64{}
 	for _, p := range b.parts {
@@ -158,8 +198,13 @@ func (e *Engine) encode(b *batch, snapshot ...ops) {
 			Stream: p.stream.num, Count: uint32(len(p.at)), RawLen: uint32(len(p.raw)),
 		}, p.payload)
 	}
-	if len(b.parts) > 0 && len(b.group.onces) > 0 {
-		e.seal(b, block.Header{Kind: block.Control, Count: 1}, b.onceOps())
+	if len(b.parts) > 0 {
+		e.mu.Lock() // who asks for a key copies its entry
+		onces := b.onceOps()
+		e.mu.Unlock()
+		for _, part := range onces.parts {
+			e.sealRaw(b, block.Header{Kind: block.Control, Count: 1}, part)
+		}
 	}
 }
 
@@ -170,23 +215,22 @@ func (p *part) flags() block.Flags {
 	return 0
 }
 
-func (e *Engine) seal(b *batch, h block.Header, raw []byte) {
+func (e *Engine) sealRaw(b *batch, h block.Header, raw []byte) {
 	payload, codec := e.comp.Pack(raw)
 	h.Codec, h.RawLen = codec, uint32(len(raw))
 	e.sealPacked(b, h, payload)
 }
 
+// sealPacked adds a block to the batch. Its envelope is sealed by flush, which
+// knows which is the last.
 func (e *Engine) sealPacked(b *batch, h block.Header, payload []byte) {
-	h.Seq, h.Durable, h.Chain = e.seq+uint64(len(b.heads))+1, e.seq, e.chain
-	if n := len(b.heads); n > 0 {
-		h.Chain = b.heads[n-1].Sum
-	}
-	data := block.Seal(make([]byte, 0, block.HeaderSize+len(payload)), &h, payload)
-	b.blocks = append(b.blocks, segment.Block{Seq: h.Seq, Data: data})
+	h.Seq, h.Durable = e.seq+uint64(len(b.heads))+1, e.seq
 	b.heads = append(b.heads, h)
+	b.blocks = append(b.blocks, segment.Block{Seq: h.Seq, Data: payload})
 }
 
-// flush commits the blocks of a batch: they are durable when it returns nil.
+// flush seals the blocks of a batch and commits them: they are durable when it
+// returns nil.
 func (e *Engine) flush(b *batch) error {
 	if len(b.blocks) == 0 {
 		return nil
@@ -197,14 +241,24 @@ func (e *Engine) flush(b *batch) error {
 		}
 		e.started = time.Now()
 	}
-	start := time.Now()
+	begin, chain := time.Now(), e.chain
+	b.heads[len(b.heads)-1].Flags |= block.Last
+	for i := range b.heads {
+		h, payload := &b.heads[i], b.blocks[i].Data
+		h.Chain = chain
+		b.blocks[i].Data = e.comp.Seal(make([]byte, 0, block.HeaderSize+len(payload)), h, payload)
+		chain = h.Sum
+	}
 	if err := e.commitBlocks(e.active.seg, b.blocks); err != nil {
 		return err
 	}
 	last := b.heads[len(b.heads)-1]
 	e.seq, e.chain = last.Seq, last.Sum
+	for _, p := range b.parts {
+		e.grown[p.stream] = true
+	}
 	e.count += b.group.messages
-	e.metrics.committed(b.group.messages, time.Since(start))
+	e.metrics.committed(b.group.messages, time.Since(begin))
 	return nil
 }
 
@@ -220,12 +274,12 @@ func (e *Engine) publish(b *batch, err error) {
 	if !failed && len(b.heads) > 0 {
 		e.indexBatch(b)
 	}
-	if err != nil && !failed && e.full == nil {
+	if err != nil && !failed && e.full == nil && e.standby == nil {
 		e.full = err
 		e.log.Warn("appends are refused until there is space", "err", err)
 	}
 	b.group.err = err
-	if failed || len(b.delta) == 0 {
+	if failed || b.delta.empty() {
 		b.group.changes = err
 	}
 	idle := e.standby == nil && !e.reserving
@@ -288,52 +342,68 @@ func (e *Engine) index(p *part, h block.Header) {
 }
 
 // roll ends the active segment: the next one takes the state and the batch in
-// one commit, and only then may the old one be sealed.
-func (e *Engine) roll(b *batch) error {
+// one commit, and only then may the old one be sealed. What has to be written on
+// a full disk is written anyway: into a segment of just its size, without regard
+// to min_free and max_bytes.
+func (e *Engine) roll(b *batch, anyway bool) error {
+	if !anyway && !e.standbyReady() {
+		// Before the state is cut, which is not free.
+		if err := e.room(e.cfg.SegmentBytes); err != nil {
+			return err
+		}
+	}
 	e.mu.Lock()
-	// Changes and state are cut at the same instant, so that none is in both.
-	b.delta = append(b.delta, e.delta...)
-	e.delta = nil
+	// Changes and state are cut at the same instant, so that none is in both. What
+	// belongs to the old segment stays where receipts find it.
+	e.cut(b)
 	snapshot, err := e.snapshot()
-	outcomes, onces := e.outcomes, e.onceList
-	e.outcomes, e.onceList = newOutcomeSet(), nil
+	old, records := e.active, e.records
+	e.records = newRecords()
+	if old != nil {
+		old.records = records
+	}
 	e.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	n, size := b.size()
-	for _, part := range snapshot {
-		n, size = n+1, size+segment.Size(part)+block.HeaderSize
-	}
-	next, err := e.nextSegment(n, size)
+	more, bytes := snapshot.size()
+	next, err := e.nextSegment(n+2*more, size+2*bytes, anyway)
 	e.mu.Lock()
+	if err != nil || old == nil {
+		records.merge(e.comp, e.records) // of what recovery ended, or as if nothing had been tried
+		e.records = records
+	}
 	if err != nil {
-		outcomes.merge(e.comp, e.outcomes)
-		e.outcomes, e.onceList = outcomes, onces
+		if old != nil {
+			old.records = nil
+		}
 		e.mu.Unlock()
 		return err
 	}
-	old := e.active
 	e.active, e.count = next, 0
 	e.segments = append(e.segments, next)
-	if old == nil {
-		e.outcomes = outcomes // of what recovery ended
-	}
 	e.mu.Unlock()
-	e.encode(b, snapshot...)
+	e.encode(b, snapshot)
 	if err := e.flush(b); err != nil || old == nil {
 		return err
 	}
 	e.mu.Lock()
-	old.outcomes, old.onces, old.phase = outcomes, onces, sealing
+	old.phase = sealing
 	e.mu.Unlock()
 	signal(e.sweep)
 	return nil
 }
 
+func (e *Engine) standbyReady() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.standby != nil
+}
+
 // nextSegment returns the standby, or a segment made now where there is none
 // or the commit needs a larger one.
-func (e *Engine) nextSegment(n int, size int64) (*segmentRef, error) {
+func (e *Engine) nextSegment(n int, size int64, anyway bool) (*segmentRef, error) {
 	e.mu.Lock()
 	seg, id := e.standby, e.standbyID
 	if seg != nil && seg.Fits(n, size) {
@@ -344,7 +414,14 @@ func (e *Engine) nextSegment(n int, size int64) (*segmentRef, error) {
 	e.lastID++
 	id = e.lastID
 	e.mu.Unlock()
-	seg, err := e.create(id, max(e.cfg.SegmentBytes, segment.CapacityFor(n, size)))
+	capacity := max(e.cfg.SegmentBytes, segment.CapacityFor(n, size))
+	var err error
+	if anyway {
+		capacity = max(minSegmentBytes, segment.CapacityFor(n, size))
+	} else if err = e.room(capacity); err != nil {
+		return nil, err
+	}
+	seg, err = e.create(id, capacity)
 	if err != nil {
 		return nil, err
 	}
@@ -355,20 +432,26 @@ func (e *Engine) segmentDir(id uint64) string {
 	return filepath.Join(e.cfg.Dir, fmt.Sprintf("seg-%016x", id))
 }
 
-// create reserves a segment within the bounds of the disk, or fails with ErrDiskFull.
-func (e *Engine) create(id uint64, capacity int64) (*segment.Segment, error) {
+// room says whether a segment may be made within the bounds of the disk:
+// ErrDiskFull.
+func (e *Engine) room(capacity int64) error {
 	need := segment.Reserved(capacity)
 	free, err := segment.Free(e.cfg.Dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if free-need < e.cfg.MinFree {
-		return nil, fmt.Errorf("%w: %d bytes are free, a segment takes %d, min_free keeps %d", ErrDiskFull, free, need, e.cfg.MinFree)
+		return fmt.Errorf("%w: %d bytes are free, a segment takes %d, min_free keeps %d", ErrDiskFull, free, need, e.cfg.MinFree)
 	}
 	if used := e.used(); e.cfg.MaxBytes > 0 && used+need > e.cfg.MaxBytes {
-		return nil, fmt.Errorf("%w: %d bytes are used, a segment takes %d, max_bytes is %d", ErrDiskFull, used, need, e.cfg.MaxBytes)
+		return fmt.Errorf("%w: %d bytes are used, a segment takes %d, max_bytes is %d", ErrDiskFull, used, need, e.cfg.MaxBytes)
 	}
-	seg, err := segment.Create(e.segmentDir(id), capacity, e.log)
+	return nil
+}
+
+// create reserves a segment, or fails with ErrDiskFull.
+func (e *Engine) create(id uint64, capacity int64) (*segment.Segment, error) {
+	seg, err := segment.Create(e.segmentDir(id), capacity, e.comp.Sealer, e.log)
 	if errors.Is(err, segment.ErrNoSpace) {
 		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"forebay/buffer/block"
+	"forebay/buffer/segment"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 )
@@ -29,22 +30,53 @@ const (
 	opNums       = 12 // the last number given to a stream or drain; snapshots alone
 	opRevive     = 13 // drain, offset: a dead message is unfinished again
 	opDropDead   = 14 // as opFinish, for a dead message
+	opAnswer     = 16 // drain, offset, at, answer
 	opOnce       = 15 // stream, first, count, acceptedAt, until, key, body
 )
 
 // maxError bounds what is kept of a sink's words, in bytes.
 const maxError = 256
 
-type ops []byte
+// ops is operations in a row, in parts that each become one block.
+type ops struct{ parts [][]byte }
 
-func (o *ops) op(code byte, nums ...uint64) {
-	*o = append(*o, code)
-	for _, n := range nums {
-		*o = binary.AppendUvarint(*o, n)
+// opsPart is the length at which another part is begun, in bytes; one drain's
+// finished set may be more.
+const opsPart = 8 << 20
+
+func (o *ops) empty() bool { return len(o.parts) == 0 }
+
+// size is how many blocks the operations take, and how many bytes.
+func (o *ops) size() (n int, bytes int64) {
+	for _, part := range o.parts {
+		bytes += segment.Size(part) + block.HeaderSize
 	}
+	return len(o.parts), bytes
 }
 
-func (o *ops) text(s string) { *o = block.AppendString(*o, s) }
+func (o *ops) add(later ops) { o.parts = append(o.parts, later.parts...) }
+
+func (o *ops) op(code byte, nums ...uint64) {
+	if n := len(o.parts); n == 0 || len(o.parts[n-1]) > opsPart {
+		o.parts = append(o.parts, nil)
+	}
+	part := append(o.parts[len(o.parts)-1], code)
+	for _, n := range nums {
+		part = binary.AppendUvarint(part, n)
+	}
+	o.parts[len(o.parts)-1] = part
+}
+
+// text goes with the operation before it.
+func (o *ops) text(s string) {
+	last := &o.parts[len(o.parts)-1]
+	*last = block.AppendString(*last, s)
+}
+
+func (o *ops) number(n uint64) {
+	last := &o.parts[len(o.parts)-1]
+	*last = binary.AppendUvarint(*last, n)
+}
 
 func (o *ops) stream(s *stream) {
 	o.op(opStream, uint64(s.num), s.next, uint64(s.lastAt), b2u(s.read))
@@ -97,46 +129,48 @@ func fromMillis(ms uint64) time.Time {
 	return time.UnixMilli(int64(ms))
 }
 
-// snapshotPart bounds a snapshot's blocks; one drain's finished set may be more.
-const snapshotPart = 8 << 20
-
-// snapshot is the whole state as operations, in parts of about snapshotPart
-// bytes. The caller holds mu.
-func (e *Engine) snapshot() ([]ops, error) {
-	parts := []ops{nil}
-	next := func() *ops {
-		if len(parts[len(parts)-1]) > snapshotPart {
-			parts = append(parts, nil)
-		}
-		return &parts[len(parts)-1]
-	}
-	next().op(opNums, uint64(e.lastNum))
+// snapshot is the whole state as operations. The caller holds mu.
+func (e *Engine) snapshot() (o ops, err error) {
+	o.op(opNums, uint64(e.lastNum))
 	for _, s := range e.sortedStreams() {
-		next().stream(s)
+		o.stream(s)
 		for _, d := range s.drains {
-			next().drain(d)
-			if err := d.marks(next()); err != nil {
-				return nil, err
+			o.drain(d)
+			if err := d.marks(&o); err != nil {
+				return o, err
 			}
 			for offset, r := range d.retries {
-				next().retry(d, offset, r.Retry, r.key)
+				o.retry(d, offset, r.Retry, r.key)
 			}
 			for offset, f := range d.flight {
-				if f.last.Attempts > 0 {
-					next().retry(d, offset, f.last, d.holding[offset])
+				if f.retried {
+					o.retry(d, offset, f.last, d.holding[offset])
 				}
 			}
 			for offset, x := range d.dead {
-				next().death(opGrave, d, offset, x)
+				o.death(opGrave, d, offset, x)
 			}
 		}
 	}
 	for _, seg := range e.segments {
 		if seg.live > 0 {
-			next().op(opLive, seg.id)
+			o.op(opLive, seg.id)
 		}
 	}
-	return parts, nil
+	return o, nil
+}
+
+// names is which streams and drains there are. It is kept beside the segments,
+// so that one damaged block of changes cannot make messages nobody's.
+func (e *Engine) names() (o ops) {
+	o.op(opNums, uint64(e.lastNum))
+	for _, s := range e.sortedStreams() {
+		o.stream(s)
+		for _, d := range s.drains {
+			o.drain(d)
+		}
+	}
+	return o
 }
 
 func (d *drain) marks(o *ops) error {
@@ -147,7 +181,7 @@ func (d *drain) marks(o *ops) error {
 	o.op(opMarks, uint64(d.num), d.low, d.delivered, d.cancelled, d.expired, uint64(len(d.deadBy)))
 	for reason, n := range d.deadBy {
 		o.text(string(reason))
-		*o = binary.AppendUvarint(*o, n)
+		o.number(n)
 	}
 	o.text(string(set))
 	return nil
@@ -232,6 +266,9 @@ func readOp(r *block.Reader) (*operation, error) {
 		op.name, op.key = r.String(), r.String()
 	case opRevive:
 		op.num, op.offset = uint32(r.Uint()), r.Uint()
+	case opAnswer:
+		op.num, op.offset, op.at = uint32(r.Uint()), r.Uint(), r.Uint()
+		op.name = r.String()
 	case opOnce:
 		op.num, op.offset, op.attempts, op.accepted, op.at = uint32(r.Uint()), r.Uint(), r.Uint(), r.Uint(), r.Uint()
 		op.key, op.name = r.String(), r.String()
@@ -267,7 +304,7 @@ func readMarks(r *block.Reader) (marks, error) {
 
 // apply changes the state by one operation. It is for recovery: the owed
 // counts of blocks are made afterwards, from what is then unfinished.
-func (e *Engine) apply(op *operation) error {
+func (e *Engine) apply(op *operation) {
 	switch op.code {
 	case opStream:
 		s := e.byNum[op.num]
@@ -275,33 +312,37 @@ func (e *Engine) apply(op *operation) error {
 			s = e.newStream(op.num, op.name)
 		}
 		s.next, s.lastAt, s.read = max(s.next, op.offset), max(s.lastAt, int64(op.at)), op.status == 1
-		return nil
+		return
 	case opDropStream:
 		if s := e.byNum[op.num]; s != nil {
 			e.forgetStream(s)
 		}
-		return nil
+		return
 	case opDrain:
-		s := e.byNum[op.stream]
-		if s == nil {
-			return fmt.Errorf("%w: drain %s of stream %d, which is not known", block.ErrDamaged, op.name, op.stream)
-		}
-		if e.drainNums[op.num] == nil {
+		if s := e.byNum[op.stream]; s == nil {
+			e.unknown("drain", op)
+		} else if e.drainNums[op.num] == nil {
 			e.newDrain(s, op.num, op.name, op.offset)
+			s.read = true
 		}
-		return nil
+		return
 	case opNums:
 		e.lastNum = max(e.lastNum, uint32(op.offset))
-		return nil
-	case opGone, opLive, opOnce:
-		return nil // read before, where directories are compared with what should be there
+		return
+	case opGone, opLive, opOnce, opAnswer:
+		return // read before, where directories are compared with what should be there
 	}
-	d := e.drainNums[op.num]
-	if d == nil {
-		return fmt.Errorf("%w: operation %d for drain %d, which is not known", block.ErrDamaged, op.code, op.num)
+	if d := e.drainNums[op.num]; d != nil {
+		e.applyToDrain(d, op)
+	} else if op.code != opDropDrain {
+		e.unknown("change", op)
 	}
-	e.applyToDrain(d, op)
-	return nil
+}
+
+// unknown counts what cannot be applied, because the block that made its
+// stream or drain is damaged, or what it belongs to was dropped since.
+func (e *Engine) unknown(what string, op *operation) {
+	e.log.Debug("passed over: its drain or stream is not known", "what", what, "operation", op.code, "number", op.num)
 }
 
 func (e *Engine) applyToDrain(d *drain, op *operation) {

@@ -59,6 +59,7 @@ func (e *Engine) DeadMessage(name string, offset uint64) (DeadLetter, Message, e
 // Replay implements [DeadLetters]. Answers and age count anew: the operator's
 // word is a fresh start.
 func (e *Engine) Replay(ctx context.Context, name string, offsets []uint64, now time.Time) (int, error) {
+	offsets = slices.Sorted(slices.Values(offsets)) // the first of a key goes first
 	return e.eachDead(ctx, name, offsets, func(d *drain, offset uint64, x *death) bool {
 		ref := d.stream.block(offset)
 		if ref == nil || x.reason == ReasonDamaged {

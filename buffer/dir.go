@@ -3,6 +3,7 @@ package buffer
 import (
 	"crypto/aes"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,11 +13,13 @@ import (
 	"strings"
 	"syscall"
 
+	"forebay/buffer/block"
 	"forebay/buffer/segment"
 )
 
 const (
 	formatFile  = "FORMAT"
+	namesFile   = "NAMES"
 	keyFile     = "KEY" // of receipt ids; who has it can make ids, nothing else
 	lockFile    = "LOCK"
 	ballastFile = "BALLAST"
@@ -81,7 +84,7 @@ func checkFormat(dir string, names map[string]bool) (isNew bool, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, formatFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		for name := range names {
-			if name == "outcomes" || strings.HasPrefix(name, "seg-") || strings.HasPrefix(name, "quarantine-") {
+			if strings.HasPrefix(name, "seg-") || strings.HasPrefix(name, "quarantine-") {
 				return false, fmt.Errorf("data directory %s is half deleted: it has %s but no %s; restore it, or start with an empty directory", dir, name, formatFile)
 			}
 		}
@@ -145,8 +148,47 @@ func (e *Engine) loadKey() error {
 	if len(key) != aes.BlockSize {
 		return fmt.Errorf("data directory %s: %s has %d bytes, not %d; restore it from a backup", e.cfg.Dir, keyFile, len(key), aes.BlockSize)
 	}
-	e.ids, err = aes.NewCipher(key)
-	return err
+	if e.ids, err = aes.NewCipher(key); err != nil {
+		return err
+	}
+	// Where checksums start: of the key, and not the key.
+	var seed [aes.BlockSize]byte
+	seed[0] = 1
+	e.ids.Encrypt(seed[:], seed[:])
+	e.comp.Sealer = block.Sealer(binary.LittleEndian.Uint32(seed[:]))
+	return nil
+}
+
+// writeNames keeps the names of streams and drains; durable when it returns.
+func (e *Engine) writeNames(names ops) error {
+	h := block.Header{Kind: block.Control, Count: 1, RawLen: uint32(len(names.parts[0]))}
+	return writeFile(filepath.Join(e.cfg.Dir, namesFile), e.comp.Seal(nil, &h, names.parts[0]))
+}
+
+// readNames makes streams and drains known whose change was damaged. What was
+// dropped since, by a change that can be read, stays dropped. There are no names
+// before the first Configure.
+func (e *Engine) readNames(dropped map[uint32]bool) error {
+	b, err := os.ReadFile(filepath.Join(e.cfg.Dir, namesFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	_, payload, err := e.comp.Open(b)
+	if err == nil {
+		err = eachOp(string(payload), func(op *operation) error {
+			if !dropped[op.num] {
+				e.apply(op)
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		e.log.Error("the names of streams and drains are damaged; the segments have them too", "err", err)
+	}
+	return nil
 }
 
 // takeLock keeps a second process out. The kernel lets go of it when the

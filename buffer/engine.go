@@ -40,10 +40,11 @@ const (
 	cacheMemory  = 64 << 20 // of decoded blocks
 	openSegments = 16       // sealed ones kept open for reading
 
-	defaultMaxMessageBytes = 1 << 20
-	defaultKeepDelivered   = 24 * time.Hour
-	defaultDeadKeep        = 14 * 24 * time.Hour
-	defaultDeadMaxBytes    = 1 << 30
+	defaultMaxMessageBytes  = 1 << 20
+	defaultKeepDelivered    = 24 * time.Hour
+	defaultDeadKeep         = 14 * 24 * time.Hour
+	defaultDeadMaxBytes     = 1 << 30
+	defaultKeepResultsBytes = 1 << 30
 )
 
 func (c *Config) setDefaults() error {
@@ -74,7 +75,7 @@ func (c *Config) setDefaults() error {
 type Engine struct {
 	cfg     Config
 	log     *slog.Logger
-	comp    *block.Compressor
+	comp    *block.Coder
 	ids     cipher.Block
 	metrics *metrics
 	lock    *os.File
@@ -96,11 +97,13 @@ type Engine struct {
 	seq     uint64 // of the newest durable block
 	chain   uint32 // its checksum
 	active  *segmentRef
-	started time.Time // of the active segment's first block
-	count   int       // messages in the active segment
+	grown   map[*stream]bool // streams with messages since the last block of changes
+	started time.Time        // of the active segment's first block
+	count   int              // messages in the active segment
 
 	mu           sync.Mutex // guards all below, and the states they lead to
-	err          error      // why the engine stopped; ErrClosed after Close
+	broken       error      // the first failure, for good
+	closed       bool       // Close was called
 	pending      *group     // what the next commit takes
 	delta        ops        // changes that the next commit takes
 	held         int64      // bytes of messages being committed
@@ -115,10 +118,10 @@ type Engine struct {
 	standby      *segment.Segment
 	standbyID    uint64
 	reserving    bool                    // the janitor is to make a standby
-	outcomes     *outcomeSet             // of the active segment
+	records      *records                // of the active segment
 	outcomeFiles []*outcomeSet           // oldest first
+	answerFiles  []*answerSet            // oldest first
 	onces        map[[16]byte]*onceEntry // of segments that are not sealed, and those under way
-	onceList     []onceRecord            // of the active segment
 	onceFiles    []*onceFile             // oldest first
 	onceMoves    int                     // how often records went from memory into a file
 	cache        *list.List              // of *blockRef, most recently used first
@@ -150,9 +153,8 @@ type segmentRef struct {
 	controls []uint64   // seqs of control and snapshot blocks
 	first    uint64     // seqs
 	last     uint64
-	bytes    int64       // on disk
-	outcomes *outcomeSet // while sealing
-	onces    []onceRecord
+	bytes    int64    // on disk
+	records  *records // until they are files; of the active one, Engine.records
 }
 
 // segBlock is a block of messages and its stream.
@@ -169,7 +171,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	comp, err := block.NewCompressor(2)
+	comp, err := block.NewCoder(2)
 	if err != nil {
 		return nil, err
 	}
@@ -177,9 +179,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		cfg: cfg, log: cfg.Log, comp: comp, metrics: newMetrics(cfg.Registerer),
 		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), sweep: make(chan struct{}, 1),
 		stop: make(chan struct{}), failed: make(chan struct{}),
-		pending: newGroup(), outcomes: newOutcomeSet(), cache: list.New(),
+		pending: newGroup(), records: newRecords(), cache: list.New(),
 		streams: map[string]*stream{}, byNum: map[uint32]*stream{},
-		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{}, onces: map[[16]byte]*onceEntry{},
+		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{}, onces: map[[16]byte]*onceEntry{}, grown: map[*stream]bool{},
 		commitBlocks: (*segment.Segment).Commit,
 	}
 	if err := e.prepareDir(); err != nil {
@@ -202,11 +204,20 @@ func (e *Engine) Recovery() Recovery { return e.recovery }
 // Failed is closed when a write or a sync failed. The process has to end: see Err.
 func (e *Engine) Failed() <-chan struct{} { return e.failed }
 
-// Err is why the engine stopped, or nil.
+// Err is why the engine stopped, or nil: the failure, if there was one, else
+// ErrClosed after Close.
 func (e *Engine) Err() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.err
+	return e.stopped()
+}
+
+// stopped is Err for who holds mu.
+func (e *Engine) stopped() error {
+	if e.broken == nil && e.closed {
+		return ErrClosed
+	}
+	return e.broken
 }
 
 // fail stops the engine for good. A failed sync is never tried again: the
@@ -214,37 +225,34 @@ func (e *Engine) Err() error {
 func (e *Engine) fail(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if errors.Is(e.err, ErrBroken) {
-		return
+	if e.broken == nil {
+		e.broken = fmt.Errorf("%w: %w", ErrBroken, err)
+		close(e.failed)
 	}
-	e.err = fmt.Errorf("%w: %w", ErrBroken, err)
-	close(e.failed)
 }
 
 // Close refuses further appends, makes durable what waits, seals the open
 // segment and releases the directory.
 func (e *Engine) Close() error {
 	e.mu.Lock()
-	if errors.Is(e.err, ErrClosed) {
+	if e.closed {
 		e.mu.Unlock()
 		return nil
 	}
-	broken := e.err
-	e.err = ErrClosed
+	e.closed = true
 	e.mu.Unlock()
 	close(e.stop)
 	e.done.Wait()
-	var err error
-	if broken == nil {
-		err = e.sealAll()
-	}
-	if broken == nil {
+	e.mu.Lock()
+	err := e.broken
+	e.mu.Unlock()
+	if err == nil {
 		// Badger's Close tries a flush that fails for ever; the kernel lets go of
 		// what a broken engine holds when the process ends.
-		err = errors.Join(err, e.closeSegments())
+		err = errors.Join(e.sealAll(), e.closeSegments())
 	}
 	e.unlock()
-	return errors.Join(broken, err)
+	return err
 }
 
 func (e *Engine) closeSegments() error {
@@ -283,12 +291,16 @@ func (e *Engine) Configure(streams []Stream) error {
 		e.setDrains(e.streams[cfg.Name])
 	}
 	g, err := e.join()
+	names := e.names()
 	e.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	<-g.done
-	return g.changes
+	if g.changes != nil {
+		return g.changes
+	}
+	return e.writeNames(names)
 }
 
 // checkMoves refuses to take a drain from a stream of which it still has something.
@@ -310,6 +322,9 @@ func (e *Engine) setStream(cfg Stream) {
 	}
 	if cfg.KeepDelivered == 0 {
 		cfg.KeepDelivered = defaultKeepDelivered
+	}
+	if cfg.KeepResultsBytes == 0 {
+		cfg.KeepResultsBytes = defaultKeepResultsBytes
 	}
 	if cfg.DeadKeep == 0 {
 		cfg.DeadKeep = defaultDeadKeep
@@ -360,6 +375,9 @@ func (e *Engine) addDrain(s *stream, name string) {
 	e.lastNum++
 	e.delta.stream(s)
 	e.delta.drain(e.newDrain(s, e.lastNum, name, from))
+	if from < s.next {
+		e.buryHoles(s)
+	}
 }
 
 // oweStored counts one more drain for what is stored without a gap up to the
@@ -404,7 +422,7 @@ func (e *Engine) retireDrain(d *drain) {
 }
 
 func (e *Engine) newStream(num uint32, name string) *stream {
-	s := &stream{Stream: Stream{Name: name, MaxMessageBytes: defaultMaxMessageBytes, KeepDelivered: defaultKeepDelivered, DeadKeep: defaultDeadKeep, DeadMaxBytes: defaultDeadMaxBytes}, num: num, orphaned: true}
+	s := &stream{Stream: Stream{Name: name, MaxMessageBytes: defaultMaxMessageBytes, KeepDelivered: defaultKeepDelivered, DeadKeep: defaultDeadKeep, DeadMaxBytes: defaultDeadMaxBytes, KeepResultsBytes: defaultKeepResultsBytes}, num: num, orphaned: true}
 	e.streams[name], e.byNum[num] = s, s
 	e.metrics.append.WithLabelValues(name)
 	e.lastNum = max(e.lastNum, num)
@@ -428,7 +446,8 @@ func (e *Engine) forgetStream(s *stream) {
 func (e *Engine) forgetDrain(d *drain) {
 	delete(e.drains, d.name)
 	delete(e.drainNums, d.num)
-	d.stream.drains = slices.DeleteFunc(d.stream.drains, func(x *drain) bool { return x == d })
+	// A new slice: callers range over the old one while their drains go.
+	d.stream.drains = slices.DeleteFunc(slices.Clone(d.stream.drains), func(x *drain) bool { return x == d })
 }
 
 func (e *Engine) sortedStreams() []*stream {

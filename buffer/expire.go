@@ -28,7 +28,7 @@ func (e *Engine) Expire(name string, now, before time.Time, why Reason) (n int, 
 		}
 		dec, err := e.load(d.stream, ref)
 		if errors.Is(err, block.ErrDamaged) {
-			e.reportDamage(d.stream, ref, err)
+			e.reportDamage(d.stream, ref, ref.first, ref.end(), err)
 			at = ref.end()
 			continue
 		}
@@ -63,8 +63,8 @@ func (e *Engine) nextWaiting(name string, at uint64) (*drain, *blockRef, uint64,
 	if d == nil {
 		return nil, nil, 0, fmt.Errorf("expire for %s: %w", name, ErrNoDrain)
 	}
-	if e.err != nil {
-		return nil, nil, 0, e.err
+	if err := e.stopped(); err != nil {
+		return nil, nil, 0, err
 	}
 	for at = max(at, d.low); at < d.stream.next; at++ {
 		if d.idle(at) {
@@ -193,7 +193,7 @@ func (e *Engine) FindKey(ctx context.Context, stream, key string, limit int) (re
 		}
 		dec, err := e.load(s, b)
 		if errors.Is(err, block.ErrDamaged) {
-			e.reportDamage(s, b, err)
+			e.reportDamage(s, b, b.first, b.end(), err)
 			continue
 		}
 		if err != nil {

@@ -39,8 +39,8 @@ type indexedBlock struct {
 }
 
 // writeIndex makes a closed segment a sealed one; durable when it returns.
-func (e *Engine) writeIndex(s *segmentRef, last bool) error {
-	x := index{last: last, first: s.first, end: s.last, bytes: s.bytes, controls: s.controls}
+func (e *Engine) writeIndex(s *segmentRef, last bool, size int64) error {
+	x := index{last: last, first: s.first, end: s.last, bytes: size, controls: s.controls}
 	if last {
 		x.chain = e.chain
 	}
@@ -50,7 +50,7 @@ func (e *Engine) writeIndex(s *segmentRef, last bool) error {
 	return writeFile(filepath.Join(s.seg.Dir, indexFile), x.encode(e.comp))
 }
 
-func (x *index) encode(c *block.Compressor) []byte {
+func (x *index) encode(c *block.Coder) []byte {
 	var raw []byte
 	for _, n := range []uint64{b2u(x.last), x.first, x.end, uint64(x.chain), uint64(x.bytes), uint64(len(x.controls))} {
 		raw = binary.AppendUvarint(raw, n)
@@ -74,12 +74,12 @@ func (x *index) encode(c *block.Compressor) []byte {
 	}
 	payload, codec := c.Pack(raw)
 	h := block.Header{Kind: block.Index, Codec: codec, Seq: x.end, First: x.first, Count: uint32(len(x.blocks)), RawLen: uint32(len(raw))}
-	return block.Seal(nil, &h, payload)
+	return c.Seal(nil, &h, payload)
 }
 
 // readIndex returns nil without an error where there is no index, and
 // block.ErrDamaged where it cannot be trusted: the segment is then scanned.
-func readIndex(c *block.Compressor, dir string) (*index, error) {
+func readIndex(c *block.Coder, dir string) (*index, error) {
 	b, err := os.ReadFile(filepath.Join(dir, indexFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -87,7 +87,7 @@ func readIndex(c *block.Compressor, dir string) (*index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read index: %w", err)
 	}
-	h, payload, err := block.Open(b)
+	h, payload, err := c.Open(b)
 	if err == nil && h.Kind != block.Index {
 		err = fmt.Errorf("%w: %s is no index", block.ErrDamaged, dir)
 	}

@@ -16,12 +16,16 @@ import (
 // reserves the next, so that the committer does not wait for any of it.
 func (e *Engine) janitor() {
 	const often, seldom = time.Second, time.Minute
-	timer := time.NewTimer(seldom)
-	defer timer.Stop()
-	for {
+	retry := time.NewTicker(often) // where the disk was full
+	defer retry.Stop()
+	retry.Stop()
+	house := time.NewTicker(seldom)
+	defer house.Stop()
+	for wasFull := false; ; {
 		select {
 		case <-e.sweep:
-		case now := <-timer.C:
+		case <-retry.C:
+		case now := <-house.C:
 			e.keepHouse(now)
 		case <-e.stop:
 			return
@@ -35,18 +39,20 @@ func (e *Engine) janitor() {
 		e.mu.Lock()
 		full := e.full != nil
 		e.mu.Unlock()
-		if full {
-			timer.Reset(often)
-		} else {
-			timer.Reset(seldom)
+		switch {
+		case full && !wasFull:
+			retry.Reset(often)
+		case !full:
+			retry.Stop()
 		}
+		wasFull = full
 	}
 }
 
 // keepHouse drops what was kept long enough.
 func (e *Engine) keepHouse(now time.Time) {
 	e.expireDead(now)
-	if err := errors.Join(e.dropOldOutcomes(now), e.dropOldOnces(now)); err != nil {
+	if err := errors.Join(e.dropOldOutcomes(now), e.dropOldAnswers(now), e.dropOldOnces(now)); err != nil {
 		e.log.Error("what is past its time stays", "err", err)
 	}
 }
@@ -61,6 +67,9 @@ func (e *Engine) sweepOnce() error {
 		case removable:
 			done = append(done, s)
 		}
+	}
+	if e.standby != nil {
+		e.takeAgain()
 	}
 	reserve := (e.reserving || e.full != nil) && e.standby == nil
 	e.mu.Unlock()
@@ -86,7 +95,11 @@ func (e *Engine) reserveStandby() error {
 	e.lastID++
 	id := e.lastID
 	e.mu.Unlock()
-	seg, err := e.create(id, e.cfg.SegmentBytes)
+	err := e.room(e.cfg.SegmentBytes)
+	var seg *segment.Segment
+	if err == nil {
+		seg, err = e.create(id, e.cfg.SegmentBytes)
+	}
 	if err != nil && !errors.Is(err, ErrDiskFull) {
 		return err
 	}
@@ -97,76 +110,42 @@ func (e *Engine) reserveStandby() error {
 		return nil // the committer says so when it needs the space
 	}
 	e.standby, e.standbyID = seg, id
+	e.takeAgain()
+	return nil
+}
+
+// takeAgain ends the refusal of appends. The caller holds mu.
+func (e *Engine) takeAgain() {
 	if e.full != nil {
 		e.full = nil
 		e.log.Info("appends are taken again")
 	}
-	return nil
 }
 
-// sealSegment writes the outcomes that belong to a segment, closes it for
-// writing and gives it an index. last says that no segment follows it.
+// sealSegment makes files of the records that belong to a segment, closes it
+// for writing and gives it an index. last says that no segment follows it.
 func (e *Engine) sealSegment(s *segmentRef, last bool) error {
-	var outcomes *outcomeSet
-	if s.outcomes != nil && !s.outcomes.empty() {
-		path := outcomePath(e.cfg.Dir, s.id)
-		e.mu.Lock()
-		s.outcomes.packAll(e.comp)
-		e.mu.Unlock()
-		err := s.outcomes.save(path)
-		if err == nil {
-			outcomes, err = openOutcomes(path)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	onces, err := e.fileOnces(s)
-	if err != nil {
+	if err := e.file(s); err != nil {
 		return err
 	}
 	if err := s.seg.Seal(); err != nil {
 		return err
 	}
-	if err := e.writeIndex(s, last); err != nil {
+	size := dirSize(s.seg.Dir)
+	if err := e.writeIndex(s, last, size); err != nil {
 		return err
 	}
-	size := dirSize(s.seg.Dir)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if outcomes != nil {
-		e.outcomeFiles = append(e.outcomeFiles, outcomes)
-	}
-	if onces != nil {
-		e.onceFiles = append(e.onceFiles, onces)
-		e.onceMoves++
-		for _, r := range s.onces {
-			if x := e.onces[r.Key]; x != nil && x.group == nil && x.at == r.at {
-				delete(e.onces, r.Key)
-			}
-		}
-	}
-	s.outcomes, s.onces, s.phase, s.bytes = nil, nil, sealed, size
+	s.phase, s.bytes = sealed, size
 	e.dropIfDone(s)
 	return nil
-}
-
-// fileOnces makes a file of a segment's idempotency records.
-func (e *Engine) fileOnces(s *segmentRef) (*onceFile, error) {
-	if len(s.onces) == 0 {
-		return nil, nil
-	}
-	path := oncePath(e.cfg.Dir, s.id)
-	if err := saveOnces(path, s.onces); err != nil {
-		return nil, err
-	}
-	return openOnces(path)
 }
 
 // sealAll is the end of a clean stop.
 func (e *Engine) sealAll() error {
 	e.mu.Lock()
-	e.active.outcomes, e.active.onces = e.outcomes, e.onceList
+	e.active.records = e.records
 	var open []*segmentRef
 	for _, s := range e.segments {
 		if s.phase <= sealing {
@@ -197,9 +176,14 @@ func (e *Engine) removeSegment(s *segmentRef) error {
 		st.blocks = slices.DeleteFunc(st.blocks, func(b *blockRef) bool { return b.seg == s })
 	}
 	e.mu.Unlock()
-	if err := s.seg.Drop(); err != nil {
+	if err := s.seg.Retire(); err != nil {
 		return err
 	}
+	return e.discard(s)
+}
+
+// discard renames a directory, durable when it returns, and then removes it.
+func (e *Engine) discard(s *segmentRef) error {
 	trash := filepath.Join(e.cfg.Dir, fmt.Sprintf("trash-%016x", s.id))
 	if err := os.Rename(s.seg.Dir, trash); err != nil {
 		return fmt.Errorf("remove segment: %w", err)

@@ -3,6 +3,7 @@ package buffer
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -47,6 +48,8 @@ const (
 
 // AppendOnce implements [Once].
 func (e *Engine) AppendOnce(ctx context.Context, name string, now time.Time, msgs []Message, key OnceKey) (Accepted, bool, error) {
+	scope := sha256.Sum256(append([]byte(name), key.Key[:]...)) // a key is one stream's
+	key.Key = [16]byte(scope[:16])
 	patience := time.NewTimer(inProgressWait)
 	defer patience.Stop()
 	for {
@@ -94,17 +97,22 @@ type onceClaim struct {
 // between the look at the files and the look into memory.
 var errFilesMoved = errors.New("idempotency records moved")
 
-// claimOnce returns the entry that has the key already, or makes one for the
-// group that is gathering. The caller holds mu.
-func (e *Engine) claimOnce(key OnceKey, now time.Time) (first, claimed *onceEntry) {
-	if x := e.onces[key.Key]; x != nil && (x.group != nil || x.until > now.UnixMilli()) {
-		seen := *x // what publish changes is read here, under mu
-		return &seen, nil
+// knownOnce returns the entry that has the key, or nil. The caller holds mu.
+func (e *Engine) knownOnce(key OnceKey, now time.Time) *onceEntry {
+	x := e.onces[key.Key]
+	if x == nil || (x.group == nil && x.until <= now.UnixMilli()) {
+		return nil
 	}
+	seen := *x // what publish changes is read here, under mu
+	return &seen
+}
+
+// claimOnce takes the key for the group that is gathering. The caller holds mu.
+func (e *Engine) claimOnce(key OnceKey) *onceEntry {
 	x := &onceEntry{onceRecord: onceRecord{OnceKey: key}, group: e.pending}
 	e.onces[key.Key] = x
 	e.pending.onces = append(e.pending.onces, x)
-	return nil, x
+	return x
 }
 
 // onceOps are the records of a group, once its offsets are known.
@@ -127,7 +135,7 @@ func (e *Engine) settleOnces(g *group, stored bool) {
 			delete(e.onces, x.Key)
 			continue
 		}
-		e.onceList = append(e.onceList, x.onceRecord)
+		e.records.onces = append(e.records.onces, x.onceRecord)
 	}
 }
 
@@ -142,6 +150,7 @@ func (op *operation) once() onceRecord {
 // onceFile is a file of records, sorted by key.
 type onceFile struct {
 	path   string
+	coder  *block.Coder
 	until  int64
 	filter []uint64
 	chunks []onceChunk
@@ -154,7 +163,7 @@ type onceChunk struct {
 }
 
 // saveOnces makes a file of the records of a segment, durable when it returns.
-func saveOnces(path string, records []onceRecord) error {
+func saveOnces(path string, c *block.Coder, records []onceRecord) error {
 	slices.SortFunc(records, func(a, b onceRecord) int { return bytes.Compare(a.Key[:], b.Key[:]) })
 	var b []byte
 	for list := range slices.Chunk(records, oncesPerChunk) {
@@ -168,13 +177,13 @@ func saveOnces(path string, records []onceRecord) error {
 			raw = binary.LittleEndian.AppendUint64(raw, uint64(r.until))
 		}
 		h := block.Header{Kind: block.Onces, Count: uint32(len(list)), RawLen: uint32(len(raw))}
-		b = block.Seal(b, &h, raw)
+		b = c.Seal(b, &h, raw)
 	}
 	return writeFile(path, b)
 }
 
-func readOnces(sealed []byte) ([]onceRecord, error) {
-	h, raw, err := block.Open(sealed)
+func readOnces(sealed []byte, c *block.Coder) ([]onceRecord, error) {
+	h, raw, err := c.Open(sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +203,7 @@ func readOnces(sealed []byte) ([]onceRecord, error) {
 }
 
 // openOnces reads a file for its directory and filter. Damage ends it early.
-func openOnces(path string) (*onceFile, error) {
+func openOnces(path string, c *block.Coder) (*onceFile, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open idempotency records: %w", err)
@@ -204,7 +213,7 @@ func openOnces(path string) (*onceFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open idempotency records: %w", err)
 	}
-	x := &onceFile{path: path, filter: newFilter(int(info.Size() / onceSize))}
+	x := &onceFile{path: path, coder: c, filter: newFilter(int(info.Size() / onceSize))}
 	var head [block.HeaderSize]byte
 	for pos := int64(0); ; {
 		if _, err := f.ReadAt(head[:], pos); errors.Is(err, io.EOF) {
@@ -216,7 +225,7 @@ func openOnces(path string) (*onceFile, error) {
 		if !ok || size > block.HeaderSize+oncesPerChunk*onceSize {
 			return x, fmt.Errorf("%s: %w at byte %d", path, block.ErrDamaged, pos)
 		}
-		list, err := readOncesAt(f, pos, size)
+		list, err := x.read(f, pos, size)
 		if err != nil {
 			return x, fmt.Errorf("%s: %w at byte %d", path, err, pos)
 		}
@@ -229,12 +238,12 @@ func openOnces(path string) (*onceFile, error) {
 	}
 }
 
-func readOncesAt(f *os.File, pos int64, size int) ([]onceRecord, error) {
+func (x *onceFile) read(f *os.File, pos int64, size int) ([]onceRecord, error) {
 	b := make([]byte, size)
 	if _, err := f.ReadAt(b, pos); err != nil {
 		return nil, err
 	}
-	list, err := readOnces(b)
+	list, err := readOnces(b, x.coder)
 	if err == nil && len(list) == 0 {
 		err = block.ErrDamaged
 	}
@@ -254,7 +263,7 @@ func (x *onceFile) find(key [16]byte) (onceRecord, bool, error) {
 		return onceRecord{}, false, fmt.Errorf("read idempotency records: %w", err)
 	}
 	defer f.Close()
-	list, err := readOncesAt(f, x.chunks[i].pos, x.chunks[i].size)
+	list, err := x.read(f, x.chunks[i].pos, x.chunks[i].size)
 	if err != nil {
 		return onceRecord{}, false, fmt.Errorf("read idempotency records: %w", err)
 	}
@@ -294,7 +303,7 @@ func (e *Engine) loadOnces() error {
 		return err
 	}
 	for _, path := range paths {
-		x, err := openOnces(path)
+		x, err := openOnces(path, e.comp)
 		if x == nil {
 			return err
 		}

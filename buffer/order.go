@@ -46,6 +46,16 @@ func (d *drain) open(key string, offset uint64) bool {
 	return false
 }
 
+// parkedKeys counts the open keys that something is done with.
+func (d *drain) parkedKeys() (n int) {
+	for offset := range d.holding {
+		if d.state(offset) != Queued {
+			n++
+		}
+	}
+	return n
+}
+
 // follow adds a follower in its place.
 func (d *drain) follow(k *keyState, offset uint64) {
 	if n := len(k.followers); n == 0 || k.followers[n-1] < offset {
@@ -79,6 +89,7 @@ func (d *drain) letGo(offset uint64) {
 		}
 		k.holder = next
 		d.holding[next] = key
+		delete(d.displaced, next)
 		if x := d.retries[next]; x != nil {
 			x.index = len(d.due)
 			heap.Push(&d.due, x)
@@ -97,6 +108,16 @@ func (d *drain) letGo(offset uint64) {
 func (d *drain) retryKeyed(offset uint64, r Retry, key string) {
 	k := d.keys[key]
 	if key == "" || (k != nil && k.holder == offset) {
+		d.addRetry(offset, r)
+		return
+	}
+	if k != nil && offset < k.holder && d.state(k.holder) == Queued {
+		// The holder waits to be handed out, and comes after this one.
+		delete(d.holding, k.holder)
+		d.displaced[k.holder] = true
+		d.follow(k, k.holder)
+		k.holder = offset
+		d.holding[offset] = strings.Clone(key)
 		d.addRetry(offset, r)
 		return
 	}

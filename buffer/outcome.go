@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func newOutcomeSet() *outcomeSet { return &outcomeSet{open: map[uint32][]outcome
 
 func (s *outcomeSet) empty() bool { return len(s.open) == 0 && len(s.chunks) == 0 }
 
-func (s *outcomeSet) add(c *block.Compressor, drain uint32, o outcome) {
+func (s *outcomeSet) add(c *block.Coder, drain uint32, o outcome) {
 	list := append(s.open[drain], o)
 	s.open[drain] = list
 	s.newest = max(s.newest, o.at)
@@ -66,14 +67,10 @@ func (s *outcomeSet) add(c *block.Compressor, drain uint32, o outcome) {
 	}
 }
 
-func (s *outcomeSet) pack(c *block.Compressor, drain uint32) {
+func (s *outcomeSet) pack(c *block.Coder, drain uint32) {
 	list := s.open[drain]
-	slices.SortFunc(list, func(a, b outcome) int {
-		if a.offset < b.offset {
-			return -1
-		}
-		return 1
-	})
+	// Stable: of a replayed message the last outcome counts.
+	slices.SortStableFunc(list, func(a, b outcome) int { return cmp.Compare(a.offset, b.offset) })
 	raw := make([]byte, 0, 16*len(list))
 	h := block.Header{Kind: block.Outcomes, Stream: drain, First: list[0].offset, Durable: list[len(list)-1].offset, Count: uint32(len(list))}
 	// By column, as differences: most of them are the same small number.
@@ -98,7 +95,7 @@ func (s *outcomeSet) pack(c *block.Compressor, drain uint32) {
 	h.RawLen = uint32(len(raw))
 	var payload []byte
 	payload, h.Codec = c.Pack(raw)
-	data := block.Seal(nil, &h, payload)
+	data := c.Seal(nil, &h, payload)
 	s.chunks = append(s.chunks, chunk{h: h, data: data, size: len(data)})
 	delete(s.open, drain)
 }
@@ -108,8 +105,8 @@ var outcomeColumns = [...]func(*outcome) *int64{
 	func(o *outcome) *int64 { return &o.accepted },
 }
 
-func unpackOutcomes(c *block.Compressor, sealed []byte) ([]outcome, error) {
-	h, payload, err := block.Open(sealed)
+func unpackOutcomes(c *block.Coder, sealed []byte) ([]outcome, error) {
+	h, payload, err := c.Open(sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +138,7 @@ func unpackOutcomes(c *block.Compressor, sealed []byte) ([]outcome, error) {
 
 // find looks the newest outcome of a message up: a replayed one has several. It
 // may read the file.
-func (s *outcomeSet) find(c *block.Compressor, drain uint32, offset uint64) (outcome, bool, error) {
+func (s *outcomeSet) find(c *block.Coder, drain uint32, offset uint64) (outcome, bool, error) {
 	for _, o := range slices.Backward(s.open[drain]) {
 		if o.offset == offset {
 			return o, true, nil
@@ -151,7 +148,7 @@ func (s *outcomeSet) find(c *block.Compressor, drain uint32, offset uint64) (out
 		if x.h.Stream != drain || offset < x.h.First || offset > x.h.Durable {
 			continue
 		}
-		sealed, err := s.load(x)
+		sealed, err := x.load(s.path)
 		if err != nil {
 			return outcome{}, false, err
 		}
@@ -159,19 +156,20 @@ func (s *outcomeSet) find(c *block.Compressor, drain uint32, offset uint64) (out
 		if err != nil {
 			return outcome{}, false, fmt.Errorf("%s: %w", s.path, err)
 		}
-		i := sort.Search(len(list), func(i int) bool { return list[i].offset >= offset })
-		if i < len(list) && list[i].offset == offset && list[i].state < uint32(len(stateCodes)) {
+		i := sort.Search(len(list), func(i int) bool { return list[i].offset > offset }) - 1
+		if i >= 0 && list[i].offset == offset && list[i].state < uint32(len(stateCodes)) {
 			return list[i], true, nil
 		}
 	}
 	return outcome{}, false, nil
 }
 
-func (s *outcomeSet) load(x chunk) ([]byte, error) {
+// load returns the sealed block of a chunk, from memory or from its file.
+func (x chunk) load(path string) ([]byte, error) {
 	if x.data != nil {
 		return x.data, nil
 	}
-	f, err := os.Open(s.path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read outcome: %w", err)
 	}
@@ -188,7 +186,7 @@ func outcomePath(dir string, id uint64) string {
 }
 
 // packAll packs what is still open.
-func (s *outcomeSet) packAll(c *block.Compressor) {
+func (s *outcomeSet) packAll(c *block.Coder) {
 	drains := make([]uint32, 0, len(s.open))
 	for drain := range s.open {
 		drains = append(drains, drain)
@@ -212,27 +210,39 @@ func (s *outcomeSet) save(path string) error {
 // openOutcomes reads the directory of an outcome file. Damage ends it early:
 // the outcomes behind it count as forgotten.
 func openOutcomes(path string) (*outcomeSet, error) {
+	chunks, err := openChunks(path)
+	if chunks == nil && err != nil {
+		return nil, err
+	}
+	s := newOutcomeSet()
+	s.path, s.chunks = path, chunks
+	for _, x := range chunks {
+		s.newest = max(s.newest, x.h.Base)
+	}
+	return s, err
+}
+
+// openChunks reads the envelopes of a file of sealed blocks. What comes before
+// damage is returned with the error.
+func openChunks(path string) ([]chunk, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open outcomes: %w", err)
 	}
 	defer f.Close()
-	s := newOutcomeSet()
-	s.path = path
+	chunks := []chunk{}
 	var head [block.HeaderSize]byte
 	for pos := int64(0); ; {
 		if _, err := f.ReadAt(head[:], pos); errors.Is(err, io.EOF) {
-			return s, nil
+			return chunks, nil
 		} else if err != nil {
 			return nil, fmt.Errorf("open outcomes: %w", err)
 		}
 		size, ok := block.Length(head[:])
 		if !ok {
-			return s, fmt.Errorf("%s: %w at byte %d", path, block.ErrDamaged, pos)
+			return chunks, fmt.Errorf("%s: %w at byte %d", path, block.ErrDamaged, pos)
 		}
-		h := block.Peek(head[:])
-		s.chunks = append(s.chunks, chunk{h: h, pos: pos, size: size})
-		s.newest = max(s.newest, h.Base)
+		chunks = append(chunks, chunk{h: block.Peek(head[:]), pos: pos, size: size})
 		pos += int64(size)
 	}
 }
@@ -326,7 +336,7 @@ func writeFile(path string, b []byte) error {
 }
 
 // merge adds what o gathered after s was cut.
-func (s *outcomeSet) merge(c *block.Compressor, o *outcomeSet) {
+func (s *outcomeSet) merge(c *block.Coder, o *outcomeSet) {
 	for drain, list := range o.open {
 		for _, x := range list {
 			s.add(c, drain, x)

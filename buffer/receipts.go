@@ -19,16 +19,17 @@ func (e *Engine) Find(ref Ref, now time.Time) (Status, error) {
 		return Status{}, ErrNoMessage
 	}
 	st := Status{Ref: ref}
-	var ended []*drain
+	var ended, gone []*drain // gone are the dead too
 	for _, d := range s.drains {
 		if ref.Offset < d.from {
 			continue
 		}
 		ds := DrainStatus{Drain: d.name}
 		if d.finished(ref.Offset) {
+			gone = append(gone, d)
 			if x := d.dead[ref.Offset]; x != nil {
 				ds.ofDeath(x)
-				st.AcceptedAt = fromMillis(uint64(x.acceptedAt))
+				st.AcceptedAt = time.UnixMilli(x.acceptedAt)
 			} else {
 				ended = append(ended, d)
 			}
@@ -41,6 +42,13 @@ func (e *Engine) Find(ref Ref, now time.Time) (Status, error) {
 	keep := s.KeepDelivered
 	e.mu.Unlock()
 
+	for _, d := range gone {
+		for i := range st.Drains {
+			if st.Drains[i].Drain == d.name {
+				st.Drains[i].Answer = e.answer(d.num, ref.Offset)
+			}
+		}
+	}
 	for _, d := range ended {
 		o, err := e.outcome(d.num, ref.Offset)
 		if err != nil {
@@ -102,7 +110,10 @@ func (x *DrainStatus) ofOutcome(o outcome) {
 func (e *Engine) withAcceptedAt(st Status, s *stream, ref *blockRef) (Status, error) {
 	dec, err := e.load(s, ref)
 	if errors.Is(err, block.ErrDamaged) {
-		e.reportDamage(s, ref, err)
+		e.reportDamage(s, ref, ref.first, ref.end(), err)
+		if len(st.Drains) == 0 {
+			return Status{}, ErrGone // no drain to which it could be dead
+		}
 		return e.Find(st.Ref, time.Now())
 	}
 	if err != nil {
@@ -112,18 +123,23 @@ func (e *Engine) withAcceptedAt(st Status, s *stream, ref *blockRef) (Status, er
 	return st, nil
 }
 
+// openRecords are those that are not in files, newest first. The caller holds mu.
+func (e *Engine) openRecords() []*records {
+	open := []*records{e.records}
+	for _, s := range slices.Backward(e.segments) {
+		if s.records != nil {
+			open = append(open, s.records)
+		}
+	}
+	return open
+}
+
 // outcome looks up how a finished message ended. It may read the disk.
 func (e *Engine) outcome(drain uint32, offset uint64) (outcome, error) {
 	e.mu.Lock()
-	sets := []*outcomeSet{e.outcomes}
-	for _, s := range slices.Backward(e.segments) {
-		if s.outcomes != nil {
-			sets = append(sets, s.outcomes)
-		}
-	}
-	for _, s := range sets {
+	for _, r := range e.openRecords() {
 		// Not in a file yet: the look-up reads no disk.
-		if o, ok, err := s.find(e.comp, drain, offset); ok || err != nil {
+		if o, ok, err := r.outcomes.find(e.comp, drain, offset); ok || err != nil {
 			e.mu.Unlock()
 			return o, err
 		}
@@ -169,8 +185,8 @@ func (e *Engine) cancel(ref Ref, now time.Time) (*group, error) {
 	if s == nil || ref.Offset >= s.next {
 		return nil, ErrNoMessage
 	}
-	if e.err != nil {
-		return nil, e.err
+	if err := e.stopped(); err != nil {
+		return nil, err
 	}
 	waits, flies := false, false
 	for _, d := range slices.Clone(s.drains) { // one that is orphaned goes with its last message

@@ -15,7 +15,8 @@ import (
 //	string   method, target
 //	uvarint  number of fields, then name and value of each
 //	string   body
-//	string   ordering key; absent where there is none
+//	string   ordering key         absent where all that follows
+//	uvarint  bytes of the answer  is empty or 0
 //
 // where a string is a uvarint length and its bytes.
 
@@ -30,16 +31,22 @@ func appendRecord(dst []byte, m *Message) []byte {
 		dst = block.AppendString(dst, f.Value)
 	}
 	dst = block.AppendString(dst, m.Body)
-	if m.Key != "" {
+	if m.Key != "" || m.KeepAnswer > 0 {
 		dst = block.AppendString(dst, m.Key)
+	}
+	if m.KeepAnswer > 0 {
+		dst = binary.AppendUvarint(dst, uint64(m.KeepAnswer))
 	}
 	return dst
 }
 
 func recordLen(m *Message) int {
 	n := stringLen(len(m.Method)) + stringLen(len(m.Target)) + uvarintLen(uint64(len(m.Header))) + stringLen(len(m.Body))
-	if m.Key != "" {
+	if m.Key != "" || m.KeepAnswer > 0 {
 		n += stringLen(len(m.Key))
+	}
+	if m.KeepAnswer > 0 {
+		n += uvarintLen(uint64(m.KeepAnswer))
 	}
 	for _, f := range m.Header {
 		n += stringLen(len(f.Name)) + stringLen(len(f.Value))
@@ -75,6 +82,9 @@ func parseRecord(b string) (ms uint64, m Message, err error) {
 	}
 	if in.Len() > 0 {
 		m.Key = in.String()
+	}
+	if in.Len() > 0 {
+		m.KeepAnswer = int(min(in.Uint(), 1<<30))
 	}
 	if err := r.Err(); err != nil {
 		return 0, Message{}, err

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +26,7 @@ type Recovery struct {
 	Messages uint64        // unfinished, summed over the drains
 	Damaged  int           // messages that were lost to damage, found at this start
 	Carried  int           // blocks written again because Badger did not know them any more
-	Lost     int           // blocks that Badger knows and that are nowhere: acknowledged data is gone
+	Lost     int           // blocks that had been made durable and are not there: the disk lost what it confirmed
 	Duration time.Duration // from the first look to being able to serve
 }
 
@@ -33,6 +35,8 @@ type foundSegment struct {
 	ref   *segmentRef
 	index *index // nil: not sealed
 	scan  []scanned
+	top   uint64 // the highest seq seen in it
+	holes int    // blocks that are missing between the others
 	segment.Found
 }
 
@@ -51,15 +55,20 @@ func (e *Engine) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(e.loadOutcomes(), e.loadOnces()); err != nil {
+	if err := errors.Join(e.loadOutcomes(), e.loadAnswers(), e.loadOnces()); err != nil {
 		return err
 	}
-	live, err := e.loadState(segs)
+	damage := e.checkCommits(segs)
+	live, err := e.loadState(segs, damage)
 	if err != nil {
 		return err
 	}
 	if err := checkWhole(e.cfg.Dir, segs, live); err != nil {
-		return err
+		if !damage {
+			return err
+		}
+		// The block that said why it is gone may be the one that is damaged.
+		e.log.Error("segments are missing, and blocks of changes are damaged; what was in them counts as damaged", "err", err)
 	}
 	e.placeBlocks(segs)
 	for _, s := range e.streams {
@@ -68,7 +77,9 @@ func (e *Engine) recover(ctx context.Context) error {
 			d.openKeys()
 		}
 	}
-	e.recovery.Damaged = e.buryHoles()
+	for _, s := range e.streams {
+		e.recovery.Damaged += e.buryHoles(s)
+	}
 	for _, f := range segs {
 		e.segments = append(e.segments, f.ref)
 	}
@@ -130,7 +141,7 @@ func (e *Engine) findSegments(ctx context.Context) ([]*foundSegment, error) {
 
 func (e *Engine) examine(id uint64) (*foundSegment, error) {
 	dir := e.segmentDir(id)
-	f := &foundSegment{ref: &segmentRef{id: id, seg: segment.Sealed(dir, e.log), phase: sealed}}
+	f := &foundSegment{ref: &segmentRef{id: id, seg: segment.Sealed(dir, e.comp.Sealer, e.log), phase: sealed}}
 	x, err := readIndex(e.comp, dir)
 	if err != nil && !errors.Is(err, block.ErrDamaged) {
 		return nil, err
@@ -146,7 +157,7 @@ func (e *Engine) examine(id uint64) (*foundSegment, error) {
 		return f, nil
 	}
 	f.ref.phase = sealing
-	f.Found, err = segment.Scan(dir, func(h block.Header, payload, raw []byte) error {
+	f.Found, err = segment.Scan(dir, e.comp.Sealer, func(h block.Header, payload, raw []byte) error {
 		b := scanned{Header: h, size: uint32(len(raw))}
 		if h.Kind != block.Messages {
 			unpacked, err := e.comp.Unpack(h, payload)
@@ -162,16 +173,69 @@ func (e *Engine) examine(id uint64) (*foundSegment, error) {
 		return nil, err
 	}
 	slices.SortFunc(f.scan, func(a, b scanned) int { return int(int64(a.Seq - b.Seq)) })
-	for _, b := range f.scan {
-		if b.Kind != block.Messages {
-			f.ref.controls = append(f.ref.controls, b.Seq)
-		}
-	}
 	if n := len(f.scan); n > 0 {
 		f.ref.first, f.ref.last = f.scan[0].Seq, f.scan[n-1].Seq
+		f.top = f.ref.last
 	}
 	e.recovery.Scanned++
 	return f, nil
+}
+
+// checkCommits compares what is there with what was durable: every block says
+// up to which one that was when it was written. A commit beyond it that is not
+// whole was under way when the process ended; nobody was answered for it, and it
+// is left out. It reports whether anything is missing that was durable.
+func (e *Engine) checkCommits(segs []*foundSegment) (damage bool) {
+	durable := uint64(0)
+	for _, f := range segs {
+		if f.index != nil {
+			durable = max(durable, f.index.end)
+		}
+		for _, b := range f.scan {
+			durable = max(durable, b.Durable)
+		}
+	}
+	for _, f := range segs {
+		if f.index != nil {
+			continue
+		}
+		f.dropOpenCommit(durable, e.log)
+		damage = damage || f.Damaged > 0
+		for i, b := range f.scan {
+			if i > 0 {
+				f.holes += int(b.Seq - f.scan[i-1].Seq - 1)
+			}
+			if b.Kind != block.Messages {
+				f.ref.controls = append(f.ref.controls, b.Seq)
+			}
+		}
+		if n := len(f.scan); n > 0 && f.top >= durable && f.scan[n-1].Seq < durable {
+			f.holes += int(durable - f.scan[n-1].Seq)
+		}
+		if f.holes > 0 {
+			damage = true
+			e.corrupt += uint64(f.holes)
+			e.recovery.Lost += f.holes
+			e.log.Error("blocks are missing that had been made durable; this disk lost what it had confirmed", "segment", f.ref.seg.Dir, "blocks", f.holes)
+		}
+	}
+	return damage
+}
+
+// dropOpenCommit leaves out what lies beyond the durable blocks, unless it is
+// one whole commit.
+func (f *foundSegment) dropOpenCommit(durable uint64, log *slog.Logger) {
+	i := sort.Search(len(f.scan), func(i int) bool { return f.scan[i].Seq > durable })
+	open := f.scan[i:]
+	if len(open) == 0 {
+		return
+	}
+	last := open[len(open)-1]
+	if last.Flags&block.Last != 0 && last.Seq-durable == uint64(len(open)) {
+		return
+	}
+	log.Warn("a commit was cut short by the end of the process; it was not answered and is left out", "segment", f.ref.seg.Dir, "blocks", len(open))
+	f.scan = f.scan[:i]
 }
 
 // checkFiles refuses a segment that had blocks and whose files are missing.
@@ -204,7 +268,7 @@ type control struct {
 
 // loadState applies the newest snapshot and the changes after it. It returns
 // the segments that have to be there.
-func (e *Engine) loadState(segs []*foundSegment) (live map[uint64]bool, err error) {
+func (e *Engine) loadState(segs []*foundSegment, damage bool) (live map[uint64]bool, err error) {
 	var all []control
 	for _, f := range segs {
 		if f.index == nil {
@@ -220,6 +284,7 @@ func (e *Engine) loadState(segs []*foundSegment) (live map[uint64]bool, err erro
 		}
 	}
 	slices.SortFunc(all, func(a, b control) int { return int(int64(a.seq - b.seq)) })
+	corrupt := e.corrupt
 	snapshot, changes, err := e.newestSnapshot(all)
 	if err != nil {
 		return nil, err
@@ -228,7 +293,19 @@ func (e *Engine) loadState(segs []*foundSegment) (live map[uint64]bool, err erro
 		return nil, fmt.Errorf("data directory %s has no snapshot that can be read; restore it from a backup", e.cfg.Dir)
 	}
 	live = map[uint64]bool{}
-	for _, c := range append(snapshot, changes...) {
+	if err := e.applyAll(snapshot, live); err != nil {
+		return nil, err
+	}
+	if damage || e.corrupt > corrupt {
+		if err := e.readNames(droppedBy(changes)); err != nil {
+			return nil, err
+		}
+	}
+	return live, e.applyAll(changes, live)
+}
+
+func (e *Engine) applyAll(blocks []control, live map[uint64]bool) error {
+	for _, c := range blocks {
 		err := eachOp(c.payload, func(op *operation) error {
 			switch op.code {
 			case opLive:
@@ -236,13 +313,29 @@ func (e *Engine) loadState(segs []*foundSegment) (live map[uint64]bool, err erro
 			case opGone:
 				delete(live, op.offset)
 			}
-			return e.apply(op)
+			e.apply(op)
+			return nil
 		})
 		if err != nil {
-			return nil, fmt.Errorf("recover block %d: %w", c.seq, err)
+			return fmt.Errorf("recover block %d: %w", c.seq, err)
 		}
 	}
-	return live, nil
+	return nil
+}
+
+// droppedBy is the numbers of the streams and drains that changes drop.
+func droppedBy(changes []control) map[uint32]bool {
+	dropped := map[uint32]bool{}
+	for _, c := range changes {
+		// An error is met again where the block is applied.
+		_ = eachOp(c.payload, func(op *operation) error {
+			if op.code == opDropDrain || op.code == opDropStream {
+				dropped[op.num] = true
+			}
+			return nil
+		})
+	}
+	return dropped
 }
 
 // newestSnapshot goes backwards to the newest snapshot of which every part can
@@ -282,7 +375,7 @@ func (e *Engine) loadControl(c *control) error {
 	if err != nil {
 		return err
 	}
-	h, payload, err := block.Open(data)
+	h, payload, err := e.comp.Open(data)
 	if err != nil {
 		return err
 	}
@@ -335,6 +428,7 @@ func (e *Engine) placeBlocks(segs []*foundSegment) {
 				e.seq, e.chain = b.Seq, b.Sum
 			}
 		}
+		e.seq = max(e.seq, f.top) // the numbers of a commit that is left out are not used again
 	}
 	for _, s := range e.streams {
 		slices.SortFunc(s.blocks, func(a, b *blockRef) int {
@@ -360,7 +454,12 @@ func (e *Engine) placeBlocks(segs []*foundSegment) {
 }
 
 func (e *Engine) place(seg *segmentRef, b indexedBlock) {
-	if s := e.byNum[b.stream]; s != nil {
+	s := e.byNum[b.stream]
+	if s == nil && b.stream > e.lastNum {
+		e.log.Error("a block belongs to a stream that is not known; its messages cannot be delivered", "stream", b.stream, "segment", seg.seg.Dir, "messages", b.count)
+		e.corrupt++
+	}
+	if s != nil {
 		s.blocks = append(s.blocks, &blockRef{first: b.first, seq: b.seq, base: b.base, seg: seg, count: b.count, size: b.size, flags: b.flags})
 		s.lastAt = max(s.lastAt, b.base)
 	}
@@ -401,20 +500,17 @@ func (s *stream) settle() {
 }
 
 // buryHoles ends what should be there and is not: messages of blocks that
-// damage took.
-func (e *Engine) buryHoles() (lost int) {
-	for _, s := range e.streams {
-		at := uint64(0)
-		if len(s.drains) > 0 {
-			at = slices.MinFunc(s.drains, func(a, b *drain) int { return int(int64(a.low - b.low)) }).low
-		}
-		for _, b := range s.blocks {
-			lost += e.buryHole(s, at, b.first)
-			at = max(at, b.end())
-		}
-		lost += e.buryHole(s, at, s.next)
+// damage took. The caller holds mu.
+func (e *Engine) buryHoles(s *stream) (lost int) {
+	if len(s.drains) == 0 {
+		return 0 // counted when a drain comes
 	}
-	return lost
+	at := slices.MinFunc(s.drains, func(a, b *drain) int { return int(int64(a.low - b.low)) }).low
+	for _, b := range s.blocks {
+		lost += e.buryHole(s, at, b.first)
+		at = max(at, b.end())
+	}
+	return lost + e.buryHole(s, at, s.next)
 }
 
 func (e *Engine) buryHole(s *stream, from, end uint64) int {
@@ -441,18 +537,16 @@ func (e *Engine) begin() error {
 		}
 	}
 	b := &batch{group: newGroup()}
-	err = e.roll(b)
-	if errors.Is(err, ErrDiskFull) {
-		// This is what the ballast and min_free are kept for; a start has to write,
-		// or what is buffered never drains.
+	if err = e.roll(b, false); errors.Is(err, ErrDiskFull) {
+		// A start has to write, or what is buffered never drains.
 		e.log.Warn("the disk is full; recovery uses the space that is held back", "err", err)
+		err = e.roll(b, true)
+	}
+	if errors.Is(err, ErrDiskFull) {
 		if err := e.dropBallast(); err != nil {
 			return err
 		}
-		bounds := e.cfg
-		e.cfg.MinFree, e.cfg.MaxBytes = 0, 0
-		err = e.roll(b)
-		e.cfg = bounds
+		err = e.roll(b, true)
 	}
 	if err != nil {
 		return err
@@ -467,25 +561,21 @@ func (e *Engine) begin() error {
 // not know any more, though the log has it, is written again first.
 func (e *Engine) adopt(f *foundSegment) error {
 	dir := f.ref.seg.Dir
-	if f.Blocks == 0 && f.Damaged == 0 {
+	if len(f.scan) == 0 && f.Damaged == 0 {
 		e.segments = slices.DeleteFunc(e.segments, func(s *segmentRef) bool { return s == f.ref })
-		return os.RemoveAll(dir)
+		return e.discard(f.ref)
 	}
 	e.takeRecords(f)
 	lost := f.Damaged > 0
 	var known map[uint64]bool
 	if !lost {
-		seg, seqs, err := segment.Salvage(dir, e.log)
+		seg, seqs, err := segment.Salvage(dir, e.comp.Sealer, e.log)
 		if err == nil {
 			f.ref.seg, known = seg, seqs
 		} else {
 			e.log.Error("badger cannot open a segment; it is rebuilt from its log", "segment", dir, "err", err)
 			lost = true
 		}
-	}
-	if n := f.lost(known); n > 0 {
-		e.recovery.Lost += n
-		e.log.Error("blocks were cut off that had been made durable; this disk lost what it had confirmed", "segment", dir, "blocks", n)
 	}
 	if err := e.carry(f, known); err != nil {
 		return err
@@ -496,40 +586,19 @@ func (e *Engine) adopt(f *foundSegment) error {
 	return e.sealSegment(f.ref, false)
 }
 
-// lost counts what Badger knows and the log has not.
-func (f *foundSegment) lost(known map[uint64]bool) int {
-	n := len(known)
-	for _, b := range f.scan {
-		if known[b.Seq] {
-			n--
-		}
-	}
-	return n
-}
-
-// takeRecords takes final states and idempotency records out of the changes of
-// a segment that was not sealed.
+// takeRecords takes final states, answers and idempotency records out of the
+// changes of a segment that was not sealed.
 func (e *Engine) takeRecords(f *foundSegment) {
-	set := newOutcomeSet()
+	f.ref.records = newRecords()
 	for _, b := range f.scan {
-		if b.Kind != block.Control {
-			continue
+		if b.Kind == block.Control {
+			// Decoded once already, without an error.
+			_ = eachOp(b.payload, func(op *operation) error {
+				f.ref.records.take(e.comp, op)
+				return nil
+			})
 		}
-		// Decoded once already, without an error.
-		_ = eachOp(b.payload, func(op *operation) error {
-			switch op.code {
-			case opFinish, opBury, opDropDead:
-				set.add(e.comp, op.num, outcome{
-					offset: op.offset, at: int64(op.at), accepted: int64(op.accepted),
-					attempts: uint32(op.attempts), status: uint32(op.status), state: uint32(stateCode(op.state)),
-				})
-			case opOnce:
-				f.ref.onces = append(f.ref.onces, op.once())
-			}
-			return nil
-		})
 	}
-	f.ref.outcomes = set
 }
 
 // carryBytes bounds one commit of carried blocks.
@@ -550,7 +619,7 @@ func (e *Engine) carry(f *foundSegment, known map[uint64]bool) error {
 	e.log.Warn("blocks are written again that badger lost", "segment", f.ref.seg.Dir, "blocks", len(moved))
 	var batch []carried
 	size := 0
-	_, err := segment.Scan(f.ref.seg.Dir, func(h block.Header, payload, _ []byte) error {
+	_, err := segment.Scan(f.ref.seg.Dir, e.comp.Sealer, func(h block.Header, payload, _ []byte) error {
 		ref := moved[h.Seq]
 		if h.Kind != block.Messages || ref == nil {
 			return nil
@@ -584,8 +653,12 @@ func (e *Engine) carryBatch(from *segmentRef, blocks []carried) error {
 		size += segment.Size(c.payload) + block.HeaderSize
 	}
 	if !e.active.seg.Fits(len(blocks), size) {
-		b := &batch{group: newGroup()}
-		if err := e.roll(b); err != nil {
+		b := &batch{group: newGroup(), carriedBlocks: len(blocks), carriedBytes: size}
+		err := e.roll(b, false)
+		if errors.Is(err, ErrDiskFull) {
+			err = e.roll(b, true)
+		}
+		if err != nil {
 			return err
 		}
 		e.indexBatch(b)
@@ -614,30 +687,14 @@ func (e *Engine) carryBatch(from *segmentRef, blocks []carried) error {
 
 // quarantine puts a damaged directory aside for whoever wants to look at it.
 func (e *Engine) quarantine(f *foundSegment) error {
-	if f.ref.outcomes != nil && !f.ref.outcomes.empty() {
-		path := outcomePath(e.cfg.Dir, f.ref.id)
-		f.ref.outcomes.packAll(e.comp)
-		if err := f.ref.outcomes.save(path); err != nil {
-			return err
-		}
-		set, err := openOutcomes(path)
-		if err != nil {
-			return err
-		}
-		e.outcomeFiles = append(e.outcomeFiles, set)
-	}
-	e.segments = slices.DeleteFunc(e.segments, func(s *segmentRef) bool { return s == f.ref })
-	onces, err := e.fileOnces(f.ref)
-	if err != nil {
+	if err := e.file(f.ref); err != nil {
 		return err
 	}
-	if onces != nil {
-		e.onceFiles = append(e.onceFiles, onces)
-	}
+	e.segments = slices.DeleteFunc(e.segments, func(s *segmentRef) bool { return s == f.ref })
 	var gone ops
 	gone.op(opGone, f.ref.id)
 	b := &batch{group: newGroup(), delta: gone}
-	e.encode(b)
+	e.encode(b, ops{})
 	if err := e.flush(b); err != nil {
 		return err
 	}

@@ -62,6 +62,19 @@ func (s *stream) block(offset uint64) *blockRef {
 	return s.blocks[i]
 }
 
+// timeNear is about when a message was accepted, in Unix ms, where it cannot be
+// read: the time of its block, or of the one before it.
+func (s *stream) timeNear(offset uint64) int64 {
+	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].first > offset })
+	switch {
+	case i > 0:
+		return s.blocks[i-1].base
+	case len(s.blocks) > 0:
+		return s.blocks[0].base
+	}
+	return s.lastAt
+}
+
 // drain is one reader of a stream.
 type drain struct {
 	name     string
@@ -79,10 +92,11 @@ type drain struct {
 	ready    offsets   // the others; may hold offsets that are no retries any more
 	returned offsets   // untried, taken and put back
 
-	keys    map[string]*keyState // that are open: see order.go
-	holding map[uint64]string    // the key that an offset holds
-	parked  int                  // followers, in all keys
-	blocked bool                 // the last pick stopped at the bound of keys
+	keys      map[string]*keyState // that are open: see order.go
+	holding   map[uint64]string    // the key that an offset holds
+	parked    int                  // followers, in all keys
+	displaced map[uint64]bool      // held a key before a replayed message did; may be in returned still
+	blocked   bool                 // the last pick stopped at the bound of keys
 
 	delivered, cancelled, expired uint64
 	deadBy                        map[Reason]uint64
@@ -93,7 +107,8 @@ type drain struct {
 // flight is a message in the hands of the drain.
 type flight struct {
 	acceptedAt int64
-	last       Retry // as it was scheduled before; zero at the first attempt
+	last       Retry // as it was scheduled before
+	retried    bool  // it was: last holds
 	size       int64 // of the message, in bytes
 }
 
@@ -127,7 +142,7 @@ func newDrain(name string, num uint32, s *stream, from uint64) *drain {
 	return &drain{
 		name: name, num: num, stream: s, from: from, low: from, head: from,
 		done: roaring64.New(), flight: map[uint64]flight{}, retries: map[uint64]*retry{},
-		keys: map[string]*keyState{}, holding: map[uint64]string{},
+		keys: map[string]*keyState{}, displaced: map[uint64]bool{}, holding: map[uint64]string{},
 		deadBy: map[Reason]uint64{}, dead: map[uint64]*death{}, wake: make(chan struct{}, 1),
 	}
 }
@@ -232,12 +247,12 @@ func (d *drain) pick(picked []uint64, now time.Time, n int, keys blockKeys) ([]u
 		offset := heap.Pop(&d.ready).(uint64)
 		if x := d.retries[offset]; x != nil && x.index == inReady {
 			delete(d.retries, offset)
-			d.flight[offset] = flight{last: x.Retry}
+			d.flight[offset] = flight{last: x.Retry, retried: true}
 			picked = append(picked, offset)
 		}
 	}
 	for len(picked) < n && len(d.returned) > 0 {
-		if offset := heap.Pop(&d.returned).(uint64); d.waits(offset) {
+		if offset := heap.Pop(&d.returned).(uint64); d.waits(offset) && !d.displaced[offset] {
 			d.flight[offset] = flight{}
 			picked = append(picked, offset)
 		}
@@ -283,7 +298,7 @@ func (d *drain) putBack(offset uint64) {
 		return
 	}
 	delete(d.flight, offset)
-	if f.last.Attempts > 0 {
+	if f.retried {
 		d.addRetry(offset, f.last)
 	} else {
 		heap.Push(&d.returned, offset)
@@ -308,7 +323,7 @@ func (d *drain) stats() DrainStats {
 		InFlight: uint64(len(d.flight)), Scheduled: uint64(len(d.retries)),
 		Delivered: d.delivered, Expired: d.expired, Cancelled: d.cancelled, Dead: map[Reason]uint64{},
 	}
-	s.ParkedKeys, s.Blocked = len(d.keys), d.blocked
+	s.ParkedKeys, s.Blocked = d.parkedKeys(), d.blocked
 	s.Pending = d.unfinished(d.stream.next) - s.InFlight - s.Scheduled
 	maps.Copy(s.Dead, d.deadBy)
 	if b := d.stream.block(d.low); b != nil && d.low < d.stream.next {

@@ -19,20 +19,30 @@ func (e *Engine) Take(name string, now time.Time, limit int) ([]Delivery, time.T
 	for i, offset := range picked {
 		dl, err := e.deliverable(d.stream, refs[i], offset)
 		if errors.Is(err, block.ErrDamaged) {
-			e.reportDamage(d.stream, refs[i], err)
+			e.reportDamage(d.stream, refs[i], offset, offset+1, err)
 			continue
 		}
 		if err != nil {
 			e.mu.Lock()
-			for _, offset := range picked[i:] {
-				d.putBack(offset)
+			_, flying := d.flight[offset]
+			if flying {
+				for _, offset := range picked {
+					d.putBack(offset)
+				}
 			}
 			e.mu.Unlock()
-			return e.handOut(d, ds), next, fmt.Errorf("take for %s: %w", name, err)
+			if !flying {
+				continue // it was ended, and its segment removed, while it was read
+			}
+			return nil, next, fmt.Errorf("take for %s: %w", name, err)
 		}
 		ds = append(ds, dl)
 	}
-	return e.handOut(d, ds), next, nil
+	ds = e.handOut(d, ds)
+	if len(ds) < len(picked) {
+		d.signal() // there may be more behind what was damaged or ended meanwhile
+	}
+	return ds, next, nil
 }
 
 // pick chooses what a take hands out, and the blocks that hold it. Where keys
@@ -43,8 +53,8 @@ func (e *Engine) pick(name string, now time.Time, limit int) (d *drain, picked [
 	defer e.mu.Unlock()
 	for {
 		d = e.drains[name]
-		if e.err != nil {
-			return nil, nil, nil, next, e.err
+		if err := e.stopped(); err != nil {
+			return nil, nil, nil, next, err
 		}
 		if d == nil || d.orphaned {
 			return nil, nil, nil, next, ErrNoDrain
@@ -56,7 +66,7 @@ func (e *Engine) pick(name string, now time.Time, limit int) (d *drain, picked [
 		e.mu.Unlock()
 		dec, err := e.load(d.stream, need)
 		if errors.Is(err, block.ErrDamaged) {
-			e.reportDamage(d.stream, need, err)
+			e.reportDamage(d.stream, need, need.first, need.end(), err)
 			dec, err = nil, nil
 		}
 		e.mu.Lock()
@@ -172,8 +182,8 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 	if f.size == 0 && ref != nil {
 		f.size = int64(ref.size / ref.count)
 	}
-	if f.acceptedAt == 0 && ref != nil {
-		f.acceptedAt = ref.base
+	if f.acceptedAt == 0 {
+		f.acceptedAt = d.stream.timeNear(offset)
 	}
 	if !d.finish(offset) {
 		return
@@ -182,6 +192,7 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 		offset: offset, at: int64(millis(r.At)), accepted: f.acceptedAt,
 		attempts: uint32(r.Attempts), status: uint32(r.Status), state: uint32(stateCode(state)),
 	}
+	e.keepAnswer(d, offset, o.at, r.Answer)
 	if state == Dead {
 		x := &death{
 			reason: why, at: o.at, acceptedAt: f.acceptedAt, firstAt: int64(millis(f.last.FirstAt)),
@@ -189,7 +200,7 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 		}
 		d.bury(offset, x)
 		e.delta.death(opBury, d, offset, x)
-		e.outcomes.add(e.comp, d.num, o)
+		e.records.outcomes.add(e.comp, d.num, o)
 	} else {
 		d.count(state)
 		e.record(opFinish, d, o)
@@ -206,7 +217,7 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 // record stores a final state: as a change, and for receipts. The caller holds mu.
 func (e *Engine) record(code byte, d *drain, o outcome) {
 	e.delta.op(code, uint64(d.num), o.offset, uint64(o.state), uint64(o.at), uint64(o.accepted), uint64(o.attempts), uint64(o.status))
-	e.outcomes.add(e.comp, d.num, o)
+	e.records.outcomes.add(e.comp, d.num, o)
 }
 
 // unowe counts one finished pair of message and drain. The caller holds mu.
@@ -237,15 +248,20 @@ func (e *Engine) dropIfDone(s *segmentRef) {
 	e.noteChange()
 }
 
-// reportDamage ends all that is unfinished in a damaged block: what cannot be
-// read is never delivered, and is accounted for.
-func (e *Engine) reportDamage(s *stream, ref *blockRef, cause error) {
+// reportDamage ends all that is unfinished in a damaged block, or, where there
+// is none, from one offset up to another: what cannot be read is never
+// delivered, and is accounted for.
+func (e *Engine) reportDamage(s *stream, ref *blockRef, from, end uint64, cause error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	where := ""
+	if ref != nil {
+		from, end, where = ref.first, ref.end(), e.segmentDir(ref.seg.id)
+	}
 	e.corrupt++
-	n := e.buryDamaged(s, ref.first, ref.end())
-	e.log.Error("a block is damaged; its messages are dead", "stream", s.Name, "segment", e.segmentDir(ref.seg.id),
-		"first_offset", ref.first, "messages", ref.count, "ended", n, "err", cause)
+	n := e.buryDamaged(s, from, end)
+	e.log.Error("a block is damaged; its messages are dead", "stream", s.Name, "segment", where,
+		"first_offset", from, "messages", end-from, "ended", n, "err", cause)
 	e.noteChange()
 }
 
@@ -259,6 +275,7 @@ func (e *Engine) buryDamaged(s *stream, from, end uint64) (n int) {
 				n++
 			}
 		}
+		d.signal()
 	}
 	return n
 }

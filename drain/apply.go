@@ -2,6 +2,7 @@ package drain
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"forebay/policies"
@@ -19,13 +20,34 @@ func (d *Drains) Apply(set *policies.Set) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	d.replace(time.Now(), set, built)
+	signal(d.changed)
+	if d.expirer != nil {
+		signal(d.expirer.changed)
+	}
+	return nil
+}
+
+func (d *Drains) replace(now time.Time, set *policies.Set, built map[string]Sink) {
+	d.holding.Lock()
+	defer d.holding.Unlock()
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.applySinks(now, set, built)
 	d.applyDrains(now, set)
-	signal(d.changed)
-	return nil
+	dropped := d.dropHands(set)
+	holds := d.holdsAt(now)
+	d.mu.Unlock()
+	if dropped {
+		d.tell(holds)
+	}
+}
+
+// dropHands forgets the holds on drains that are gone, and reports whether there
+// were any. It requires that mu is held.
+func (d *Drains) dropHands(set *policies.Set) bool {
+	before := len(d.hands)
+	maps.DeleteFunc(d.hands, func(name string, _ hands) bool { return set.Drain(name) == nil })
+	return len(d.hands) < before
 }
 
 // build makes the sinks that are new or different: all that can fail.
@@ -95,6 +117,9 @@ func (d *Drains) applyDrains(now time.Time, set *policies.Set) {
 			d.metrics.forget(p.Name)
 		}
 		next := plan{policy: p, sink: sink, meters: d.metrics.of(p.Name, p.Sink)}
+		if s := set.Stream(p.Stream); s != nil {
+			next.expiry = expiryOf(*s, p.Deadline)
+		}
 		if ok {
 			dr.update(now, next)
 			continue
@@ -104,16 +129,21 @@ func (d *Drains) applyDrains(now time.Time, set *policies.Set) {
 }
 
 func (d *Drains) newDrain(now time.Time, p plan) *drain {
-	return &drain{
+	dr := &drain{
 		name:    p.policy.Name,
 		buf:     d.buf,
 		log:     d.log,
 		random:  d.cfg.Random,
 		bound:   d.bound,
+		event:   d.event,
+		tidy:    d.tidy,
+		expirer: d.expirer,
 		changed: make(chan struct{}, 1),
 		freed:   make(chan struct{}, 1),
 		done:    make(chan struct{}),
 		plan:    p,
 		core:    newCore(now, p.policy.Schedule.At, p.sink.budget),
 	}
+	dr.core.setHands(now, d.hands[dr.name])
+	return dr
 }

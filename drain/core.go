@@ -25,9 +25,11 @@ const (
 // starts nothing and waits for nothing. It is not safe for concurrent use, but
 // the budget may be shared with others who use it at the same time.
 type core struct {
-	at     func(time.Time) policies.Window // the schedule
-	budget *limiter.Budget
-	pacer  *limiter.Bucket // of the schedule's rate
+	schedule func(time.Time) policies.Window
+	hands    hands                           // laid on the schedule
+	at       func(time.Time) policies.Window // what comes of both
+	budget   *limiter.Budget
+	pacer    *limiter.Bucket // of at's rate
 
 	window  policies.Window   // the present one
 	ahead   []policies.Window // those that follow, as far as anyone asked
@@ -36,6 +38,10 @@ type core struct {
 	// due is when the tokens come, or came, that the last step waited for: the
 	// next point of the grid. Zero where it waited for something else.
 	due time.Time
+
+	// bound is what the last step that had something to send was held by; empty
+	// after a change that makes it worthless.
+	bound Constraint
 }
 
 // verdict is what a step found.
@@ -45,18 +51,20 @@ type verdict struct {
 	short   limiter.Shortage // what the budget lacked, and may get before again
 	again   time.Time        // when to look again; zero: not before something else happens
 	until   time.Time        // the end of the window in which the attempts may start; zero: none
+	term    uint64           // the breaker's, in which the attempts begin
 }
 
 // newCore returns a core whose pacer is empty, whatever the window: what was
 // sent before a restart is unknown.
-func newCore(now time.Time, at func(time.Time) policies.Window, budget *limiter.Budget) *core {
-	w := at(now)
+func newCore(now time.Time, schedule func(time.Time) policies.Window, budget *limiter.Budget) *core {
+	w := schedule(now)
 	return &core{
-		at:      at,
-		budget:  budget,
-		pacer:   limiter.NewEmptyBucket(now, pace(w.Rate)),
-		window:  w,
-		checked: now,
+		schedule: schedule,
+		at:       schedule,
+		budget:   budget,
+		pacer:    limiter.NewEmptyBucket(now, pace(w.Rate)),
+		window:   w,
+		checked:  now,
 	}
 }
 
@@ -69,15 +77,32 @@ func pace(rate limiter.Rate) limiter.Limit {
 }
 
 // setSchedule replaces the schedule. The pacer goes on: a changed rate clamps it.
-func (c *core) setSchedule(now time.Time, at func(time.Time) policies.Window) {
+func (c *core) setSchedule(now time.Time, schedule func(time.Time) policies.Window) {
 	c.roll(now)
-	c.at, c.ahead = at, nil
-	w := at(now)
+	c.schedule = schedule
+	c.compose(now)
+}
+
+// setHands replaces the operators' hands, as setSchedule does the schedule.
+func (c *core) setHands(now time.Time, h hands) {
+	c.roll(now)
+	c.hands = h
+	c.compose(now)
+}
+
+func (c *core) compose(now time.Time) {
+	c.at, c.ahead, c.bound = c.hands.over(c.schedule), nil, ""
+	w := c.at(now)
 	if w.Rate != c.window.Rate {
 		c.pacer.Set(now, pace(w.Rate))
 		c.due = time.Time{}
 	}
 	c.window, c.checked = w, now
+}
+
+// setBudget changes which budget is taken from.
+func (c *core) setBudget(b *limiter.Budget) {
+	c.budget, c.due, c.bound = b, time.Time{}, ""
 }
 
 // roll moves to the window that now lies in. At an edge the drain holds exactly
@@ -95,7 +120,7 @@ func (c *core) roll(now time.Time) {
 	if w.Rate != c.window.Rate {
 		c.enter(c.edge(now), w.Rate)
 	}
-	c.window, c.ahead = w, nil
+	c.window, c.ahead, c.bound = w, nil, ""
 }
 
 func (c *core) enter(edge time.Time, rate limiter.Rate) {
@@ -115,18 +140,49 @@ func (c *core) edge(now time.Time) time.Time {
 }
 
 // step says how many of want attempts may start now, and takes the tokens and
-// slots for them. Nothing is sent to the sink before pause.
-func (c *core) step(now time.Time, want int, pause time.Time) verdict {
-	c.roll(now)
-	switch {
-	case want <= 0:
-		c.due = time.Time{}
+// slots for them.
+func (c *core) step(now time.Time, want int, o outlook) verdict {
+	if want <= 0 {
+		c.roll(now)
+		c.due, c.bound = time.Time{}, Empty
 		return verdict{binding: Empty}
-	case pause.After(now):
-		c.due = time.Time{}
-		return verdict{binding: RetryAfter, again: pause}
+	}
+	v := c.pick(now, want, o)
+	c.bound = v.binding
+	return v
+}
+
+// gate is what lets nothing through at all, if anything does.
+type gate struct {
+	name  Constraint
+	until time.Time        // zero: not known
+	short limiter.Shortage // what to wait for where until is not known
+}
+
+// gate requires that the window is the present one.
+func (c *core) gate(now time.Time, o outlook) gate {
+	switch {
 	case c.window.Rate == 0:
-		return verdict{binding: Schedule, again: c.window.Until}
+		return gate{name: c.hands.pace(now), until: c.window.Until}
+	case o.breaker == BreakerOpen:
+		return gate{name: Breaker, until: o.opens}
+	case o.pause.After(now):
+		return gate{name: RetryAfter, until: o.pause}
+	case o.breaker == BreakerHalfOpen && o.probing:
+		return gate{name: Breaker, short: limiter.OfSlots} // the probe's slot comes free when it ends
+	default:
+		return gate{}
+	}
+}
+
+func (c *core) pick(now time.Time, want int, o outlook) verdict {
+	c.roll(now)
+	if g := c.gate(now, o); g.name != "" {
+		c.due = time.Time{}
+		return verdict{binding: g.name, again: g.until, short: g.short}
+	}
+	if o.breaker == BreakerHalfOpen {
+		want = 1
 	}
 	// First what was due when the timer should have fired, so that a bucket that
 	// is full by now loses nothing; then what has come since.
@@ -139,9 +195,18 @@ func (c *core) step(now time.Time, want int, pause time.Time) verdict {
 	if v.short == limiter.OfSlots {
 		c.due = time.Time{}
 		v.binding = Concurrency
-		return v
+		if o.ramping() && o.whole.Concurrency > c.budget.Slots() {
+			v.binding = SlowStart
+		}
+	} else {
+		c.look(now, want, o, &v)
 	}
-	c.look(now, want, &v)
+	switch next, ramping := o.ramp.next(now); {
+	case o.breaker == BreakerHalfOpen:
+		v.binding = Breaker
+	case ramping && (v.again.IsZero() || next.Before(v.again)):
+		v.again = next // there may be more to take from before what was waited for
+	}
 	return v
 }
 
@@ -174,7 +239,7 @@ func (c *core) take(at time.Time, want int) verdict {
 }
 
 // look finds when tokens are there again, and which bucket they wait for.
-func (c *core) look(now time.Time, want int, v *verdict) {
+func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	limit := c.budget.Limit()
 	n := gather(min(c.window.Rate, limit.Rate), want)
 	if limit.Rate != limiter.Unlimited {
@@ -184,13 +249,13 @@ func (c *core) look(now time.Time, want int, v *verdict) {
 	funded, ok := c.budget.When(now, n)
 	if !ok {
 		c.due = time.Time{}
-		v.binding, v.short = SinkBudget, limiter.OfTokens
+		v.binding, v.short = o.funding(), limiter.OfTokens
 		return
 	}
-	v.binding = Schedule
+	v.binding = c.hands.pace(now)
 	switch {
 	case funded.After(paced):
-		v.binding = SinkBudget
+		v.binding = o.funding()
 	case c.window.Rate == limiter.Unlimited && limit.Rate == limiter.Unlimited:
 		v.binding = Unlimited
 	}

@@ -175,7 +175,7 @@ func TestCoreTraces(t *testing.T) {
 				if s.pause > 0 {
 					pause = start().Add(s.pause)
 				}
-				fmt.Fprintf(&got, "\n%s", show(now, s.want, c.step(now, s.want, pause)))
+				fmt.Fprintf(&got, "\n%s", show(now, s.want, c.step(now, s.want, outlook{pause: pause})))
 			}
 			if diff := cmp.Diff(tt.want, got.String()); diff != "" {
 				t.Errorf("trace (-want +got):\n%s", diff)
@@ -216,12 +216,12 @@ func TestCoreReloadToZero(t *testing.T) {
 	c := newCore(start(), always(100), unlimitedBudget())
 	now := start().Add(time.Second)
 	c.setSchedule(now, always(0))
-	if v := c.step(now, 5, time.Time{}); v.take != 0 || v.binding != Schedule {
+	if v := c.step(now, 5, outlook{}); v.take != 0 || v.binding != Schedule {
 		t.Errorf("after a reload to 0: %s", show(now, 5, v))
 	}
 	c.setSchedule(now.Add(time.Second), always(100))
 	now = now.Add(time.Second)
-	if v := c.step(now, 5, time.Time{}); v.take != 0 {
+	if v := c.step(now, 5, outlook{}); v.take != 0 {
 		t.Errorf("after a reload from 0: %s", show(now, 5, v))
 	}
 }
@@ -230,7 +230,7 @@ func TestCoreGiveBack(t *testing.T) {
 	budget := limiter.NewBudget(start(), limit(100, 10), 10)
 	c := newCore(start(), always(1000), budget)
 	now := start().Add(time.Second)
-	v := c.step(now, 8, time.Time{})
+	v := c.step(now, 8, outlook{})
 	if v.take != 8 || budget.InFlight() != 8 {
 		t.Fatalf("took %d, %d in flight; want 8", v.take, budget.InFlight())
 	}
@@ -238,7 +238,7 @@ func TestCoreGiveBack(t *testing.T) {
 	if budget.InFlight() != 3 {
 		t.Errorf("%d in flight after giving 5 of 8 back", budget.InFlight())
 	}
-	if v := c.step(now, 9, time.Time{}); v.take != 7 {
+	if v := c.step(now, 9, outlook{}); v.take != 7 {
 		t.Errorf("took %d after giving 5 of 8 back; want the 7 that are left of 10", v.take)
 	}
 }
@@ -248,7 +248,7 @@ func TestCoreGiveBack(t *testing.T) {
 func run(c *core, until time.Duration, late func(i int) time.Duration, started func(now time.Time, n int)) {
 	now, end := start(), start().Add(until)
 	for i := 0; now.Before(end); i++ {
-		v := c.step(now, maxTake, time.Time{})
+		v := c.step(now, maxTake, outlook{})
 		if v.take > 0 {
 			started(now, v.take)
 			for range v.take {

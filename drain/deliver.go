@@ -7,56 +7,79 @@ import (
 	"forebay/buffer"
 )
 
-// start makes an attempt in a goroutine of its own. There are never more of
-// them than the sink has slots.
-func (d *drain) start(ctx context.Context, p plan, m buffer.Delivery) {
+// start makes an attempt, in the breaker's term in which it was allowed, in a
+// goroutine of its own. There are never more of them than the sink has slots.
+func (d *drain) start(ctx context.Context, p plan, term uint64, m buffer.Delivery) {
 	d.mu.Lock()
-	d.recent.add(time.Now())
+	now := time.Now()
+	d.recent.add(now)
+	if kept, promised := d.promises.left(now, m.Offset); promised {
+		p.meters.left(kept)
+	}
 	d.mu.Unlock()
 	if m.Tries.Attempts > 0 {
 		d.scheduled.Add(-1)
 	}
-	d.inFlight.Go(func() { d.deliver(ctx, p, m) })
+	d.inFlight.Go(func() { d.deliver(ctx, p, term, m) })
 }
 
 // deliver makes one attempt and settles the message.
-func (d *drain) deliver(ctx context.Context, p plan, m buffer.Delivery) {
+func (d *drain) deliver(ctx context.Context, p plan, term uint64, m buffer.Delivery) {
 	a := attempt{before: m.Tries, began: time.Now()}
 	a.outcome = p.sink.deliver(ctx, m)
 	a.now = time.Now()
-	p.sink.budget.Release()
 	p.meters.attempted(a)
 	if a.outcome.Class != Success && ctx.Err() != nil {
 		// It was cut off by the stop, which says nothing of sink or message.
+		p.sink.withdraw(term)
+		p.sink.budget.Release()
 		d.buf.Return(d.name, m.Offset)
 		return
 	}
+	d.heard(p, term, a)
+	p.sink.budget.Release()
 	d.settle(p, m, a)
+}
+
+// heard takes note of what an attempt says of the sink. It comes before the slot
+// is released, so that whoever waits for the slot sees it.
+func (d *drain) heard(p plan, term uint64, a attempt) {
+	pause := a.pause(p.policy.Retry)
+	if a.outcome.Class != Success && p.sink.heard(a.now, pause) {
+		d.log.Info("sink asked for a pause", "sink", p.sink.name, "status", a.outcome.Status, "pause", pause)
+	}
+	if state, changed := p.sink.ended(a.now, term, a.outcome); changed {
+		d.event("breaker-"+state.String(), p.sink.name, a.outcome.Error)
+	}
 }
 
 func (d *drain) settle(p plan, m buffer.Delivery, a attempt) {
 	tries := a.tries()
-	result := buffer.Result{At: a.now, Attempts: tries.Attempts, Status: a.outcome.Status, Error: a.outcome.Error}
 	if a.outcome.Class == Success {
 		p.meters.delivered(a.now.Sub(m.AcceptedAt))
-		d.buf.Ack(d.name, m.Offset, result)
+		d.buf.Ack(d.name, m.Offset, a.result())
 		return
-	}
-	retry := p.policy.Retry
-	if p.sink.heard(a.now, a.pause(retry)) {
-		d.log.Info("sink asked for a pause", "sink", p.sink.name, "status", a.outcome.Status, "pause", a.pause(retry))
 	}
 	d.log.Debug("attempt failed", "drain", d.name, "sink", p.sink.name, "id", m.ID,
 		"attempt", tries.Attempts, "class", a.outcome.Class.String(), "error", a.outcome.Error)
-	if why, buried := a.buried(retry); buried {
-		d.buf.Bury(d.name, m.Offset, why, result)
+	why, buried := a.buried(p.policy.Retry)
+	late := !buried && d.late(p, m, a)
+	if late {
+		why, buried = p.expiry.why, p.expiry.why != ""
+	}
+	if buried {
+		d.buf.Bury(d.name, m.Offset, why, a.result())
 		return
 	}
+	due := a.due(p.policy.Retry, d.random)
+	if late { // it expires as soon as it waits
+		due = later(due, a.now.Add(expireSoon))
+	}
 	d.scheduled.Add(1)
-	d.buf.Release(d.name, m.Offset, buffer.Retry{
-		Due:    a.due(retry, d.random),
-		Tries:  tries,
-		Status: a.outcome.Status,
-		Error:  a.outcome.Error,
-	})
+	d.buf.Release(d.name, m.Offset, buffer.Retry{Due: due, Tries: tries, Status: a.outcome.Status, Error: a.outcome.Error})
+}
+
+// late reports whether a message has waited too long for another attempt.
+func (d *drain) late(p plan, m buffer.Delivery, a attempt) bool {
+	return p.expiry.past(a.now, m.AcceptedAt) && d.expirer != nil && d.expirer.trusts()
 }

@@ -11,8 +11,11 @@
 // a token is accounted at most 5 ms before its attempt, so that a late timer
 // does not lose rate. A message is taken only with token and slot in hand, so
 // none is held across the edge of a window, and what waits can be cancelled. A
-// change of policy is felt at once by what is queued. A sink that is down never
-// buries a message.
+// change of policy, and an operator's hold, is felt at once by what is queued. A
+// sink that is down never buries a message, though deadline and retention may:
+// its breaker opens, and single probes find out when it is back.
+//
+// What waits too long ends by the wall clock. While that is in doubt nothing does.
 //
 // What it does not promise: exactly-once delivery. An attempt that is cut off
 // by a stop or a crash is repeated with the same id. Time between the hand-over

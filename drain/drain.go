@@ -22,6 +22,7 @@ type plan struct {
 	policy policies.Drain
 	sink   *sinkState
 	meters *meters
+	expiry expiry
 }
 
 // drain is one reader of a stream: its loop, and what the loop and those who
@@ -32,27 +33,33 @@ type drain struct {
 	log    *slog.Logger
 	random func(n int64) int64
 	bound  int64 // of scheduled
+	event  func(kind, object, detail string)
+	tidy   func(drain string, now time.Time) // takes off the holds that have ended
 
-	changed chan struct{} // one slot; the policy changed
+	expirer *expirer // nil: nothing expires
+
+	changed chan struct{} // one slot; the policy or a hold changed
 	freed   chan struct{} // one slot; the budget may have what it lacked
 	done    chan struct{} // closed by run when nothing is taken any more
 
 	inFlight  sync.WaitGroup // delivery goroutines
 	scheduled atomic.Int64   // about how many messages wait for another attempt
+	retries   allowance      // the loop's alone
 
-	mu     sync.Mutex
-	plan   plan   // guarded by mu
-	core   *core  // guarded by mu
-	recent recent // guarded by mu; attempts of the last seconds
+	mu       sync.Mutex
+	plan     plan     // guarded by mu
+	core     *core    // guarded by mu
+	recent   recent   // guarded by mu; attempts of the last seconds
+	promises promises // guarded by mu
 }
 
 // update replaces the plan. The loop feels it at once.
 func (d *drain) update(now time.Time, p plan) {
 	d.mu.Lock()
+	d.plan.meters.void(d.promises.void())
 	if p.sink != d.plan.sink {
 		d.plan.sink.budget.Forget(d.freed)
-		d.core.budget = p.sink.budget
-		d.core.due = time.Time{}
+		d.core.setBudget(p.sink.budget)
 	}
 	d.plan = p
 	d.core.setSchedule(now, p.policy.Schedule.At)
@@ -76,6 +83,9 @@ func (d *drain) run(ctx, attempts context.Context) error {
 		if d.scheduled.Load() >= d.bound {
 			counted = d.recount(counted)
 		}
+		if d.held(now) {
+			d.tidy(d.name, now)
+		}
 		p, v := d.look(now, &supply)
 		if v.take > 0 {
 			if err := d.take(attempts, p, now, v, &supply); err != nil {
@@ -90,6 +100,7 @@ func (d *drain) run(ctx, attempts context.Context) error {
 		case <-ctx.Done():
 		case <-wake:
 			supply.woken()
+			d.promise(time.Now())
 		case <-d.freed:
 		case <-d.changed:
 		case <-after(timer, v.again):
@@ -114,14 +125,17 @@ func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	sink := d.plan.sink
-	v := d.core.step(now, want, sink.pausedUntil())
+	v := sink.step(now, d.core, want)
 	for watched := limiter.NoShortage; v.take == 0 && v.short != watched; {
 		watched = v.short
 		sink.budget.Watch(d.freed, watched)
-		v = d.core.step(now, want, sink.pausedUntil())
+		v = sink.step(now, d.core, want)
 	}
 	if want == 0 {
 		v.again = again
+	}
+	if ends := d.core.hands.ends(); !ends.IsZero() && (v.again.IsZero() || ends.Before(v.again)) {
+		v.again = ends
 	}
 	return d.plan, v
 }
@@ -129,9 +143,9 @@ func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 // take takes messages for the attempts that have their tokens and slots, and
 // starts them. What is not there, or may not leave any more, goes back.
 func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict, s *supply) error {
-	ds, next, err := d.buf.Take(d.name, now, v.take)
+	ds, next, err := d.mix(p, now, v.take)
 	if err != nil {
-		d.giveBack(p, v.take)
+		d.giveBack(p, v, v.take)
 		if errors.Is(err, buffer.ErrNoDrain) {
 			// The drains may be given a new policy a moment before the buffer is.
 			d.log.Warn("drain is not in the buffer", "drain", d.name)
@@ -142,18 +156,38 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 	}
 	s.took(v.take, len(ds), next)
 	ds = d.admit(ds, next, v, s)
-	d.giveBack(p, v.take-len(ds))
+	d.giveBack(p, v, v.take-len(ds))
 	for _, m := range ds {
-		d.start(attempts, p, m)
+		d.start(attempts, p, v.term, m)
 	}
 	return nil
 }
 
-// admit puts back what may not leave after all: everything if the window ended
-// while the buffer was read, and what is untried while too much is scheduled.
+// mix takes from the buffer, with no more retries than their budget allows. While
+// too much is scheduled nothing else is tried.
+func (d *drain) mix(p plan, now time.Time, n int) ([]buffer.Delivery, time.Time, error) {
+	buf, ok := d.buf.(mixer)
+	if !ok || d.scheduled.Load() >= d.bound {
+		return d.buf.Take(d.name, now, n)
+	}
+	share := p.policy.Retry.Budget
+	ds, next, err := buf.TakeMix(d.name, now, n, d.retries.of(n, share))
+	retries := 0
+	for _, m := range ds {
+		if m.Tries.Attempts > 0 {
+			retries++
+		}
+	}
+	d.retries.spent(retries, len(ds)-retries, share)
+	return ds, next, err
+}
+
+// admit puts back what may not leave after all: everything if the window ended or
+// an operator paused the drain while the buffer was read, and what is untried
+// while too much is scheduled.
 func (d *drain) admit(ds []buffer.Delivery, next time.Time, v verdict, s *supply) []buffer.Delivery {
 	now := time.Now()
-	open, full := v.open(now), d.scheduled.Load() >= d.bound
+	open, full := v.open(now) && !d.paused(now), d.scheduled.Load() >= d.bound
 	kept := ds[:0]
 	for _, m := range ds {
 		if open && !(full && m.Tries.Attempts == 0) {
@@ -168,9 +202,25 @@ func (d *drain) admit(ds []buffer.Delivery, next time.Time, v verdict, s *supply
 	return kept
 }
 
-func (d *drain) giveBack(p plan, n int) {
+func (d *drain) paused(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.core.hands.pace(now) == Paused
+}
+
+// held reports whether a hold has ended.
+func (d *drain) held(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.core.hands.ended(now)) > 0
+}
+
+func (d *drain) giveBack(p plan, v verdict, n int) {
 	if n <= 0 {
 		return
+	}
+	if n == v.take {
+		p.sink.withdraw(v.term)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -27,6 +27,12 @@ type Buffer interface {
 	Stats() buffer.Stats
 }
 
+// mixer is what a buffer has that can hold retries back: Take, but at most so
+// many messages that were tried before while there are untried ones to give.
+type mixer interface {
+	TakeMix(drain string, now time.Time, max, retries int) (ds []buffer.Delivery, next time.Time, err error)
+}
+
 // Config is what drains are made of.
 type Config struct {
 	// NewSink builds the sink that a policy describes; required. It must not
@@ -39,6 +45,14 @@ type Config struct {
 	// Random returns a uniform number in 0 … n−1 and is safe for concurrent
 	// use; nil: math/rand/v2.
 	Random func(n int64) int64
+	// Event is told what an operator should know of: breaker-open and
+	// breaker-closed (object: the sink), paused-ended and override-ended (the
+	// drain), clock-jump. It must not block; nil: they are logged alone.
+	Event func(kind, object, detail string)
+	// HoldsChanged is told all holds after one was laid on, lifted or has ended,
+	// before the call that did it returns; calls do not overlap. It must not lay
+	// on or lift holds itself; nil: holds do not survive a restart.
+	HoldsChanged func([]Hold)
 }
 
 // Drains are all drains of the policy, and the state of their sinks. All
@@ -48,15 +62,18 @@ type Drains struct {
 	buf     Buffer
 	log     *slog.Logger
 	metrics *metrics
+	expirer *expirer      // nil: nothing expires in such a buffer
 	bound   int64         // of the messages of a drain that wait for another attempt
 	changed chan struct{} // one slot; the set of drains changed
 
 	applying sync.Mutex // held while a policy is applied
+	holding  sync.Mutex // held while holds change and that is told; comes before mu
 
 	mu     sync.Mutex
 	order  []string              // guarded by mu; names in the order of the policy
 	drains map[string]*drain     // guarded by mu
 	sinks  map[string]*sinkState // guarded by mu
+	hands  map[string]hands      // guarded by mu; by drain
 }
 
 // New returns drains without a policy. It starts nothing. A nil registerer
@@ -77,7 +94,9 @@ func New(cfg Config, buf Buffer, log *slog.Logger, reg prometheus.Registerer) *D
 		changed: make(chan struct{}, 1),
 		drains:  make(map[string]*drain),
 		sinks:   make(map[string]*sinkState),
+		hands:   make(map[string]hands),
 	}
+	d.expirer = newExpirer(d)
 	if reg != nil {
 		reg.MustRegister(collector{d})
 	}
@@ -102,6 +121,9 @@ func (d *Drains) Run(ctx context.Context) error {
 			})
 			return cancel
 		},
+	}
+	if d.expirer != nil {
+		g.Go(func() error { return d.expirer.run(ctx) })
 	}
 	for ctx.Err() == nil {
 		loops.match(d.list())
@@ -163,6 +185,14 @@ func (d *Drains) Budget(sink string) *limiter.Budget {
 		return s.budget
 	}
 	return nil
+}
+
+// event tells an operator.
+func (d *Drains) event(kind, object, detail string) {
+	d.log.Info("event", "kind", kind, "object", object, "detail", detail)
+	if d.cfg.Event != nil {
+		d.cfg.Event(kind, object, detail)
+	}
 }
 
 // list returns the drains in the order of the policy.

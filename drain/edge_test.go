@@ -9,6 +9,7 @@ import (
 
 	"forebay/buffer"
 	"forebay/buffer/buffertest"
+	"forebay/limiter"
 	"forebay/policies"
 )
 
@@ -22,6 +23,38 @@ func (b slowBuffer) Take(drain string, now time.Time, n int) ([]buffer.Delivery,
 	ds, next, err := b.Mem.Take(drain, now, n)
 	time.Sleep(b.takes)
 	return ds, next, err
+}
+
+// A pause holds once it is laid on, for what is being read too.
+func TestPauseHoldsWhatIsBeingRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := buffertest.NewMem(buffer.Stream{Name: "orders", Drains: []string{"d"}})
+		sink := &fakeSink{}
+		cfg := Config{NewSink: func(policies.Sink) (Sink, error) { return sink, nil }}
+		d := New(cfg, slowBuffer{mem, 300 * time.Millisecond}, slog.New(slog.DiscardHandler), nil)
+		if err := d.Apply(set(base(limiter.Unlimited), wide())); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- d.Run(ctx) }()
+		time.Sleep(time.Second)
+		if _, err := mem.Append(ctx, "orders", time.Now(), make([]buffer.Message, 1)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if err := d.Pause("d", time.Time{}, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if n := len(sink.began(time.Time{})); n != 0 || d.Budget("service").InFlight() != 0 {
+			t.Errorf("%d attempts after the pause, %d slots taken", n, d.Budget("service").InFlight())
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // What was read while the window ended goes back, and can be cancelled.

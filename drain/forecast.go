@@ -19,41 +19,68 @@ const (
 	brink = time.Microsecond
 )
 
-// eta is when the nth message from now leaves, counting from 1, if the sink
-// takes nothing before pause: the rates integrated over the windows ahead from
-// what the buckets hold now. It is false where that is beyond the horizon.
-func (c *core) eta(now time.Time, n float64, pause time.Time) (time.Time, bool) {
+// eta is when the nth message from now leaves, counting from 1, as far as the
+// sink's outlook tells: the rates integrated over the windows ahead from what the
+// buckets hold now. It is false where that is beyond the horizon.
+func (c *core) eta(now time.Time, n float64, o outlook) (time.Time, bool) {
 	c.roll(now)
+	o = o.opened(now)
 	f := c.flow(now)
 	w, t, end := c.window, now, now.Add(horizon)
-	for i := 0; ; i++ {
+	for i := 0; ; {
 		until := end
 		if !w.Until.IsZero() {
 			until = earlier(w.Until, end)
 		}
-		if pause.After(t) {
-			closed := earlier(pause, until)
+		next, ok := c.following(i)
+		edge := true
+		if grows, ramping := o.ramp.next(t); ramping && grows.Before(until) {
+			until, edge = grows, false
+		}
+		if o.ramping() {
+			f.funded.limit, _ = portion(o.whole, o.ramp.share(t))
+			f.funded.add(0)
+		}
+		if o.pause.After(t) {
+			closed := earlier(o.pause, until)
 			f.wait(closed.Sub(t).Seconds())
 			t = closed
 		}
-		next, ok := c.following(i)
 		lasts := until.Sub(t)
-		if ok && next.Rate != w.Rate {
+		if ok && edge && next.Rate != w.Rate {
 			lasts -= brink
 		}
 		sent, took := f.run(lasts.Seconds(), n)
 		if sent >= n {
 			return t.Add(time.Duration(took * float64(time.Second))), true
 		}
-		if !ok || !until.Before(end) {
+		if edge && (!ok || !until.Before(end)) {
 			return time.Time{}, false
+		}
+		n, t = n-sent, until
+		if !edge {
+			continue
 		}
 		if next.Rate != w.Rate {
 			f.enter(next.Rate)
 		}
-		n -= sent
-		w, t = next, until
+		w = next
+		i++
 	}
+}
+
+// opened is the outlook if the probe of a breaker that is not closed succeeds: a
+// pause, and then the slow start.
+func (o outlook) opened(now time.Time) outlook {
+	if o.breaker == BreakerClosed {
+		return o
+	}
+	o.pause = later(o.pause, later(o.opens, now))
+	o.breaker = BreakerClosed
+	if o.after > 0 {
+		o.ramp = ramp{from: o.pause, lasts: o.after}
+	}
+	return o
 }
 
 // flow is the state that an estimate starts from.

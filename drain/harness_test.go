@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +22,7 @@ import (
 // fakeSink answers as answer says, and remembers when attempts began.
 type fakeSink struct {
 	answer func(m buffer.Delivery) Outcome // nil: success
-	takes  time.Duration                   // how long an attempt lasts
+	takes  time.Duration                   // how long an attempt lasts, until slow says otherwise
 
 	mu       sync.Mutex
 	times    []time.Time    // guarded by mu
@@ -35,9 +36,9 @@ type fakeSink struct {
 func (s *fakeSink) Deliver(ctx context.Context, msgs []buffer.Delivery) []Outcome {
 	s.begin(msgs[0])
 	defer s.end()
-	if s.takes > 0 {
+	if takes := s.lasts(); takes > 0 {
 		select {
-		case <-time.After(s.takes):
+		case <-time.After(takes):
 		case <-ctx.Done():
 			return []Outcome{{Class: Retry, Error: "abandoned"}}
 		}
@@ -46,6 +47,19 @@ func (s *fakeSink) Deliver(ctx context.Context, msgs []buffer.Delivery) []Outcom
 		return []Outcome{{Class: Success, Status: 200}}
 	}
 	return []Outcome{s.answer(msgs[0])}
+}
+
+// slow makes attempts last so long from now on.
+func (s *fakeSink) slow(takes time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.takes = takes
+}
+
+func (s *fakeSink) lasts() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.takes
 }
 
 func (s *fakeSink) begin(m buffer.Delivery) {
@@ -116,6 +130,8 @@ type bench struct {
 	reg    *prometheus.Registry
 	cancel context.CancelFunc
 	done   chan error
+	events atomic.Int64 // that were told
+	told   [][]string   // the kinds of the holds each time they changed
 }
 
 // inBubble runs a test with drains of a stream named orders.
@@ -129,7 +145,7 @@ func inBubble(t *testing.T, drains []string, test func(b *bench)) {
 			reg:   prometheus.NewRegistry(),
 			done:  make(chan error, 1),
 		}
-		cfg := Config{NewSink: func(p policies.Sink) (Sink, error) {
+		cfg := Config{Event: func(string, string, string) { b.events.Add(1) }, HoldsChanged: b.tell, NewSink: func(p policies.Sink) (Sink, error) {
 			if s, ok := b.sinks[p.Name]; ok {
 				return s, nil
 			}
@@ -145,6 +161,15 @@ func inBubble(t *testing.T, drains []string, test func(b *bench)) {
 			t.Errorf("Run = %v after its context was done", err)
 		}
 	})
+}
+
+// tell remembers. Calls do not overlap, and bubbles wait before they look.
+func (b *bench) tell(holds []Hold) {
+	kinds := []string{}
+	for _, h := range holds {
+		kinds = append(kinds, string(h.Kind))
+	}
+	b.told = append(b.told, kinds)
 }
 
 // retry is generous, and its waits are short.

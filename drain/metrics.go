@@ -13,6 +13,7 @@ type metrics struct {
 	attempts *prometheus.CounterVec   // drain, sink, outcome
 	duration *prometheus.HistogramVec // drain, sink, outcome
 	delay    *prometheus.HistogramVec // drain
+	promises *prometheus.CounterVec   // drain, result
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -33,6 +34,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "Time from accepting a message to its delivery.",
 			Buckets: []float64{.01, .1, 1, 10, 60, 300, 900, 3600, 4 * 3600, 8 * 3600, 24 * 3600, 72 * 3600},
 		}, []string{"drain"}),
+		promises: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "forebay_drain_eta_promises_total",
+			Help: "Messages that were held to the eta they had when they were accepted, by how that went.",
+		}, []string{"drain", "result"}),
 	}
 }
 
@@ -42,11 +47,18 @@ type meters struct {
 	attempts [classes]prometheus.Counter
 	duration [classes]prometheus.Observer
 	delay    prometheus.Observer
+
+	kept, missed, voided prometheus.Counter
 }
 
 // of makes the series exist, so that they are there from the first scrape on.
 func (m *metrics) of(drain, sink string) *meters {
-	s := &meters{delay: m.delay.WithLabelValues(drain)}
+	s := &meters{
+		delay:  m.delay.WithLabelValues(drain),
+		kept:   m.promises.WithLabelValues(drain, "kept"),
+		missed: m.promises.WithLabelValues(drain, "missed"),
+		voided: m.promises.WithLabelValues(drain, "void"),
+	}
 	for class := range Class(classes) {
 		s.attempts[class] = m.attempts.WithLabelValues(drain, sink, class.String())
 		s.duration[class] = m.duration.WithLabelValues(drain, sink, class.String())
@@ -60,6 +72,7 @@ func (m *metrics) forget(drain string) {
 	m.attempts.DeletePartialMatch(labels)
 	m.duration.DeletePartialMatch(labels)
 	m.delay.DeletePartialMatch(labels)
+	m.promises.DeletePartialMatch(labels)
 }
 
 func (m *meters) attempted(a attempt) {
@@ -75,6 +88,18 @@ func (m *meters) delivered(delay time.Duration) {
 	m.delay.Observe(max(0, delay.Seconds()))
 }
 
+// left counts a promise of which the message left.
+func (m *meters) left(kept bool) {
+	if kept {
+		m.kept.Inc()
+	} else {
+		m.missed.Inc()
+	}
+}
+
+// void counts promises that something came between.
+func (m *meters) void(n int) { m.voided.Add(float64(n)) }
+
 // collector reads the gauges when they are scraped, so that they cannot drift.
 type collector struct{ drains *Drains }
 
@@ -87,6 +112,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- g.desc
 	}
 	ch <- bindingDesc()
+	ch <- breakerDesc()
 }
 
 // Collect implements prometheus.Collector.
@@ -98,18 +124,30 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(now, s), s.Drain)
 		}
 		for _, name := range Constraints() {
-			v := 0.0
-			if s.Binding == name {
-				v = 1
-			}
-			ch <- prometheus.MustNewConstMetric(binding, prometheus.GaugeValue, v, s.Drain, string(name))
+			ch <- prometheus.MustNewConstMetric(binding, prometheus.GaugeValue, truth(s.Binding == name), s.Drain, string(name))
 		}
 	}
 	for _, s := range c.drains.sinkList() {
 		for _, g := range sinkGauges() {
 			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(s), s.name)
 		}
+		present := s.outlook(now).breaker
+		for _, state := range BreakerStates() {
+			ch <- prometheus.MustNewConstMetric(breakerDesc(), prometheus.GaugeValue, truth(state == present), s.name, state.String())
+		}
 	}
+}
+
+func breakerDesc() *prometheus.Desc {
+	return prometheus.NewDesc("forebay_sink_breaker_state",
+		"1 for what the sink's breaker lets through: everything, nothing, or one probe at a time.", []string{"sink", "state"}, nil)
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func bindingDesc() *prometheus.Desc {
@@ -135,15 +173,41 @@ func gauges() []gauge {
 				"When the last waiting message leaves; the present time when none waits, +Inf when no rate is in sight.", labels, nil),
 			estimatedEmpty,
 		},
+		{
+			prometheus.NewDesc("forebay_drain_paused", "1 while an operator's pause holds.", labels, nil),
+			func(_ time.Time, s Status) float64 { return truth(s.Pause != nil) },
+		},
+		{
+			prometheus.NewDesc("forebay_drain_override_until_timestamp_seconds",
+				"When an operator's rate ends; 0 while there is none.", labels, nil),
+			func(_ time.Time, s Status) float64 {
+				if s.Override == nil {
+					return 0
+				}
+				return timestamp(s.Override.Until)
+			},
+		},
+		{
+			prometheus.NewDesc("forebay_drain_next_deadline_timestamp_seconds",
+				"When the oldest unfinished message reaches its deadline; +Inf while there is none.", labels, nil),
+			func(_ time.Time, s Status) float64 {
+				if s.Deadline.IsZero() {
+					return math.Inf(1)
+				}
+				return timestamp(s.Deadline)
+			},
+		},
 	}
 }
+
+func timestamp(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
 func estimatedEmpty(now time.Time, s Status) float64 {
 	switch {
 	case !s.EmptyAt.IsZero():
-		return float64(s.EmptyAt.UnixMilli()) / 1000
+		return timestamp(s.EmptyAt)
 	case s.Waiting == 0:
-		return float64(now.UnixMilli()) / 1000
+		return timestamp(now)
 	default:
 		return math.Inf(1)
 	}

@@ -30,6 +30,11 @@ func (a attempt) tries() buffer.Tries {
 	return t
 }
 
+// result is how it went, for a message that it ended.
+func (a attempt) result() buffer.Result {
+	return buffer.Result{At: a.now, Attempts: a.before.Attempts + 1, Status: a.outcome.Status, Error: a.outcome.Error}
+}
+
 // buried says whether a failed attempt was the message's last, and why. Only
 // an answer about the message buries it. What the sink's own trouble took of
 // max_age is given back once: the first answer never buries for age.
@@ -82,4 +87,25 @@ func backoff(p policies.Retry, n int) time.Duration {
 		wait *= 2
 	}
 	return min(wait, p.Max)
+}
+
+// allowance is a retry budget: of the attempts that start while first attempts
+// wait, at most a share are retries, whatever has piled up. It is pure, and not
+// safe for concurrent use.
+type allowance struct{ credit float64 }
+
+// of is how many of n attempts may be retries while there are first ones.
+func (a *allowance) of(n int, share float64) int {
+	return int(min(a.credit+share*float64(n), float64(n)) + rounding)
+}
+
+// rounding keeps ten tenths from being less than one.
+const rounding = 1e-9
+
+// spent takes note of the attempts that started. Retries in the place of first
+// attempts that were not there cost nothing. What is not used is kept for one
+// retry alone, so that it does not pile up to a burst.
+func (a *allowance) spent(retries, firsts int, share float64) {
+	a.credit += share*float64(retries+firsts) - float64(retries)
+	a.credit = min(max(a.credit, 0), 1)
 }

@@ -70,3 +70,8 @@ func (o Outcome) aboutMessage() bool {
 		return o.Class != Timeout
 	}
 }
+
+// sinkFailed reports whether an outcome says that the sink is in trouble.
+func (o Outcome) sinkFailed() bool {
+	return (o.Class == Retry || o.Class == Timeout) && !o.aboutMessage()
+}

@@ -11,49 +11,169 @@ import (
 	"forebay/policies"
 )
 
-// sinkState is what belongs to a sink's name and outlives a change of policy.
-// A breaker has its place here, beside the pause: it would set until when
-// nothing is sent, and hear of every outcome through heard.
+// sinkState is what belongs to a sink's name and outlives a change of policy:
+// the budget, and what keeps drains from using it.
 type sinkState struct {
 	name   string
-	budget *limiter.Budget
+	budget *limiter.Budget // of the share that ramp leaves
 
-	mu     sync.Mutex
-	policy policies.Sink // guarded by mu
-	sink   Sink          // guarded by mu
-	pause  time.Time     // guarded by mu; nothing is sent before
+	mu      sync.Mutex
+	policy  policies.Sink // guarded by mu
+	sink    Sink          // guarded by mu
+	pause   time.Time     // guarded by mu; nothing is sent before
+	breaker breaker       // guarded by mu
+	ramp    ramp          // guarded by mu
+	share   float64       // guarded by mu; what the budget is set to
 }
 
 func newSinkState(now time.Time, p policies.Sink, sink Sink) *sinkState {
-	return &sinkState{
+	s := &sinkState{
 		name:   p.Name,
 		budget: limiter.NewBudget(now, p.Budget.Limit, p.Budget.Concurrency),
 		policy: p,
 		sink:   sink,
+		share:  1,
 	}
+	s.breaker.set(p.Breaker)
+	return s
 }
 
-// fits reports whether the present sink does for a policy: all but the rate,
-// which is the budget's, is as it was.
+// fits reports whether the present sink does for a policy: all but what is kept
+// here is as it was.
 func (s *sinkState) fits(p policies.Sink) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.policy
-	was.Budget.Limit = p.Budget.Limit
+	was.Budget.Limit, was.Breaker, was.SlowStart = p.Budget.Limit, p.Breaker, p.SlowStart
 	return reflect.DeepEqual(was, p)
 }
 
 // update replaces the policy and, where there is a new one, the sink. The
-// budget's tokens and slots go on.
+// budget's tokens and slots go on, and so do breaker and slow start.
 func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
-	s.budget.Set(now, p.Budget.Limit, p.Budget.Concurrency)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.policy = p
+	s.breaker.set(p.Breaker)
+	if s.ramp.lasts = p.SlowStart; p.SlowStart == 0 {
+		s.ramp = ramp{}
+	}
+	s.share = s.ramp.share(now)
+	s.fund(now)
 	if sink != nil {
 		closeIdle(s.sink)
 		s.sink = sink
 	}
+}
+
+// fund gives the budget its share. It requires that mu is held.
+func (s *sinkState) fund(now time.Time) {
+	limit, slots := portion(s.policy.Budget, s.share)
+	s.budget.Set(now, limit, slots)
+}
+
+// portion is a share of a budget: of its rate and burst or, where the rate is
+// unlimited, of its slots.
+func portion(b policies.Budget, share float64) (limiter.Limit, int) {
+	if b.Limit.Rate == limiter.Unlimited {
+		return b.Limit, max(1, int(float64(b.Concurrency)*share))
+	}
+	b.Limit.Rate *= limiter.Rate(share)
+	b.Limit.Burst = max(1, int(float64(b.Limit.Burst)*share))
+	return b.Limit, b.Concurrency
+}
+
+// outlook is what a sink has to say besides the tokens and slots of its budget.
+// The zero value says nothing.
+type outlook struct {
+	pause   time.Time       // nothing is sent before
+	breaker BreakerState    //
+	opens   time.Time       // when an open breaker lets a probe through
+	probing bool            // the probe of a half-open one is under way
+	ramp    ramp            // the slow start, if there is one
+	after   time.Duration   // how long it will last if the breaker closes
+	whole   policies.Budget // what the ramp leads to; zero while there is none
+}
+
+// ramping reports whether there is less to take from than there will be.
+func (o outlook) ramping() bool { return !o.ramp.from.IsZero() }
+
+// funding names what sets the budget's rate.
+func (o outlook) funding() Constraint {
+	if o.ramping() && o.whole.Limit.Rate != limiter.Unlimited && o.whole.Limit.Rate > 0 {
+		return SlowStart
+	}
+	return SinkBudget
+}
+
+// look requires that mu is held.
+func (s *sinkState) look(now time.Time) outlook {
+	return outlook{
+		pause:   s.pause,
+		breaker: s.breaker.state(now),
+		opens:   s.breaker.until,
+		probing: s.breaker.probing,
+		ramp:    s.ramp,
+		after:   s.policy.SlowStart,
+		whole:   s.policy.Budget,
+	}
+}
+
+// outlook is how the sink looks to those who do not want to send.
+func (s *sinkState) outlook(now time.Time) outlook {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.climb(now)
+	return s.look(now)
+}
+
+// climb moves the slow start on. It requires that mu is held.
+func (s *sinkState) climb(now time.Time) {
+	share := s.ramp.share(now)
+	if share == 1 {
+		s.ramp = ramp{}
+	}
+	if share != s.share {
+		s.share = share
+		s.fund(now)
+	}
+}
+
+// step asks a core what may start. The breaker hears of it in the same breath,
+// so that two drains cannot both have the one probe.
+func (s *sinkState) step(now time.Time, c *core, want int) verdict {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.climb(now)
+	v := c.step(now, want, s.look(now))
+	v.term = s.breaker.began(v.take)
+	return v
+}
+
+// withdraw takes note of an attempt that found nothing out. It comes before the
+// slot is released, which tells whoever waits for the probe to end.
+func (s *sinkState) withdraw(term uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.breaker.withdraw(term)
+}
+
+// ended takes note of what an attempt found, and reports whether that opened or
+// closed the breaker, and the state. It comes before the slot is released, like
+// withdraw.
+func (s *sinkState) ended(now time.Time, term uint64, o Outcome) (BreakerState, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed := s.breaker.ended(now, term, o.sinkFailed())
+	state := s.breaker.state(now)
+	if changed {
+		s.ramp = ramp{}
+	}
+	if changed && state == BreakerClosed && s.policy.SlowStart > 0 {
+		s.ramp = ramp{from: now, lasts: s.policy.SlowStart}
+	}
+	s.climb(now)
+	return state, changed
 }
 
 // close closes the sink's idle connections, for good if nothing is in flight.
@@ -86,13 +206,6 @@ func (s *sinkState) heard(now time.Time, pause time.Duration) bool {
 	fresh := !s.pause.After(now)
 	s.pause = later(s.pause, now.Add(pause))
 	return fresh
-}
-
-// pausedUntil is the end of the sink's pause, which may be past.
-func (s *sinkState) pausedUntil() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.pause
 }
 
 // closeIdle closes the connections that a sink that is not used any more keeps

@@ -15,7 +15,10 @@ type State string
 const (
 	// Running means that the drain delivers what is due.
 	Running State = "running"
-	// Blocked means that messages wait and the permitted rate is 0.
+	// Halted means that an operator has paused the drain.
+	Halted State = "paused"
+	// Blocked means that messages wait and the permitted rate is 0, or as many
+	// ordering keys wait for a failed message as may.
 	Blocked State = "blocked"
 	// Idle means that the drain has nothing left to deliver.
 	Idle State = "idle"
@@ -25,12 +28,14 @@ const (
 type Status struct {
 	Drain, Stream, Sink string
 	State               State
-	Permitted           limiter.Rate // the least of schedule and budget; 0 while the sink is paused
+	Permitted           limiter.Rate // the least of what Why lists
 	Actual              float64      // attempts a second, over the last five seconds
 	Binding             Constraint
 	Waiting             uint64    // pending and scheduled messages
 	EmptyAt             time.Time // when the last waiting message leaves; zero: nothing waits, or no rate in sight
 	Next                *Change   // nil: the rate never changes within the horizon
+	Pause, Override     *Hold     // nil: none
+	Deadline            time.Time // of the oldest unfinished message; zero: nothing waits, or no deadline
 }
 
 // Change is when and how a drain's scheduled rate changes next.
@@ -64,22 +69,69 @@ func (d *Drains) ETA(drain string, now time.Time, ahead uint64) (eta, p90 time.T
 	if dr == nil {
 		return time.Time{}, time.Time{}, "no such drain"
 	}
-	eta, ok := dr.eta(now, ahead)
-	if !ok {
-		return time.Time{}, time.Time{}, "no rate in sight"
+	eta, p90, note = dr.eta(now, ahead)
+	if note != "" {
+		return time.Time{}, time.Time{}, note
 	}
-	return eta, eta.Add(margin(eta.Sub(now))), ""
+	return eta, p90, ""
 }
 
-// margin is what an estimate may be off by: 15 % of the wait, at least 1 s.
-func margin(wait time.Duration) time.Duration {
-	return max(time.Second, wait*15/100)
-}
-
-func (d *drain) eta(now time.Time, ahead uint64) (time.Time, bool) {
+// eta also says why there is none.
+func (d *drain) eta(now time.Time, ahead uint64) (eta, p90 time.Time, note string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.core.eta(now, float64(ahead)+1, d.plan.sink.pausedUntil())
+	eta, ok := d.core.eta(now, float64(ahead)+1, d.plan.sink.outlook(now))
+	switch {
+	case ok:
+		return eta, eta.Add(d.promises.margin(eta.Sub(now))), ""
+	case d.core.hands.pace(now) == Paused:
+		return time.Time{}, time.Time{}, "the drain is paused"
+	default:
+		return time.Time{}, time.Time{}, "no rate in sight"
+	}
+}
+
+// promise holds the drain to the eta of the newest message, now and then. It
+// comes after a wake-up, which may mean that there is one.
+func (d *drain) promise(now time.Time) {
+	d.mu.Lock()
+	due := d.promises.due(now)
+	d.mu.Unlock()
+	if !due {
+		return
+	}
+	stats := d.buf.Stats()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range stats.Drains {
+		if c.Drain != d.name {
+			continue
+		}
+		for _, s := range stats.Streams {
+			if s.Stream == c.Stream && s.Accepted > 0 {
+				d.promised(now, s.Accepted-1, c.Pending+c.Scheduled)
+			}
+		}
+	}
+}
+
+// promised requires that mu is held. What nothing waits of any more has left or
+// ended otherwise.
+func (d *drain) promised(now time.Time, newest, waiting uint64) {
+	if !d.promises.wants(now, newest) {
+		return
+	}
+	if waiting == 0 {
+		d.plan.meters.void(d.promises.void())
+		return
+	}
+	o := d.plan.sink.outlook(now)
+	eta, ok := d.core.eta(now, float64(waiting), o)
+	if !ok {
+		return
+	}
+	p90 := eta.Add(d.promises.margin(eta.Sub(now)))
+	d.plan.meters.void(d.promises.add(promise{offset: newest, made: now, eta: eta, p90: p90}))
 }
 
 func (d *drain) sink() *sinkState {
@@ -88,59 +140,50 @@ func (d *drain) sink() *sinkState {
 	return d.plan.sink
 }
 
+func (d *drain) expiry() expiry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.plan.expiry
+}
+
 func (d *drain) status(now time.Time, count buffer.DrainStats) Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	paused := d.plan.sink.pausedUntil()
-	d.core.roll(now)
+	o := d.plan.sink.outlook(now)
+	why := d.why(now, o, count)
 	s := Status{
-		Drain:  d.name,
-		Stream: d.plan.policy.Stream,
-		Sink:   d.plan.policy.Sink,
-		State:  Running,
-		Actual: d.recent.rate(now),
+		Drain:     d.name,
+		Stream:    d.plan.policy.Stream,
+		Sink:      d.plan.policy.Sink,
+		State:     Running,
+		Permitted: why.Rate,
+		Actual:    d.recent.rate(now),
+		Binding:   why.Binding,
+		Waiting:   count.Pending + count.Scheduled,
+		Next:      why.Next,
 	}
-	s.Permitted, s.Binding = d.permitted(now, paused, count)
-	s.Waiting = count.Pending + count.Scheduled
 	switch {
+	case d.core.hands.pace(now) == Paused:
+		s.State = Halted
 	case s.Waiting+count.InFlight == 0:
-		s.State, s.Binding = Idle, Empty
-	case s.Permitted == 0:
+		s.State = Idle
+	case s.Permitted == 0 || count.Blocked:
 		s.State = Blocked
 	}
 	if s.Waiting > 0 {
-		s.EmptyAt, _ = d.core.eta(now, float64(s.Waiting), paused)
+		s.EmptyAt, _ = d.core.eta(now, float64(s.Waiting), o)
 	}
-	if at, w, ok := d.core.change(now); ok {
-		s.Next = &Change{At: at, Rate: w.Rate, Because: w.Because}
+	if delay := d.plan.policy.Deadline.MaxDelay; delay > 0 && !count.Oldest.IsZero() {
+		s.Deadline = count.Oldest.Add(delay)
+	}
+	for _, h := range d.core.hands.list(now) {
+		if h.Kind == Paused {
+			s.Pause = &h
+		} else {
+			s.Override = &h
+		}
 	}
 	return s
-}
-
-// permitted is the rate that holds now, and what binds it. It requires that mu
-// is held.
-func (d *drain) permitted(now, paused time.Time, count buffer.DrainStats) (limiter.Rate, Constraint) {
-	budget := d.core.budget
-	scheduled, funded := d.core.window.Rate, budget.Limit().Rate
-	rate := min(scheduled, funded)
-	switch {
-	case scheduled == 0:
-		return 0, Schedule
-	case paused.After(now):
-		return 0, RetryAfter
-	case funded == 0:
-		return 0, SinkBudget
-	case count.Pending == 0:
-		return rate, Empty // what is scheduled is not due, and what is in flight needs no rate
-	case budget.InFlight() >= budget.Slots():
-		return rate, Concurrency
-	case rate == limiter.Unlimited:
-		return rate, Unlimited
-	case funded < scheduled:
-		return rate, SinkBudget
-	default:
-		return rate, Schedule
-	}
 }
 
 // recent counts attempts by second.

@@ -156,6 +156,8 @@ func TestMetrics(t *testing.T) {
 		names := []string{
 			"forebay_drain_attempts_total", "forebay_drain_permitted_rate", "forebay_drain_estimated_empty_timestamp_seconds",
 			"forebay_sink_in_flight_requests", "forebay_sink_concurrency_limit", "forebay_sink_budget_rate", "forebay_drain_binding",
+			"forebay_sink_breaker_state", "forebay_drain_paused", "forebay_drain_override_until_timestamp_seconds",
+			"forebay_drain_next_deadline_timestamp_seconds",
 		}
 		compare := func(want string) {
 			t.Helper()
@@ -177,6 +179,20 @@ forebay_drain_permitted_rate{drain="d"} %s
 # HELP forebay_drain_estimated_empty_timestamp_seconds When the last waiting message leaves; the present time when none waits, +Inf when no rate is in sight.
 # TYPE forebay_drain_estimated_empty_timestamp_seconds gauge
 forebay_drain_estimated_empty_timestamp_seconds{drain="d"} %d
+# HELP forebay_drain_next_deadline_timestamp_seconds When the oldest unfinished message reaches its deadline; +Inf while there is none.
+# TYPE forebay_drain_next_deadline_timestamp_seconds gauge
+forebay_drain_next_deadline_timestamp_seconds{drain="d"} +Inf
+# HELP forebay_drain_override_until_timestamp_seconds When an operator's rate ends; 0 while there is none.
+# TYPE forebay_drain_override_until_timestamp_seconds gauge
+forebay_drain_override_until_timestamp_seconds{drain="d"} 0
+# HELP forebay_drain_paused 1 while an operator's pause holds.
+# TYPE forebay_drain_paused gauge
+forebay_drain_paused{drain="d"} 0
+# HELP forebay_sink_breaker_state 1 for what the sink's breaker lets through: everything, nothing, or one probe at a time.
+# TYPE forebay_sink_breaker_state gauge
+forebay_sink_breaker_state{sink="service",state="closed"} 1
+forebay_sink_breaker_state{sink="service",state="half_open"} 0
+forebay_sink_breaker_state{sink="service",state="open"} 0
 # HELP forebay_sink_in_flight_requests Attempts in flight.
 # TYPE forebay_sink_in_flight_requests gauge
 forebay_sink_in_flight_requests{sink="service"} 0

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"strconv"
@@ -10,16 +11,27 @@ import (
 	"forebay/policies"
 )
 
-// accept makes a request durable and answers with its receipt.
+// intake is what a request asks to store.
+type intake struct {
+	msgs []buffer.Message
+	once buffer.OnceKey // zero TTL: nothing tells whether it is sent again
+}
+
+// accept makes a request durable and answers with its receipt, or with what
+// became of the messages its body was split into.
 func (h *Handler) accept(x *exchange, set *policies.Set, route *policies.Route, m *routeMetrics, target string) outcome {
 	s, _ := h.scratch.Get().(*scratch)
-	err := h.readMessage(x, s, bodyLimit(set, route), target)
+	in, err := h.read(x, s, set, route, target)
 	var accepted buffer.Accepted
+	var replayed bool
 	if err == nil {
-		accepted, err = h.cfg.Buffer.Append(x.r.Context(), route.Stream, time.Now(), s.msgs[:])
+		accepted, replayed, err = h.store(x.r.Context(), route.Stream, in)
 	}
 	h.giveBack(s)
 	if err != nil {
+		if route.Split != policies.SplitNone {
+			err = batchFault(err)
+		}
 		o := h.refuse(x, set, route, err)
 		if reusable(err) {
 			h.recycle(s)
@@ -27,35 +39,55 @@ func (h *Handler) accept(x *exchange, set *policies.Set, route *policies.Route, 
 		return o
 	}
 	s.msgs[0] = buffer.Message{} // a wait for the final state is long; bodies need not last as long
-	o := h.acknowledge(x, route, m, accepted, s)
+	o := outcomeAccepted()
+	if replayed {
+		x.set("Idempotent-Replayed", "true")
+		o = outcomeReplayed()
+	}
+	if route.Split == policies.SplitNone {
+		o = h.acknowledge(x, route, m, accepted, s, o)
+	} else {
+		h.acknowledgeBatch(x, route, accepted, s, replayed)
+	}
 	h.recycle(s)
 	return o
 }
 
-// bodyLimit is in bytes.
-func bodyLimit(set *policies.Set, route *policies.Route) int64 {
-	limit := int64(defaultMaxBody)
-	if route.MaxBody > 0 {
-		limit = route.MaxBody
+// read refuses all that can be refused without the body before the body is
+// read.
+func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *policies.Route, target string) (intake, error) {
+	if _, closed := h.cfg.Closed(route.Stream); closed {
+		return intake{}, problemUnavailable(reasonStreamClosed)
 	}
-	if stream := set.Stream(route.Stream); stream != nil && stream.MaxMessageBytes > 0 {
-		limit = min(limit, stream.MaxMessageBytes)
+	key, err := repeatKeyOf(x.r.Header, route)
+	if err != nil {
+		return intake{}, err
 	}
-	return limit
-}
-
-// readMessage fills s.msgs. All that can be refused without the body is
-// refused before the body is read.
-func (h *Handler) readMessage(x *exchange, s *scratch, limit int64, target string) error {
-	if why := idempotencyKeyFault(x.r.Header["Idempotency-Key"]); why != "" {
-		return problemBadRequest(why)
+	stream := set.Stream(route.Stream)
+	if route.Split != policies.SplitNone {
+		return h.readBatch(x, s, stream, route, target, key)
 	}
-	if err := h.readBody(s, x.r, limit); err != nil {
-		return err
+	if err := h.readBody(s, x.r, min(bodyLimit(route), messageLimit(stream))); err != nil {
+		return intake{}, err
 	}
 	s.fields = appendFields(s.fields, x.r, x.id)
-	s.msgs[0] = buffer.Message{Method: x.r.Method, Target: target, Header: s.fields, Body: s.body}
-	return nil
+	m := &s.msgs[0]
+	*m = buffer.Message{Method: x.r.Method, Target: target, Header: s.fields, Body: s.body, KeepAnswer: int(route.StoreResult)}
+	if !stream.OrderingKey.IsZero() {
+		m.Key, _ = stream.OrderingKey.Extract(x.field, m.Body)
+	}
+	in := intake{msgs: s.msgs[:]}
+	if key.value != "" {
+		in.once = onceKey(s, key, route, m)
+	}
+	return in, nil
+}
+
+// bodyLimit and messageLimit are in bytes.
+func bodyLimit(route *policies.Route) int64 { return cmp.Or(route.MaxBody, defaultMaxBody) }
+
+func messageLimit(stream *policies.Stream) int64 {
+	return cmp.Or(stream.MaxMessageBytes, defaultMaxMessage)
 }
 
 // reusable reports whether the buffer is known to have let go of the message.
@@ -65,7 +97,8 @@ func reusable(err error) bool {
 		return true // it never came to the buffer
 	}
 	return errors.Is(err, buffer.ErrBufferFull) || errors.Is(err, buffer.ErrDiskFull) ||
-		errors.Is(err, buffer.ErrOverloaded) || errors.Is(err, buffer.ErrTooLarge)
+		errors.Is(err, buffer.ErrOverloaded) || errors.Is(err, buffer.ErrTooLarge) ||
+		errors.Is(err, buffer.ErrDeadFull) || errors.Is(err, buffer.ErrMismatch) || errors.Is(err, buffer.ErrInProgress)
 }
 
 func (h *Handler) refuse(x *exchange, set *policies.Set, route *policies.Route, err error) outcome {
@@ -100,25 +133,31 @@ func (h *Handler) roomAfter(set *policies.Set, stream string, now time.Time) int
 
 // acknowledge answers for a message that is durable: whatever fails from here
 // on, the answer is not an error.
-func (h *Handler) acknowledge(x *exchange, route *policies.Route, m *routeMetrics, a buffer.Accepted, s *scratch) outcome {
+func (h *Handler) acknowledge(x *exchange, route *policies.Route, m *routeMetrics, a buffer.Accepted, s *scratch, o outcome) outcome {
 	ref := buffer.Ref{Stream: route.Stream, Offset: a.First}
-	st, known, applied := h.stand(x, ref, route, m)
+	st, note, applied := h.stand(x, ref, route, m)
 	now := time.Now()
 	id := h.cfg.Buffer.ID(ref)
+	if d := sinkAnswer(&st, route.WaitFor); d != nil && applied > 0 {
+		x.set("Preference-Applied", appliedWait(applied))
+		x.set("Vary", "Prefer")
+		x.relay(id, d)
+		o.code = d.Status
+		return o
+	}
 	var receipt Receipt
-	if known {
+	if note == "" {
 		receipt = newReceipt(id, &st, now, h.cfg.ETA)
 	} else {
-		receipt = unknownReceipt(id, ref, a)
+		receipt = unknownReceipt(id, ref, a, note)
 	}
-	o := outcomeAccepted()
 	if applied > 0 {
 		x.set("Preference-Applied", appliedWait(applied))
-		if receipt.State.Final() {
+		if note == "" && settled(&st, route.WaitFor) {
 			o.code = http.StatusOK
 		}
 	}
-	if o.code == http.StatusAccepted {
+	if o.code == http.StatusAccepted || !receipt.State.Final() {
 		x.set("Retry-After", strconv.Itoa(receipt.retryAfter(now)))
 	}
 	x.set("Location", receiptsPrefix+id)
@@ -129,31 +168,33 @@ func (h *Handler) acknowledge(x *exchange, route *policies.Route, m *routeMetric
 	return o
 }
 
-// stand finds where a fresh message stands, and returns whether that is known.
-// Where the caller prefers to wait and there is room for it, it waits for the
-// final state first; applied is how long that was to be at most.
-func (h *Handler) stand(x *exchange, ref buffer.Ref, route *policies.Route, m *routeMetrics) (st buffer.Status, known bool, applied time.Duration) {
+// stand finds where a message stands; note says why that is not known. Where
+// the caller prefers to wait and there is room for it, it waits for the final
+// state first; applied is how long that was to be at most.
+func (h *Handler) stand(x *exchange, ref buffer.Ref, route *policies.Route, m *routeMetrics) (st buffer.Status, note string, applied time.Duration) {
 	var err error
 	limit := min(preferredWait(x.r.Header["Prefer"]), route.WaitMax, h.cfg.WaitMax)
 	if limit > 0 && h.receipts.waits.enter() {
 		m.waiting.Inc()
-		st, err = h.receipts.await(x.r.Context(), ref, limit)
+		st, err = h.receipts.await(x.r.Context(), ref, limit, route.WaitFor)
 		m.waiting.Dec()
 		h.receipts.waits.leave()
 		applied = limit
 	} else {
 		st, err = h.cfg.Buffer.Find(ref, time.Now())
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, buffer.ErrGone): // it is sent again after its end
+		return st, "the message was finished longer ago than receipts are kept", applied
+	case err != nil:
 		h.log.report(x, err)
-		return st, false, applied
+		return st, "the position is not known at the moment", applied
 	}
-	return st, true, applied
+	return st, "", applied
 }
 
 // unknownReceipt says what is known without a look at the message.
-func unknownReceipt(id string, ref buffer.Ref, a buffer.Accepted) Receipt {
-	note := "the position is not known at the moment"
+func unknownReceipt(id string, ref buffer.Ref, a buffer.Accepted, note string) Receipt {
 	return Receipt{
 		ID: id, Stream: ref.Stream, State: buffer.Queued, ETANote: &note,
 		AcceptedAt: Timestamp{a.At}, Drains: []DrainReceipt{},

@@ -20,6 +20,11 @@ func (noBuffer) Append(_ context.Context, _ string, now time.Time, msgs []buffer
 	return buffer.Accepted{First: 7, Count: len(msgs), At: now}, nil
 }
 
+func (b noBuffer) AppendOnce(ctx context.Context, stream string, now time.Time, msgs []buffer.Message, _ buffer.OnceKey) (buffer.Accepted, bool, error) {
+	a, err := b.Append(ctx, stream, now, msgs)
+	return a, false, err
+}
+
 func (noBuffer) ID(buffer.Ref) string { return "AAAAAAAAAAAAAAAAAAAAAAAAAA" }
 
 func (noBuffer) Find(ref buffer.Ref, now time.Time) (buffer.Status, error) {
@@ -63,4 +68,57 @@ func BenchmarkAccept(b *testing.B) {
 		_, _ = io.Copy(io.Discard, content)
 		b.Error("the body was not read to its end")
 	}
+}
+
+// TestAcceptAllocations holds the path to what it cost before there were keys
+// to look up, and a request with a key to the hashes' worth of memory.
+func TestAcceptAllocations(t *testing.T) {
+	set := parsePolicy(t, testPolicy)
+	h := New(Config{
+		Buffer: noBuffer{}, Policy: func() *policies.Set { return set }, ETA: tenPerSecond,
+	}, slog.New(slog.DiscardHandler), nil)
+	for _, header := range [][]string{
+		{"Content-Type: application/json", "User-Agent: bench/1.0", "Accept-Encoding: gzip"},
+		{"Content-Type: application/json", "User-Agent: bench/1.0", `Idempotency-Key: "7e3b0ba6"`},
+	} {
+		r := request(t.Context(), "POST", "/v1/orders", "{}", header...)
+		content := &body{}
+		r.Body = content
+		w := &noWriter{header: http.Header{}}
+		got := 1e9 // the fewest: with the race detector on, pools forget at random
+		for range 100 {
+			got = min(got, testing.AllocsPerRun(1, func() {
+				content.Reset("{}")
+				clear(w.header)
+				h.ServeHTTP(w, r)
+			}))
+		}
+		if got > 10 {
+			t.Errorf("%v allocations with %q, want at most 10", got, header)
+		}
+	}
+}
+
+// BenchmarkBatch is the same path for a batch of 300-byte orders, a mebibyte
+// of them, in lines of JSON.
+func BenchmarkBatch(b *testing.B) {
+	set := parsePolicy(b, testPolicy)
+	set.Routes[0].Split = policies.SplitNDJSON
+	h := New(Config{
+		Buffer: noBuffer{}, Policy: func() *policies.Set { return set }, ETA: tenPerSecond,
+	}, slog.New(slog.DiscardHandler), nil)
+	order := `{"customer_id":"c-1","items":[` + strings.Repeat(`{"sku":"s-1","quantity":1},`, 9) + `{"sku":"s-2"}]}` + "\n"
+	orders := strings.Repeat(order, 1<<20/len(order))
+	r := request(b.Context(), "POST", "/v1/orders", orders, "Content-Type: application/x-ndjson", "User-Agent: bench/1.0")
+	content := &body{}
+	r.Body = content
+	w := &noWriter{header: http.Header{}}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(orders)))
+	for b.Loop() {
+		content.Reset(orders)
+		clear(w.header)
+		h.ServeHTTP(w, r)
+	}
+	b.ReportMetric(float64(b.N*(1<<20/len(order)))/b.Elapsed().Seconds(), "messages/s")
 }

@@ -391,31 +391,6 @@ func TestStopClosesConnections(t *testing.T) {
 	}
 }
 
-func TestIdempotencyKeyIsStored(t *testing.T) {
-	f := newFixture(t)
-	tests := []struct {
-		keys []string
-		want int
-	}{
-		{[]string{"order-7"}, 202},
-		{[]string{`"` + strings.Repeat("k", 255) + `"`}, 202},
-		{[]string{strings.Repeat("k", 255)}, 202},
-		{[]string{strings.Repeat("k", 256)}, 400},
-		{[]string{"a", "b"}, 400},
-	}
-	for _, tt := range tests {
-		r := request(t.Context(), "POST", "/v1/orders", "{}")
-		r.Header["Idempotency-Key"] = tt.keys
-		if resp := f.send(r); resp.StatusCode != tt.want {
-			t.Errorf("keys %q: status %d, want %d", tt.keys, resp.StatusCode, tt.want)
-		}
-	}
-	want := buffer.Field{Name: "Idempotency-Key", Value: "order-7"}
-	if got := f.buf.messages[0].Header[0]; got != want {
-		t.Errorf("stored %v, want %v", got, want)
-	}
-}
-
 func TestUnknownModeIsRefused(t *testing.T) {
 	f := newFixture(t)
 	set := f.cfg.Policy()

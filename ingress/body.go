@@ -17,8 +17,9 @@ const (
 	// Buffers up to here are kept for the next request, and are bounded by the
 	// number of connections; beyond it bodyMemory counts.
 	pooledBodyBytes = 16 << 10
-	// defaultMaxBody stands in for a limit that the policy leaves at 0.
-	defaultMaxBody = 1 << 20
+	// They stand in for limits that the policy leaves at 0.
+	defaultMaxBody    int64 = 1 << 20
+	defaultMaxMessage int64 = 1 << 20
 )
 
 // scratch is the memory one request works in. Its message points into it.
@@ -38,15 +39,14 @@ func newScratch() any {
 	}
 }
 
-// giveBack lets go of a body that bodyMemory counted. The message itself is
+// giveBack lets go of all that bodyMemory counted. The message itself is
 // left alone: the buffer may still read it.
 func (h *Handler) giveBack(s *scratch) {
 	if s.held == 0 {
 		return
 	}
 	s.body = nil
-	h.bodies.give(s.held)
-	s.held = 0
+	h.letGo(s, s.held)
 }
 
 // recycle keeps s for another request. It must not be called while anyone may
@@ -92,41 +92,73 @@ func (h *Handler) readBody(s *scratch, r *http.Request, limit int64) error {
 	if r.ContentLength > 0 {
 		most = r.ContentLength + 1
 	}
-	buf := s.body[:0]
-	defer func() { s.body = buf }()
+	var err error
+	if s.body, err = h.readAll(s, s.body[:0], r.Body, limit, most); err == nil {
+		return nil
+	}
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	return bodyProblem(err)
+}
+
+// readAll reads to the end of r into buf, which grows up to most bytes. More
+// than limit bytes are a problem; other errors are those of r.
+func (h *Handler) readAll(s *scratch, buf []byte, r io.Reader, limit, most int64) ([]byte, error) {
 	for {
-		if len(buf) == cap(buf) {
-			grown, err := h.grow(s, buf, most)
+		if size := int64(cap(buf)); int64(len(buf)) == size {
+			grown, err := h.resize(s, buf, max(min(2*size, most), size+1))
 			if err != nil {
-				return err
+				return buf, err
 			}
 			buf = grown
 		}
-		n, err := r.Body.Read(buf[len(buf):cap(buf)])
+		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		switch {
 		case int64(len(buf)) > limit:
-			return problemTooLarge(limit)
+			return buf, problemTooLarge(limit)
 		case err == io.EOF:
-			return nil
+			return buf, nil
 		case err != nil:
-			return bodyProblem(err)
+			return buf, err
 		}
 	}
 }
 
-// grow doubles a full buffer, up to most bytes.
-func (h *Handler) grow(s *scratch, buf []byte, most int64) ([]byte, error) {
-	size := max(min(2*int64(cap(buf)), most), int64(cap(buf))+1)
-	if size > pooledBodyBytes {
-		if !h.bodies.take(size - s.held) {
-			return nil, problemUnavailable(reasonOverloaded)
-		}
-		s.held = size
+// resize gives a buffer another size, in bytes.
+func (h *Handler) resize(s *scratch, buf []byte, size int64) ([]byte, error) {
+	if err := h.hold(s, counted(size)-counted(int64(cap(buf)))); err != nil {
+		return nil, err
 	}
-	grown := make([]byte, len(buf), size)
-	copy(grown, buf)
-	return grown, nil
+	resized := make([]byte, len(buf), size)
+	copy(resized, buf)
+	return resized, nil
+}
+
+// counted is how much of a buffer of that size bodyMemory counts.
+func counted(size int64) int64 {
+	if size <= pooledBodyBytes {
+		return 0
+	}
+	return size
+}
+
+// hold takes n bytes more of bodyMemory for s; letGo gives some of them back.
+func (h *Handler) hold(s *scratch, n int64) error {
+	if n <= 0 {
+		return nil
+	}
+	if !h.bodies.take(n) {
+		return problemUnavailable(reasonOverloaded)
+	}
+	s.held += n
+	return nil
+}
+
+func (h *Handler) letGo(s *scratch, n int64) {
+	h.bodies.give(n)
+	s.held -= n
 }
 
 func bodyProblem(err error) error {

@@ -34,6 +34,9 @@ func begin(w http.ResponseWriter, r *http.Request, stopping bool) exchange {
 // set is Header.Set for names that are in canonical form already.
 func (x *exchange) set(name, value string) { x.w.Header()[name] = []string{value} }
 
+// field returns the values of a header field; its name is in canonical form.
+func (x *exchange) field(name string) []string { return x.r.Header[name] }
+
 // write answers with body. A failed write means that the caller is gone:
 // there is nobody left to tell.
 func (x *exchange) write(status int, body []byte) {

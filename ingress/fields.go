@@ -8,10 +8,7 @@ import (
 	"forebay/buffer"
 )
 
-const (
-	maxIdempotencyKey = 255 // bytes, without its quotes
-	pseudonym         = "1.1 forebay"
-)
+const pseudonym = "1.1 forebay"
 
 // appendFields appends the header fields that are stored with a message, by
 // name, so that like requests are stored alike.
@@ -93,24 +90,6 @@ func via(values []string) string {
 		return pseudonym
 	}
 	return strings.Join(values, ", ") + ", " + pseudonym
-}
-
-// idempotencyKeyFault says why a request's Idempotency-Key is refused.
-func idempotencyKeyFault(values []string) string {
-	if len(values) > 1 {
-		return "Idempotency-Key is given more than once"
-	}
-	if len(values) == 0 {
-		return ""
-	}
-	key := values[0]
-	if n := len(key); n >= 2 && key[0] == '"' && key[n-1] == '"' {
-		key = key[1 : n-1]
-	}
-	if len(key) > maxIdempotencyKey {
-		return "Idempotency-Key is over 255 bytes"
-	}
-	return ""
 }
 
 // appendTrace keeps a well-formed trace context; a tracestate means nothing

@@ -59,8 +59,10 @@ type faulty struct {
 	*buffertest.Mem
 	appendErr, findErr, cancelErr error
 
-	mu       sync.Mutex // guards messages
+	mu       sync.Mutex // guards what follows
 	messages []buffer.Message
+	lastKey  buffer.OnceKey
+	answers  map[string]*buffer.Answer // what drains' sinks said
 }
 
 func (b *faulty) Append(ctx context.Context, stream string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error) {
@@ -68,23 +70,46 @@ func (b *faulty) Append(ctx context.Context, stream string, now time.Time, msgs 
 		return buffer.Accepted{}, b.appendErr
 	}
 	a, err := b.Mem.Append(ctx, stream, now, msgs)
-	if err != nil {
-		return a, err
+	if err == nil {
+		b.remember(msgs)
 	}
+	return a, err
+}
+
+func (b *faulty) AppendOnce(ctx context.Context, stream string, now time.Time, msgs []buffer.Message, key buffer.OnceKey) (buffer.Accepted, bool, error) {
+	b.lastKey = key
+	if b.appendErr != nil {
+		return buffer.Accepted{}, false, b.appendErr
+	}
+	a, replayed, err := b.Mem.AppendOnce(ctx, stream, now, msgs, key)
+	if err == nil && !replayed {
+		b.remember(msgs)
+	}
+	return a, replayed, err
+}
+
+func (b *faulty) remember(msgs []buffer.Message) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, m := range msgs {
 		m.Header, m.Body = slices.Clone(m.Header), slices.Clone(m.Body)
 		b.messages = append(b.messages, m)
 	}
-	return a, nil
 }
 
 func (b *faulty) Find(ref buffer.Ref, now time.Time) (buffer.Status, error) {
 	if b.findErr != nil {
 		return buffer.Status{}, b.findErr
 	}
-	return b.Mem.Find(ref, now)
+	st, err := b.Mem.Find(ref, now)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range st.Drains {
+		if d := &st.Drains[i]; d.State.Final() {
+			d.Answer = b.answers[d.Drain]
+		}
+	}
+	return st, err
 }
 
 func (b *faulty) Cancel(ctx context.Context, ref buffer.Ref, now time.Time) error {
@@ -106,7 +131,7 @@ type fixture struct {
 func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, reg: prometheus.NewRegistry(), log: &bytes.Buffer{}}
-	f.buf = &faulty{Mem: buffertest.NewMem(
+	f.buf = &faulty{answers: map[string]*buffer.Answer{}, Mem: buffertest.NewMem(
 		buffer.Stream{Name: "orders", Drains: []string{"orders-to-service"}, MaxMessageBytes: 64 << 10},
 		buffer.Stream{Name: "registrations", Drains: []string{"email", "sms"}},
 	)}
@@ -117,6 +142,14 @@ func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 	}
 	f.Handler = New(cfg, slog.New(slog.NewTextHandler(f.log, nil)), f.reg)
 	return f
+}
+
+// routes lets a test write what it needs into the routes of the policy.
+func routes(change func(create, register *policies.Route)) func(*Config) {
+	return func(c *Config) {
+		set := c.Policy()
+		change(&set.Routes[0], &set.Routes[1])
+	}
 }
 
 // do sends a request with header lines of the form "Name: value".

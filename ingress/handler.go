@@ -24,11 +24,12 @@ const (
 	receiptsPrefix = reservedPrefix + "receipts/"
 )
 
-// Buffer is what ingress needs of the durable log. Both parts are safe for
+// Buffer is what ingress needs of the durable log. All of it is safe for
 // concurrent use.
 type Buffer interface {
 	// Append returns once msgs are durable; see buffer.Buffer.
 	Append(ctx context.Context, stream string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error)
+	buffer.Once
 	buffer.Receipts
 }
 
@@ -49,9 +50,13 @@ type Config struct {
 	// those beyond it are answered at once. 0: 1000.
 	MaxWaiting int
 	// MaxBodyMemory bounds, in bytes, the memory of all bodies over 16 KiB that
-	// are being read or stored; a request that needs more is answered 503
-	// overloaded. 0: 256 MiB.
+	// are being read or stored, and of the messages they are split into; a
+	// request that needs more is answered 503 overloaded. 0: 256 MiB.
 	MaxBodyMemory int64
+	// Closed reports whether a stream's intake is closed, and the operator's
+	// reason, which callers are not told. It is called once per request and must
+	// not block. Nil: no stream is ever closed.
+	Closed func(stream string) (reason string, closed bool)
 }
 
 func (c Config) withDefaults() Config {
@@ -67,18 +72,22 @@ func (c Config) withDefaults() Config {
 	if c.ETA == nil {
 		c.ETA = func(string, time.Time, uint64) (eta, p90 time.Time, note string) { return }
 	}
+	if c.Closed == nil {
+		c.Closed = func(string) (string, bool) { return "", false }
+	}
 	return c
 }
 
 // Handler serves the routes of the policy, and receipts under
 // /.forebay/receipts/. It is safe for concurrent use.
 type Handler struct {
-	cfg      Config
-	log      *failureLog
-	metrics  *metrics
-	receipts *Receipts
-	bodies   bodyMemory
-	scratch  sync.Pool // of *scratch
+	cfg       Config
+	log       *failureLog
+	metrics   *metrics
+	receipts  *Receipts
+	bodies    bodyMemory
+	inflaters chan *inflater // those not at work
+	scratch   sync.Pool      // of *scratch
 }
 
 // New returns a Handler that serves cfg.Policy. It starts nothing. With a nil
@@ -99,8 +108,9 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) *Handler {
 			waitMax: cfg.WaitMax,
 			waiting: m.unrouted.waiting,
 		},
-		bodies:  bodyMemory{max: cfg.MaxBodyMemory},
-		scratch: sync.Pool{New: newScratch},
+		bodies:    bodyMemory{max: cfg.MaxBodyMemory},
+		inflaters: newInflaters(),
+		scratch:   sync.Pool{New: newScratch},
 	}
 	h.Apply(cfg.Policy())
 	return h

@@ -17,6 +17,7 @@ import (
 // The decisions that ingress takes.
 const (
 	decisionBuffered = "buffered"
+	decisionReplayed = "replayed"
 	decisionFull     = "full"
 	decisionInvalid  = "invalid"
 	decisionError    = "error"
@@ -34,6 +35,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	waiting  *prometheus.GaugeVec
+	lookups  lookups
 	unrouted *routeMetrics
 
 	mu     sync.Mutex // serialises apply
@@ -57,9 +59,25 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Requests that wait for the final state of their message.",
 		}, []string{"route"}),
 	}
+	m.lookups = newLookups(promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+		Name: "forebay_idempotency_lookups_total",
+		Help: "Requests with an idempotency key, by what was known of the key.",
+	}, []string{"result"}))
 	m.unrouted = m.newRoute("")
 	m.routes.Store(&map[string]*routeMetrics{})
 	return m
+}
+
+// lookups counts idempotency keys by what was known of them.
+type lookups struct{ fresh, replay, inProgress, mismatch prometheus.Counter }
+
+func newLookups(v *prometheus.CounterVec) lookups {
+	return lookups{
+		fresh:      v.WithLabelValues("new"),
+		replay:     v.WithLabelValues("replay"),
+		inProgress: v.WithLabelValues("in_progress"),
+		mismatch:   v.WithLabelValues("mismatch"),
+	}
 }
 
 // apply makes the routes those of set.
@@ -98,7 +116,7 @@ type routeMetrics struct {
 	waiting prometheus.Gauge
 	// The outcomes that come by the ten thousand a second need no lock. After
 	// drop they count into the void.
-	accepted, full series
+	accepted, replayed, full series
 
 	mu   sync.Mutex // guards what follows
 	gone bool       // removed by a reload; never counted again
@@ -119,6 +137,7 @@ func (m *metrics) newRoute(name string) *routeMetrics {
 		return r
 	}
 	r.accepted = r.series(outcomeAccepted())
+	r.replayed = r.series(outcomeReplayed())
 	r.full = r.series(outcomeFull())
 	r.series(outcome{decisionInvalid, http.StatusBadRequest})
 	r.series(outcome{decisionError, http.StatusInternalServerError})
@@ -126,6 +145,7 @@ func (m *metrics) newRoute(name string) *routeMetrics {
 }
 
 func outcomeAccepted() outcome { return outcome{decisionBuffered, http.StatusAccepted} }
+func outcomeReplayed() outcome { return outcome{decisionReplayed, http.StatusAccepted} }
 func outcomeFull() outcome     { return outcome{decisionFull, http.StatusServiceUnavailable} }
 
 func (r *routeMetrics) observe(o outcome, d time.Duration) {
@@ -133,6 +153,8 @@ func (r *routeMetrics) observe(o outcome, d time.Duration) {
 	switch o {
 	case outcomeAccepted():
 		s = r.accepted
+	case outcomeReplayed():
+		s = r.replayed
 	case outcomeFull():
 		s = r.full
 	default:

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"iter"
 	"strconv"
 	"strings"
 	"time"
@@ -10,19 +11,40 @@ import (
 const maxWaitAsked = 24 * time.Hour
 
 // preferredWait finds wait=N in the values of Prefer (RFC 7240) and returns N
-// seconds. The first wait counts, as the RFC says; whatever else is there,
-// and whatever cannot be read, is ignored. 0 means that no wait is asked for.
+// seconds. 0 means that no wait is asked for.
 func preferredWait(values []string) time.Duration {
-	for _, v := range values {
-		for v != "" {
-			var preference string
-			preference, v = cutPreference(v)
-			if wait, ok := parseWait(preference); ok {
-				return wait
-			}
+	for preference := range preferences(values) {
+		if wait, ok := parseWait(preference); ok {
+			return wait
 		}
 	}
 	return 0
+}
+
+// prefersRepresentation finds return=representation.
+func prefersRepresentation(values []string) bool {
+	for preference := range preferences(values) {
+		if value, ok := preferenceValue(preference, "return"); ok {
+			return strings.EqualFold(value, "representation")
+		}
+	}
+	return false
+}
+
+// preferences are what the values of Prefer hold. The first of a name counts,
+// as the RFC says; what is unknown, or cannot be read, is ignored.
+func preferences(values []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, v := range values {
+			for v != "" {
+				var preference string
+				preference, v = cutPreference(v)
+				if !yield(preference) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // cutPreference cuts at the first comma that is not within quotes.
@@ -41,16 +63,26 @@ func cutPreference(s string) (first, rest string) {
 	return s, ""
 }
 
-func parseWait(preference string) (time.Duration, bool) {
-	// wait's value holds no semicolon, so that its parameters can be cut here.
+// preferenceValue returns the value of a preference of that name, without its
+// quotes.
+func preferenceValue(preference, name string) (string, bool) {
+	// No value that is known here holds a semicolon, so that parameters can be cut.
 	pair, _, _ := strings.Cut(preference, ";")
-	name, value, ok := strings.Cut(pair, "=")
-	if !ok || !strings.EqualFold(strings.TrimSpace(name), "wait") {
-		return 0, false
+	key, value, ok := strings.Cut(pair, "=")
+	if !ok || !strings.EqualFold(strings.TrimSpace(key), name) {
+		return "", false
 	}
 	value = strings.TrimSpace(value)
 	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
 		value = value[1 : n-1]
+	}
+	return value, true
+}
+
+func parseWait(preference string) (time.Duration, bool) {
+	value, ok := preferenceValue(preference, "wait")
+	if !ok {
+		return 0, false
 	}
 	if value == "" || strings.Trim(value, "0123456789") != "" {
 		return 0, false

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,8 @@ const (
 	reasonBufferFull   = "buffer-full"
 	reasonDiskFull     = "disk-full"
 	reasonOverloaded   = "overloaded"
+	reasonDeadFull     = "dead-letters-full"
+	reasonStreamClosed = "stream-closed"
 	reasonShuttingDown = "shutting-down"
 )
 
@@ -40,6 +43,8 @@ type problem struct {
 	reason     string   // of a 503
 	retryAfter int      // seconds, before jitter; 0: no retry helps
 	allow      []string // of a 405
+	accept     string   // of a 415: the encodings that are taken
+	line       int      // of a bad-line
 	closes     bool     // what is left of the body is not worth reading
 }
 
@@ -56,10 +61,47 @@ type problemDocument struct {
 	RequestID  string `json:"request_id"`
 	RetryAfter int    `json:"retry_after_seconds,omitempty"`
 	Reason     string `json:"reason,omitempty"`
+	Line       int    `json:"line,omitempty"`
 }
 
 func problemBadRequest(detail string) *problem {
 	return &problem{kind: problemPrefix + "bad-request", title: "Bad request", status: http.StatusBadRequest, detail: detail}
+}
+
+// problemBadLine is for part n of a body that is split; unit says what a part is.
+func problemBadLine(unit string, n int, fault string) *problem {
+	return &problem{
+		kind: problemPrefix + "bad-line", title: "Bad line", status: http.StatusBadRequest,
+		detail: fmt.Sprintf("%s %d %s; nothing of the body was stored", unit, n, fault), line: n,
+	}
+}
+
+func problemIdempotencyKeyMissing(field string) *problem {
+	return &problem{
+		kind: problemPrefix + "idempotency-key-missing", title: "Idempotency key missing", status: http.StatusBadRequest,
+		detail: "this route requires the header field " + field,
+	}
+}
+
+func problemIdempotencyMismatch() *problem {
+	return &problem{
+		kind: problemPrefix + "idempotency-mismatch", title: "Idempotency mismatch", status: http.StatusUnprocessableEntity,
+		detail: "the idempotency key was used for another request",
+	}
+}
+
+func problemIdempotencyInProgress() *problem {
+	return &problem{
+		kind: problemPrefix + "idempotency-in-progress", title: "Idempotency in progress", status: http.StatusConflict,
+		detail: "the first request with this idempotency key is still being stored", retryAfter: 1,
+	}
+}
+
+func problemUnsupportedEncoding(what string) *problem {
+	return &problem{
+		kind: problemPrefix + "unsupported-encoding", title: "Unsupported encoding", status: http.StatusUnsupportedMediaType,
+		detail: what + " is not supported here", accept: "gzip, zstd",
+	}
 }
 
 func problemURITooLong() *problem {
@@ -90,6 +132,19 @@ func problemTooLarge(limit int64) *problem {
 	}
 }
 
+// problemInflatesTooLarge is for a body that was read whole.
+func problemInflatesTooLarge(limit int64) *problem {
+	p := problemTooLarge(limit)
+	p.detail, p.closes = fmt.Sprintf("the body inflates to over %d bytes", limit), false
+	return p
+}
+
+func problemBatchTooLarge() *problem {
+	p := problemTooLarge(0)
+	p.detail, p.closes = "the body holds more messages than can be stored at once", false
+	return p
+}
+
 func problemNoReceipt() *problem {
 	return &problem{
 		kind: problemPrefix + "no-receipt", title: "No such receipt", status: http.StatusNotFound,
@@ -114,7 +169,7 @@ func problemNotCancellable(detail string) *problem {
 func problemInternal() *problem {
 	return &problem{
 		kind: problemPrefix + "internal", title: "Internal error", status: http.StatusInternalServerError,
-		detail: "the request was not carried out; the log has the cause under request_id",
+		detail: "whether the request was carried out is not known; the log has the cause under request_id",
 	}
 }
 
@@ -132,6 +187,10 @@ func problemUnavailable(reason string) *problem {
 		p.detail = "no disk space is left for new messages"
 	case reasonOverloaded:
 		p.detail = "the memory for requests in flight is in use"
+	case reasonDeadFull:
+		p.detail, p.retryAfter = "the stream's dead letters have reached their size limit", 60
+	case reasonStreamClosed:
+		p.detail, p.retryAfter = "the stream is closed to new messages", 60
 	case reasonShuttingDown:
 		p.detail, p.retryAfter, p.closes = "this server is shutting down", 5, true
 	}
@@ -151,13 +210,19 @@ func problemOf(err error) *problem {
 		return problemUnavailable(reasonDiskFull)
 	case errors.Is(err, buffer.ErrOverloaded):
 		return problemUnavailable(reasonOverloaded)
+	case errors.Is(err, buffer.ErrDeadFull):
+		return problemUnavailable(reasonDeadFull)
+	case errors.Is(err, buffer.ErrMismatch):
+		return problemIdempotencyMismatch()
+	case errors.Is(err, buffer.ErrInProgress):
+		return problemIdempotencyInProgress()
 	case errors.Is(err, buffer.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		// A context ends because the caller left, who reads no answer, or
 		// because the server does.
 		return problemUnavailable(reasonShuttingDown)
 	case errors.Is(err, buffer.ErrTooLarge):
 		p := problemTooLarge(0)
-		p.detail = "the message with its header fields is over the stream's max_message_bytes"
+		p.detail = "the body is over the stream's max_message_bytes"
 		return p
 	case errors.Is(err, buffer.ErrNoMessage):
 		return problemNoReceipt()
@@ -186,8 +251,12 @@ func (p *problem) outcome() outcome {
 func (x *exchange) fail(p *problem) {
 	doc := problemDocument{
 		Type: p.kind, Title: p.title, Status: p.status, Detail: p.detail,
-		Instance: x.r.URL.EscapedPath(), RequestID: x.id,
-		RetryAfter: jittered(p.retryAfter), Reason: p.reason,
+		// A target without a path, as CONNECT has it, is about the server as a whole.
+		Instance: cmp.Or(x.r.URL.EscapedPath(), "/"), RequestID: x.id,
+		RetryAfter: p.retryAfter, Reason: p.reason, Line: p.line,
+	}
+	if p.status == http.StatusServiceUnavailable {
+		doc.RetryAfter = jittered(p.retryAfter)
 	}
 	x.set("Content-Type", "application/problem+json")
 	x.set("Cache-Control", "no-store")
@@ -197,6 +266,9 @@ func (x *exchange) fail(p *problem) {
 	}
 	if p.allow != nil {
 		x.set("Allow", strings.Join(p.allow, ", "))
+	}
+	if p.accept != "" {
+		x.set("Accept-Encoding", p.accept)
 	}
 	if p.closes {
 		x.set("Connection", "close")

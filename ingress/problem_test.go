@@ -45,19 +45,23 @@ func TestProblems(t *testing.T) {
 		{"method", "GET", orders, nil, "", problemDocument{Type: urn + "method-not-allowed", Title: "Method not allowed", Status: 405, Detail: "allowed here: POST"}, "POST"},
 		{"target", "GET", fixed("/" + strings.Repeat("x", maxTarget)), nil, "", problemDocument{Type: urn + "uri-too-long", Title: "URI too long", Status: 414, Detail: "path and query are over 8192 bytes"}, ""},
 		{"body", "POST", orders, nil, strings.Repeat("x", 64<<10+1), problemDocument{Type: urn + "too-large", Title: "Too large", Status: 413, Detail: "the body is over 65536 bytes"}, ""},
-		{"message", "POST", orders, failWith(buffer.ErrTooLarge), "", problemDocument{Type: urn + "too-large", Title: "Too large", Status: 413, Detail: "the message with its header fields is over the stream's max_message_bytes"}, ""},
+		{"message", "POST", orders, failWith(buffer.ErrTooLarge), "", problemDocument{Type: urn + "too-large", Title: "Too large", Status: 413, Detail: "the body is over the stream's max_message_bytes"}, ""},
 		{"buffer full", "POST", orders, failWith(buffer.ErrBufferFull), "", problemDocument{Type: capacity, Title: "Temporarily reduced capacity", Status: 503, Detail: "the stream has reached its size limit", Reason: "buffer-full", RetryAfter: 1}, ""},
 		{"disk full", "POST", orders, failWith(buffer.ErrDiskFull), "", problemDocument{Type: capacity, Title: "Temporarily reduced capacity", Status: 503, Detail: "no disk space is left for new messages", Reason: "disk-full", RetryAfter: 1}, ""},
 		{"disk full and no rate", "POST", fixed("/v1/registrations"), failWith(buffer.ErrDiskFull), "", problemDocument{Type: capacity, Title: "Temporarily reduced capacity", Status: 503, Detail: "no disk space is left for new messages", Reason: "disk-full", RetryAfter: 60}, ""},
 		{"overloaded", "POST", orders, failWith(buffer.ErrOverloaded), "", problemDocument{Type: capacity, Title: "Temporarily reduced capacity", Status: 503, Detail: "the memory for requests in flight is in use", Reason: "overloaded", RetryAfter: 1}, ""},
+		{"dead letters full", "POST", orders, failWith(buffer.ErrDeadFull), "", problemDocument{Type: capacity, Title: "Temporarily reduced capacity", Status: 503, Detail: "the stream's dead letters have reached their size limit", Reason: "dead-letters-full", RetryAfter: 60}, ""},
+		{"stream closed", "POST", orders, func(f *fixture) {
+			f.cfg.Closed = func(stream string) (string, bool) { return "INC-7", stream == "orders" }
+		}, "", problemDocument{Type: capacity, Title: "Temporarily reduced capacity", Status: 503, Detail: "the stream is closed to new messages", Reason: "stream-closed", RetryAfter: 60}, ""},
 		{"closed", "POST", orders, failWith(buffer.ErrClosed), "", problemDocument{Type: capacity, Title: "Temporarily reduced capacity", Status: 503, Detail: "this server is shutting down", Reason: "shutting-down", RetryAfter: 5}, ""},
-		{"broken", "POST", orders, failWith(buffer.ErrBroken), "", problemDocument{Type: urn + "internal", Title: "Internal error", Status: 500, Detail: "the request was not carried out; the log has the cause under request_id"}, ""},
-		{"unknown", "POST", orders, failWith(errors.New("pwrite /var/lib/forebay: bad descriptor")), "", problemDocument{Type: urn + "internal", Title: "Internal error", Status: 500, Detail: "the request was not carried out; the log has the cause under request_id"}, ""},
+		{"broken", "POST", orders, failWith(buffer.ErrBroken), "", problemDocument{Type: urn + "internal", Title: "Internal error", Status: 500, Detail: "whether the request was carried out is not known; the log has the cause under request_id"}, ""},
+		{"unknown", "POST", orders, failWith(errors.New("pwrite /var/lib/forebay: bad descriptor")), "", problemDocument{Type: urn + "internal", Title: "Internal error", Status: 500, Detail: "whether the request was carried out is not known; the log has the cause under request_id"}, ""},
 		{"forged receipt", "GET", fixed("/.forebay/receipts/AAAAAAAAAAAAAAAAAAAAAAAAAA"), nil, "", problemDocument{Type: urn + "no-receipt", Title: "No such receipt", Status: 404, Detail: "no message with this id was accepted here"}, ""},
 		{"forged receipt cancelled", "DELETE", fixed("/.forebay/receipts/x"), nil, "", problemDocument{Type: urn + "no-receipt", Title: "No such receipt", Status: 404, Detail: "no message with this id was accepted here"}, ""},
 		{"gone", "GET", receipt, func(f *fixture) { f.buf.findErr = buffer.ErrGone }, "", problemDocument{Type: urn + "receipt-gone", Title: "Receipt gone", Status: 410, Detail: "the message was finished longer ago than receipts are kept"}, ""},
 		{"gone and cancelled", "DELETE", receipt, func(f *fixture) { f.buf.cancelErr = buffer.ErrGone }, "", problemDocument{Type: urn + "receipt-gone", Title: "Receipt gone", Status: 410, Detail: "the message was finished longer ago than receipts are kept"}, ""},
-		{"receipt unreadable", "GET", receipt, func(f *fixture) { f.buf.findErr = errors.New("read /var/lib/forebay: EIO") }, "", problemDocument{Type: urn + "internal", Title: "Internal error", Status: 500, Detail: "the request was not carried out; the log has the cause under request_id"}, ""},
+		{"receipt unreadable", "GET", receipt, func(f *fixture) { f.buf.findErr = errors.New("read /var/lib/forebay: EIO") }, "", problemDocument{Type: urn + "internal", Title: "Internal error", Status: 500, Detail: "whether the request was carried out is not known; the log has the cause under request_id"}, ""},
 		{"delivering", "DELETE", receipt, (*fixture).take, "", problemDocument{Type: urn + "not-cancellable", Title: "Not cancellable", Status: 409, Detail: "the message is being delivered"}, ""},
 		{"final", "DELETE", receipt, func(f *fixture) { f.deliver(0) }, "", problemDocument{Type: urn + "not-cancellable", Title: "Not cancellable", Status: 409, Detail: "the message is in a final state"}, ""},
 		{"receipt's methods", "POST", receipt, nil, "", problemDocument{Type: urn + "method-not-allowed", Title: "Method not allowed", Status: 405, Detail: "allowed here: DELETE, GET, HEAD"}, "DELETE, GET, HEAD"},
@@ -107,6 +111,16 @@ func TestJitterSpreads(t *testing.T) {
 	}
 	if len(seen) != 13 {
 		t.Errorf("jittered(60) took %d values in 1000, want 60 … 72: %v", len(seen), seen)
+	}
+}
+
+// TestInstanceWithoutPath holds that an answer about no path has an instance.
+func TestInstanceWithoutPath(t *testing.T) {
+	f := newFixture(t)
+	r := request(t.Context(), "CONNECT", "/", "")
+	r.URL.Path, r.RequestURI = "", "orders.internal:443"
+	if got := decode[problemDocument](t, f.send(r)); got.Status != 400 || got.Instance != "/" {
+		t.Errorf("problem %+v, want 400 with an instance", got)
 	}
 }
 

@@ -45,12 +45,14 @@ type DrainReceipt struct {
 }
 
 // Result is what a sink answered. Headers and Body are null where only the
-// status is kept.
+// status is kept; a body that is no text is in BodyBase64 instead.
 type Result struct {
 	Status    int         `json:"status"`
 	Headers   http.Header `json:"headers"`
 	Body      *string     `json:"body"`
 	Truncated bool        `json:"truncated"`
+
+	BodyBase64 []byte `json:"body_base64,omitempty"`
 }
 
 // Timestamp is a time as the contract writes it: RFC 3339 with milliseconds,
@@ -93,9 +95,7 @@ func newDrainReceipt(d *buffer.DrainStatus, now time.Time, eta etaFunc) DrainRec
 	switch {
 	case d.State.Final():
 		r.FinishedAt = Timestamp{d.At}
-		if d.Status != 0 {
-			r.Result = &Result{Status: d.Status}
-		}
+		r.Result = newResult(d)
 		if d.Reason != "" {
 			reason := string(d.Reason)
 			r.Reason = &reason

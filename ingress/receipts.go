@@ -12,6 +12,9 @@ import (
 	"forebay/buffer"
 )
 
+// receiptVary lists what the answer about a receipt depends on.
+const receiptVary = "Accept, Prefer"
+
 // Receipts finds messages by the ids of their receipts. It is safe for
 // concurrent use.
 type Receipts struct {
@@ -75,6 +78,10 @@ func (s *Receipts) Handler(prefix string) http.Handler {
 func (s *Receipts) serve(x *exchange, id string) {
 	switch x.r.Method {
 	case http.MethodGet, http.MethodHead:
+		if x.r.Method == http.MethodGet && wantsEvents(x.r.Header["Accept"]) {
+			s.serveEvents(x, id)
+			return
+		}
 		s.serveGet(x, id)
 	case http.MethodDelete:
 		receipt, err := s.Cancel(x.r.Context(), id, x.start)
@@ -121,7 +128,7 @@ func (s *Receipts) findOrWait(x *exchange, id string) (buffer.Status, error) {
 		defer s.waits.leave()
 		s.waiting.Inc()
 		defer s.waiting.Dec()
-		if st, err = s.await(x.r.Context(), ref, limit); err != nil {
+		if st, err = s.await(x.r.Context(), ref, limit, ""); err != nil {
 			return st, err
 		}
 	}
@@ -144,7 +151,7 @@ func (s *Receipts) fail(x *exchange, err error) {
 // receiptFields sets what every answer about a receipt has, 304 included.
 func (x *exchange) receiptFields(r *Receipt, now time.Time) {
 	x.set("Cache-Control", "no-store")
-	x.set("Vary", "Prefer")
+	x.set("Vary", receiptVary)
 	if !r.State.Final() {
 		x.set("Retry-After", strconv.Itoa(r.retryAfter(now)))
 	}

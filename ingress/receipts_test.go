@@ -142,7 +142,7 @@ func TestReceiptWait(t *testing.T) {
 			if took := time.Since(begin); took != after || got.State != state || resp.StatusCode != 200 {
 				t.Errorf("%s: %d, %s after %v, want 200, %s after %v", prefer, resp.StatusCode, got.State, took, state, after)
 			}
-			if p, v := resp.Header.Get("Preference-Applied"), resp.Header.Get("Vary"); p != applied || v != "Prefer" {
+			if p, v := resp.Header.Get("Preference-Applied"), resp.Header.Get("Vary"); p != applied || v != "Accept, Prefer" {
 				t.Errorf("%s: Preference-Applied %q, Vary %q, want %q", prefer, p, v, applied)
 			}
 		}

@@ -45,16 +45,27 @@ func (w *waits) enter() bool {
 
 func (w *waits) leave() { w.n.Add(-1) }
 
-// await returns where a message stands once that is final, or as it is when
+// settled reports whether a message is final with a drain or, where that is
+// empty or none of its drains, with all of them.
+func settled(st *buffer.Status, drain string) bool {
+	for i := range st.Drains {
+		if st.Drains[i].Drain == drain {
+			return st.Drains[i].State.Final()
+		}
+	}
+	return st.State().Final()
+}
+
+// await returns where a message stands once that is settled, or as it is when
 // limit has passed, ctx ends or the process is to stop.
-func (s *Receipts) await(ctx context.Context, ref buffer.Ref, limit time.Duration) (buffer.Status, error) {
+func (s *Receipts) await(ctx context.Context, ref buffer.Ref, limit time.Duration, drain string) (buffer.Status, error) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for last := false; ; {
 		// Watch first: a change between the two would be missed the other way round.
 		changed, release := s.buf.Watch(ref)
 		st, err := s.buf.Find(ref, time.Now())
-		if err != nil || last || st.State().Final() {
+		if err != nil || last || settled(&st, drain) {
 			release()
 			return st, err
 		}

@@ -25,47 +25,59 @@ type intervalDraft struct {
 var intervalSchema = schema[intervalDraft]{
 	what: "a time interval",
 	fields: []field[intervalDraft]{
-		{name: "name", required: true, read: func(v value, iv *intervalDraft) { v.id(&iv.name) }},
-		{name: "intervals", example: "[{ weekdays: [saturday, sunday] }]", required: true, read: func(v value, iv *intervalDraft) {
-			v.list(maxSpecs, func(item value) { item.spec(&iv.specs) })
-			if v.emptyList() {
-				v.fail(`list when it is active, as in {weekdays: ["saturday", "sunday"]}`, "%s is empty: the time interval would never be active", v.name)
-			}
-		}},
+		nameField(func(iv *intervalDraft) *text { return &iv.name }),
+		{
+			name: "intervals", example: "[{ weekdays: [saturday, sunday] }]", required: true,
+			shape: listShape(specSchema.shape(), 1, maxSpecs),
+			read: func(v value, iv *intervalDraft) {
+				v.list(maxSpecs, func(item value) { item.spec(&iv.specs) })
+				if v.emptyList() {
+					v.fail(`list when it is active, as in {weekdays: ["saturday", "sunday"]}`, "%s is empty: the time interval would never be active", v.name)
+				}
+			},
+		},
 	},
 }
 
 var specSchema = schema[spec]{
 	what: "an interval",
 	fields: []field[spec]{
-		{name: "times", read: func(v value, s *spec) { v.times(&s.times) }},
-		{name: "weekdays", read: func(v value, s *spec) {
-			v.calendar(weekdayUnit, func(r span) {
-				for d := r.from; d <= r.to; d++ {
-					s.weekdays |= 1 << d
-				}
-			})
-		}},
-		{name: "days_of_month", read: func(v value, s *spec) {
-			v.calendar(dayOfMonthUnit, func(r span) { s.daysOfMonth = append(s.daysOfMonth, r) })
-		}},
-		{name: "months", read: func(v value, s *spec) {
-			v.calendar(monthUnit, func(r span) {
-				for m := r.from; m <= r.to; m++ {
-					s.months |= 1 << m
-				}
-			})
-		}},
-		{name: "years", read: func(v value, s *spec) {
-			v.calendar(yearUnit, func(r span) { s.years = append(s.years, r) })
-		}},
-		{name: "dates", read: func(v value, s *spec) {
+		{name: "times", shape: listShape(timesSchema.shape(), 0, maxTimes), read: func(v value, s *spec) { v.times(&s.times) }},
+		calendarField("weekdays", weekdayUnit, func(s *spec, r span) {
+			for d := r.from; d <= r.to; d++ {
+				s.weekdays |= 1 << d
+			}
+		}),
+		calendarField("days_of_month", dayOfMonthUnit, func(s *spec, r span) { s.daysOfMonth = append(s.daysOfMonth, r) }),
+		calendarField("months", monthUnit, func(s *spec, r span) {
+			for m := r.from; m <= r.to; m++ {
+				s.months |= 1 << m
+			}
+		}),
+		calendarField("years", yearUnit, func(s *spec, r span) { s.years = append(s.years, r) }),
+		{name: "dates", shape: listShape(dateUnit.shape(), 0, maxCalendar), read: func(v value, s *spec) {
 			v.calendar(dateUnit, func(r span) { s.dates = append(s.dates, r) })
-			s.dates = merge(s.dates, 1)
+			s.dates, s.datesAt = merge(s.dates, 1), v.place()
 		}},
-		{name: "location", read: func(v value, s *spec) { v.location(&s.loc) }},
+		{name: "calendar_file", shape: shape{"type": "string", "minLength": 1}, read: func(v value, s *spec) {
+			v.calendarFile(&s.dates)
+			s.datesAt = v.place()
+		}},
+		{name: "location", shape: stringShape, read: func(v value, s *spec) { v.location(&s.loc) }},
 	},
-	later: []string{"calendar_file"},
+	check: func(v value, _ *spec, keys keys) {
+		if at := keys["calendar_file"]; at != nil && keys["dates"] != nil {
+			value{v.decoder, at, ""}.fail("make two intervals of it: each is active on its own days", "an interval has both dates and calendar_file")
+		}
+	},
+}
+
+// calendarField is a list of calendar values and ranges of them.
+func calendarField(name string, u unit, add func(s *spec, r span)) field[spec] {
+	return field[spec]{
+		name: name, shape: listShape(u.shape(), 0, maxCalendar),
+		read: func(v value, s *spec) { v.calendar(u, func(r span) { add(s, r) }) },
+	}
 }
 
 func (v value) spec(to *[]spec) {
@@ -84,9 +96,16 @@ type timesDraft struct{ start, end text }
 var timesSchema = schema[timesDraft]{
 	what: "a time range",
 	fields: []field[timesDraft]{
-		{name: "start_time", example: `"00:30"`, required: true, read: func(v value, t *timesDraft) { v.clock(&t.start) }},
-		{name: "end_time", example: `"06:30"`, required: true, read: func(v value, t *timesDraft) { v.clock(&t.end) }},
+		clockField("start_time", func(t *timesDraft) *text { return &t.start }).must(`"00:30"`),
+		clockField("end_time", func(t *timesDraft) *text { return &t.end }).must(`"06:30"`),
 	},
+}
+
+func clockField(name string, of func(*timesDraft) *text) field[timesDraft] {
+	return field[timesDraft]{
+		name: name, shape: patternShape(clockForm.String()),
+		read: func(v value, t *timesDraft) { v.clock(of(t)) },
+	}
 }
 
 func (v value) times(to *[]span) {
@@ -149,6 +168,17 @@ type unit struct {
 	// print writes such a value.
 	first, last int64
 	print       func(int64) string
+	// form of a value as editors know it; digits says that it may be a number.
+	form   string
+	digits bool
+}
+
+func (u unit) shape() shape {
+	types := []string{"string"}
+	if u.digits {
+		types = append(types, "integer")
+	}
+	return shape{"type": types, "pattern": "^" + u.form + "(:" + u.form + ")?$"}
 }
 
 var (
@@ -156,6 +186,7 @@ var (
 		what:  "a weekday",
 		parse: indexOf(weekdayNames, 0),
 		hint:  func(s string) string { return suggestStart(s, weekdayNames, "weekdays") },
+		form:  "[A-Za-z]{6,9}",
 		first: 0, last: 6,
 		print: func(n int64) string { return weekdayNames[n] },
 	}
@@ -168,18 +199,21 @@ var (
 			return indexOf(monthNames, 1)(s)
 		},
 		hint:  func(s string) string { return suggestStart(s, monthNames, "months") },
-		first: 1, last: 12,
+		form:  "([A-Za-z]{3,9}|[1-9]|1[0-2])",
+		first: 1, last: 12, digits: true,
 		print: func(n int64) string { return monthNames[n-1] },
 	}
 	dayOfMonthUnit = unit{
 		what:  "a day of the month",
 		parse: between(1, 31, true),
 		hint:  func(string) string { return "write 1 to 31, or -1 to -31 counted from the end of the month" },
+		form:  "-?([1-9]|[12][0-9]|3[01])", digits: true,
 	}
 	yearUnit = unit{
 		what:  "a year",
 		parse: between(1970, 9999, false),
 		hint:  func(string) string { return "write four digits, from 1970 on" },
+		form:  "(19[7-9][0-9]|[2-9][0-9]{3})", digits: true,
 	}
 	dateUnit = unit{
 		what: "a date",
@@ -189,6 +223,7 @@ var (
 			return day, err == nil && t.Year() >= 1970
 		},
 		hint: func(string) string { return "write YYYY-MM-DD, or a range YYYY-MM-DD:YYYY-MM-DD" },
+		form: "[0-9]{4}-[0-9]{2}-[0-9]{2}",
 	}
 )
 

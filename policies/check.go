@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"forebay/limiter"
 )
 
 // Check returns warnings about a valid policy: what is allowed and hardly meant,
@@ -40,10 +38,12 @@ type checker struct {
 const maxWindows = 200_000
 
 func (c *checker) warn(o object, hint, format string, args ...any) {
-	p, known := c.set.places[o]
-	if !known {
-		return
+	if p, known := c.set.places[o]; known {
+		c.warnAt(p, hint, format, args...)
 	}
+}
+
+func (c *checker) warnAt(p place, hint, format string, args ...any) {
 	c.warnings = append(c.warnings, p.error(Warning, hint, fmt.Sprintf(format, args...)))
 }
 
@@ -72,6 +72,9 @@ func (c *checker) streams() {
 		}
 		if s.MaxBytes > 0 && s.MaxBytes < s.MaxMessageBytes {
 			c.warn(o, "raise max_bytes, or lower max_message_bytes", "stream %s cannot hold one message of its max_message_bytes", s.Name)
+		}
+		if s.DeadMaxBytes < s.MaxMessageBytes {
+			c.warn(o, "raise max_bytes of dead, or lower max_message_bytes", "stream %s cannot keep one dead letter of its max_message_bytes", s.Name)
 		}
 	}
 }
@@ -115,88 +118,19 @@ func isPublic(host string) bool {
 	return strings.Contains(host, ".") && !slices.ContainsFunc(private, func(end string) bool { return strings.HasSuffix(host, end) })
 }
 
-func (c *checker) intervals() {
-	used := make(map[*Interval]bool)
-	for _, d := range c.set.Drains {
-		for _, e := range d.Schedule.Entries {
-			for _, iv := range slices.Concat(e.During, e.Except) {
-				used[iv] = true
-			}
-		}
-	}
-	for i := range c.set.Intervals {
-		iv := &c.set.Intervals[i]
-		if !used[iv] {
-			c.warn(object{"time interval", iv.Name}, "name it in a schedule, or remove it", "nothing uses time interval %s", iv.Name)
-		}
-	}
-}
-
-func (c *checker) drain(d *Drain) {
-	o := object{"drain", d.Name}
-	budget := limiter.Unlimited
-	if s := c.set.Sink(d.Sink); s != nil {
-		budget = s.Budget.Limit.Rate
-	}
-	if budget == limiter.Unlimited && d.Schedule.Base == limiter.Unlimited {
-		c.warn(o, "give it a schedule, or its sink a budget with a rate", "nothing paces drain %s", d.Name)
-	}
-	if r := d.Schedule.Base; r != limiter.Unlimited && r > budget {
-		c.warn(o, "lower it, or raise the budget if the sink can take more", "the base rate %s of drain %s is above its sink's budget of %s", r, d.Name, budget)
-	}
-	for _, e := range d.Schedule.Entries {
-		if e.Rate != limiter.Unlimited && e.Rate > budget {
-			c.warn(entryOf(d.Name, e.Name), "lower it, or raise the budget if the sink can take more",
-				"the rate %s of entry %s is above its sink's budget of %s", e.Rate, quote(e.Name), budget)
-		}
-	}
-	c.calendar(d)
-}
-
-// calendar looks 400 days ahead, or until everything has been seen.
-func (c *checker) calendar(d *Drain) {
-	until := c.now.Add(horizon * time.Second)
-	held := make(map[string]bool)
-	moves := false
-	for _, w := range d.Schedule.Windows(c.now, until) {
-		if c.windows++; c.windows > maxWindows {
-			return
-		}
-		held[w.Because] = true
-		moves = moves || w.Rate > 0
-		delete(held, base)
-		if moves && len(held) == len(d.Schedule.Entries) {
-			return
-		}
-	}
-	if !moves {
-		c.warn(object{"drain", d.Name}, "give its schedule a base or an entry above 0", "the rate of drain %s is 0 for the next 400 days", d.Name)
-	}
-	for _, e := range d.Schedule.Entries {
-		if held[e.Name] {
-			continue
-		}
-		hint := "an entry before it, or an exception, always holds: put it first"
-		if !c.comes(e.During) {
-			hint = "its time intervals do not come in that time: are their dates in the past?"
-		}
-		c.warn(entryOf(d.Name, e.Name), hint, "entry %s does not hold once in the next 400 days", quote(e.Name))
-	}
-}
-
-// comes reports whether one of the intervals is active within the horizon.
-func (c *checker) comes(intervals []*Interval) bool {
-	return slices.ContainsFunc(intervals, func(iv *Interval) bool {
-		return iv.Active(c.now) || !iv.NextChange(c.now).IsZero()
-	})
-}
-
 func (c *checker) route(r *Route) {
 	o := object{"route", r.Name}
 	if c.set.router.shadowed(r) {
 		c.warn(o, "remove it, or one of those", "route %s never matches: more specific routes take all of its requests", r.Name)
 	}
-	if s := c.set.Stream(r.Stream); s != nil && r.MaxBody > s.MaxMessageBytes && r.MaxBody != defaultMaxBody {
+	c.warn(object{"idempotency", r.Name}, "let callers choose keys that nobody guesses, such as a UUID",
+		"without auth the idempotency keys of route %s are shared by all of its callers", r.Name)
+	if r.Split == SplitNone && r.MaxInflated != maxInflated {
+		c.warn(o, "remove it, or split the bodies", "max_inflated of route %s has no effect: only bodies that are split are inflated", r.Name)
+	}
+	s := c.set.Stream(r.Stream)
+	// A body that is split may well be longer than each of its messages.
+	if s != nil && r.Split == SplitNone && r.MaxBody > s.MaxMessageBytes && r.MaxBody != defaultMaxBody {
 		c.warn(o, "lower max_body, or raise the stream's max_message_bytes",
 			"route %s reads bodies of up to %s, but stream %s holds messages of up to %s",
 			r.Name, formatSize(r.MaxBody), s.Name, formatSize(s.MaxMessageBytes))

@@ -14,6 +14,7 @@ type decoder struct {
 	src   *source
 	found *findings
 	zones zones
+	*calendars
 }
 
 // value is a node of the file with the name that mistakes call it by.
@@ -42,12 +43,14 @@ func (v value) notYet(name string) {
 	v.fail("remove it: this version does not have it", "%s is not supported yet", name)
 }
 
-// field is one key of an object: how it is read, and into what.
+// field is one key of an object: how it is read, into what, and what it looks
+// like to an editor.
 type field[T any] struct {
 	name     string
 	example  string // of a value, for hints
 	required bool
 	read     func(v value, to *T)
+	shape    shape
 }
 
 // schema is the table of an object's keys.

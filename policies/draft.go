@@ -1,7 +1,6 @@
 package policies
 
 import (
-	"math"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -31,7 +30,7 @@ type draft struct {
 var policyFile = schema[draft]{
 	what: "a policy",
 	fields: []field[draft]{
-		{name: "version", example: "1", required: true, read: func(v value, _ *draft) {
+		{name: "version", example: "1", required: true, shape: shape{"enum": []any{1, "1"}}, read: func(v value, _ *draft) {
 			if s, ok := v.word("1"); ok && s != "1" {
 				v.fail("write version: 1", "version %s is not known", quote(s))
 			}
@@ -47,32 +46,13 @@ var policyFile = schema[draft]{
 
 // section is a list of objects at the top of a file.
 func section[T any](name string, s *schema[T], limit int, of func(*draft) *[]T) field[draft] {
-	return field[draft]{name: name, read: func(v value, d *draft) {
+	f := listOf(name, s, limit, of)
+	read := f.read
+	f.read = func(v value, d *draft) {
 		if v.node.Kind != yaml.SequenceNode {
 			d.unread[name] = true
 		}
-		objects(v, s, limit, of(d))
-	}}
-}
-
-type streamDraft struct {
-	name text
-	out  Stream
-}
-
-var streamSchema = schema[streamDraft]{
-	what: "a stream",
-	preset: func(s *streamDraft) {
-		s.out = Stream{MaxMessageBytes: 1 << 20, KeepDelivered: 24 * time.Hour}
-	},
-	fields: []field[streamDraft]{
-		{name: "name", required: true, read: func(v value, s *streamDraft) { v.id(&s.name) }},
-		{name: "max_bytes", read: func(v value, s *streamDraft) { v.size(&s.out.MaxBytes, 1, math.MaxInt64) }},
-		{name: "max_message_bytes", read: func(v value, s *streamDraft) { v.size(&s.out.MaxMessageBytes, 1, maxMessageBytes) }},
-		{name: "keep_delivered", read: func(v value, s *streamDraft) { v.duration(&s.out.KeepDelivered, time.Second, maxPatience) }},
-	},
-	later: []string{
-		"retention", "when_full", "on_retention", "dead", "ordering_key", "cancel_key", "tenant", "priority",
-		"keep_results_bytes",
-	},
+		read(v, d)
+	}
+	return f
 }

@@ -12,7 +12,15 @@ type drainDraft struct {
 	name, stream, sink text
 	schedule           scheduleDraft
 	retry              Retry
+	deadline           Deadline
+	from               string
 }
+
+// Where a drain that is new to its stream may start.
+const (
+	fromLatest = "latest"
+	fromOldest = "oldest"
+)
 
 var drainSchema = schema[drainDraft]{
 	what: "a drain",
@@ -21,17 +29,29 @@ var drainSchema = schema[drainDraft]{
 		d.retry = Retry{
 			MaxAttempts: 15, MaxAge: 24 * time.Hour,
 			Initial: time.Second, Max: 10 * time.Minute,
-			HonourRetryAfter: time.Hour,
+			HonourRetryAfter: time.Hour, Budget: 0.2,
 		}
 	},
 	fields: []field[drainDraft]{
-		{name: "name", required: true, read: func(v value, d *drainDraft) { v.id(&d.name) }},
-		{name: "stream", example: "orders", required: true, read: func(v value, d *drainDraft) { v.ref(&d.stream) }},
-		{name: "sink", example: "order-service", required: true, read: func(v value, d *drainDraft) { v.ref(&d.sink) }},
-		{name: "schedule", read: func(v value, d *drainDraft) { scheduleSchema.read(v.as("a schedule"), &d.schedule) }},
-		{name: "retry", read: func(v value, d *drainDraft) { retrySchema.read(v, &d.retry) }},
+		nameField(func(d *drainDraft) *text { return &d.name }),
+		refField("stream", func(d *drainDraft) *text { return &d.stream }).must("orders"),
+		refField("sink", func(d *drainDraft) *text { return &d.sink }).must("order-service"),
+		choiceField("from", []string{fromLatest, fromOldest}, nil, func(d *drainDraft) *string { return &d.from }),
+		nested("schedule", &scheduleSchema, func(d *drainDraft) *scheduleDraft { return &d.schedule }),
+		nested("deadline", &deadlineSchema, func(d *drainDraft) *Deadline { return &d.deadline }),
+		nested("retry", &retrySchema, func(d *drainDraft) *Retry { return &d.retry }),
 	},
-	later: []string{"weight", "priority", "deadline", "from"},
+	later: []string{"weight", "priority"},
+}
+
+var deadlineSchema = schema[Deadline]{
+	what:   "a deadline",
+	preset: func(d *Deadline) { d.OnExpire = EndDead },
+	fields: []field[Deadline]{
+		durationField("max_delay", time.Second, maxPatience, func(d *Deadline) *time.Duration { return &d.MaxDelay }).must("60h"),
+		choiceField("on_expire", []Ending{EndDead, EndExpire, EndDeliver}, nil, func(d *Deadline) *Ending { return &d.OnExpire }),
+	},
+	later: []string{"urgent_before", "urgent_rate"},
 }
 
 type scheduleDraft struct {
@@ -42,8 +62,8 @@ type scheduleDraft struct {
 var scheduleSchema = schema[scheduleDraft]{
 	what: "a schedule",
 	fields: []field[scheduleDraft]{
-		{name: "base", example: "100/s", required: true, read: func(v value, s *scheduleDraft) { v.rate(&s.base) }},
-		{name: "entries", read: func(v value, s *scheduleDraft) { objects(v, &entrySchema, maxEntries, &s.entries) }},
+		rateField("base", func(s *scheduleDraft) *limiter.Rate { return &s.base }).must("100/s"),
+		listOf("entries", &entrySchema, maxEntries, func(s *scheduleDraft) *[]entryDraft { return &s.entries }),
 	},
 	later: []string{"floor"},
 }
@@ -57,15 +77,24 @@ type entryDraft struct {
 var entrySchema = schema[entryDraft]{
 	what: "a schedule entry",
 	fields: []field[entryDraft]{
-		{name: "name", required: true, read: func(v value, e *entryDraft) { v.title(&e.name) }},
-		{name: "during", example: "[night]", required: true, read: func(v value, e *entryDraft) {
-			v.refs(maxRefs, &e.during)
-			if v.emptyList() {
-				v.fail("name the time intervals in which the entry holds", "%s is empty: the entry would never hold", v.name)
-			}
-		}},
-		{name: "except", read: func(v value, e *entryDraft) { v.refs(maxRefs, &e.except) }},
-		{name: "rate", example: "100/s", required: true, read: func(v value, e *entryDraft) { v.rate(&e.rate) }},
+		{
+			name: "name", required: true, shape: shape{"type": "string", "minLength": 1, "maxLength": maxNameBytes},
+			read: func(v value, e *entryDraft) { v.title(&e.name) },
+		},
+		{
+			name: "during", example: "[night]", required: true, shape: listShape(stringShape, 1, maxRefs),
+			read: func(v value, e *entryDraft) {
+				v.refs(maxRefs, &e.during)
+				if v.emptyList() {
+					v.fail("name the time intervals in which the entry holds", "%s is empty: the entry would never hold", v.name)
+				}
+			},
+		},
+		{
+			name: "except", shape: listShape(stringShape, 0, maxRefs),
+			read: func(v value, e *entryDraft) { v.refs(maxRefs, &e.except) },
+		},
+		rateField("rate", func(e *entryDraft) *limiter.Rate { return &e.rate }).must("100/s"),
 	},
 	later: []string{"ramp"},
 }
@@ -95,30 +124,27 @@ func (v value) title(to *text) {
 var retrySchema = schema[Retry]{
 	what: "retry",
 	fields: []field[Retry]{
-		{name: "max_attempts", example: "15", read: func(v value, r *Retry) { v.number(&r.MaxAttempts, 1, 1000) }},
-		{name: "max_age", read: func(v value, r *Retry) { v.duration(&r.MaxAge, time.Second, maxPatience) }},
-		{name: "backoff", read: readBackoff},
-		{name: "honour_retry_after", read: func(v value, r *Retry) { v.duration(&r.HonourRetryAfter, time.Second, maxPatience) }},
+		numberField("max_attempts", 1, 1000, func(r *Retry) *int { return &r.MaxAttempts }).such("15"),
+		durationField("max_age", time.Second, maxPatience, func(r *Retry) *time.Duration { return &r.MaxAge }),
+		nested("backoff", &backoffSchema, func(r *Retry) *Retry { return r }),
+		durationField("honour_retry_after", time.Second, maxPatience, func(r *Retry) *time.Duration { return &r.HonourRetryAfter }),
+		{name: "budget", shape: percentShape, read: func(v value, r *Retry) { v.percent(&r.Budget) }},
 	},
-	later: []string{"budget"},
 }
 
 var backoffSchema = schema[Retry]{
 	what: "backoff",
 	fields: []field[Retry]{
-		{name: "initial", example: "1s", read: func(v value, r *Retry) { v.duration(&r.Initial, time.Millisecond, maxPatience) }},
-		{name: "max", read: func(v value, r *Retry) { v.duration(&r.Max, time.Millisecond, maxPatience) }},
+		durationField("initial", time.Millisecond, maxPatience, func(r *Retry) *time.Duration { return &r.Initial }).such("1s"),
+		durationField("max", time.Millisecond, maxPatience, func(r *Retry) *time.Duration { return &r.Max }),
 	},
-}
-
-func readBackoff(v value, r *Retry) {
-	keys := backoffSchema.read(v, r)
-	if r.Max >= r.Initial {
-		return
-	}
-	at := v
-	if keys["initial"] != nil {
-		at.node = keys["initial"]
-	}
-	at.fail("raise max, or lower initial", "backoff begins at %s, above its max of %s", formatDuration(r.Initial), formatDuration(r.Max))
+	check: func(v value, r *Retry, keys keys) {
+		if r.Max >= r.Initial {
+			return
+		}
+		if keys["initial"] != nil {
+			v.node = keys["initial"]
+		}
+		v.fail("raise max, or lower initial", "backoff begins at %s, above its max of %s", formatDuration(r.Initial), formatDuration(r.Max))
+	},
 }

@@ -14,12 +14,16 @@ const (
 	maxPath        = 2048
 	maxWait        = time.Hour
 	defaultMaxBody = 1 << 20
+	maxInflated    = 32 << 20 // half of what appends may hold in memory
+	maxResult      = 1 << 20
 )
 
 type routeDraft struct {
 	name, stream text
+	waitFor      text
 	match        place
 	matches      bool // match has no mistake
+	idempotency  place
 	out          Route
 }
 
@@ -29,28 +33,35 @@ var routeModes = []string{"pass", "hold", "overflow"}
 var routeSchema = schema[routeDraft]{
 	what: "a route",
 	preset: func(r *routeDraft) {
-		r.out = Route{MaxBody: defaultMaxBody, WaitMax: 30 * time.Second}
+		r.out = Route{
+			MaxBody: defaultMaxBody, WaitMax: 30 * time.Second, MaxInflated: maxInflated,
+			Idempotency: Idempotency{Header: "Idempotency-Key", TTL: 24 * time.Hour},
+		}
 	},
 	fields: []field[routeDraft]{
-		{name: "name", required: true, read: func(v value, r *routeDraft) { v.id(&r.name) }},
-		{name: "match", example: "{ methods: [POST], path: /v1/orders }", required: true, read: func(v value, r *routeDraft) {
-			before := v.found.count()
-			matchSchema.read(v, &r.out)
-			r.match, r.matches = v.place(), v.found.count() == before
+		nameField(func(r *routeDraft) *text { return &r.name }),
+		{
+			name: "match", example: "{ methods: [POST], path: /v1/orders }", required: true, shape: matchSchema.shape(),
+			read: func(v value, r *routeDraft) {
+				before := v.found.count()
+				matchSchema.read(v, &r.out)
+				r.match, r.matches = v.place(), v.found.count() == before
+			},
+		},
+		choiceField("mode", []Mode{ModeBuffer}, routeModes, func(r *routeDraft) *Mode { return &r.out.Mode }).must("buffer"),
+		refField("stream", func(r *routeDraft) *text { return &r.stream }),
+		sizeField("max_body", 1, maxMessageBytes, func(r *routeDraft) *int64 { return &r.out.MaxBody }),
+		durationField("wait_max", 0, maxWait, func(r *routeDraft) *time.Duration { return &r.out.WaitMax }),
+		refField("wait_for", func(r *routeDraft) *text { return &r.waitFor }),
+		{name: "split", shape: enumShape(append([]string{"none"}, splits...)), read: readSplit},
+		sizeField("max_inflated", 1, maxInflated, func(r *routeDraft) *int64 { return &r.out.MaxInflated }),
+		{name: "idempotency", shape: idempotencySchema.shape(), read: func(v value, r *routeDraft) {
+			idempotencySchema.read(v, &r.out.Idempotency)
+			r.idempotency = v.place()
 		}},
-		{name: "mode", example: "buffer", required: true, read: func(v value, r *routeDraft) {
-			mode := string(r.out.Mode)
-			v.choice(&mode, []string{string(ModeBuffer)}, routeModes)
-			r.out.Mode = Mode(mode)
-		}},
-		{name: "stream", read: func(v value, r *routeDraft) { v.ref(&r.stream) }},
-		{name: "max_body", read: func(v value, r *routeDraft) { v.size(&r.out.MaxBody, 1, maxMessageBytes) }},
-		{name: "wait_max", read: func(v value, r *routeDraft) { v.duration(&r.out.WaitMax, 0, maxWait) }},
+		nested("store_result", &storeResultSchema, func(r *routeDraft) *int64 { return &r.out.StoreResult }),
 	},
-	later: []string{
-		"auth", "limits", "enforcement", "sink", "hold_up_to", "max_waiting", "idempotency", "store_result",
-		"timing", "wait_for", "split", "max_inflated",
-	},
+	later: []string{"auth", "limits", "enforcement", "sink", "hold_up_to", "max_waiting", "timing"},
 	check: func(v value, r *routeDraft, keys keys) {
 		if r.out.Mode == ModeBuffer && keys["stream"] == nil {
 			v.fail("add `stream: orders`", "a route with mode: buffer has no stream")
@@ -58,13 +69,41 @@ var routeSchema = schema[routeDraft]{
 	},
 }
 
+// splits are the ways to split that a policy can name, besides none.
+var splits = []string{string(SplitNDJSON), string(SplitJSONArray), string(SplitLines)}
+
+func readSplit(v value, r *routeDraft) {
+	s, ok := v.choice(append([]string{"none"}, splits...), []string{"bulk"})
+	if ok && s != "none" {
+		r.out.Split = Split(s)
+	}
+}
+
+var idempotencySchema = schema[Idempotency]{
+	what: "idempotency",
+	fields: []field[Idempotency]{
+		{name: "header", example: "Idempotency-Key", shape: stringShape, read: func(v value, i *Idempotency) {
+			if s, ok := v.str(); ok {
+				i.Header, _ = v.header(s)
+			}
+		}},
+		{name: "required", example: "true", shape: booleanShape, read: func(v value, i *Idempotency) { v.boolean(&i.Required) }},
+		durationField("ttl", time.Second, maxPatience, func(i *Idempotency) *time.Duration { return &i.TTL }),
+	},
+}
+
+var storeResultSchema = schema[int64]{
+	what:   "store_result",
+	fields: []field[int64]{sizeField("max_bytes", 1, maxResult, func(n *int64) *int64 { return n }).must("64KiB")},
+}
+
 var matchSchema = schema[Route]{
 	what: "match",
 	fields: []field[Route]{
-		{name: "hosts", read: readHosts},
-		{name: "methods", read: readMethods},
-		{name: "path", read: func(v value, r *Route) { v.path(&r.Path) }},
-		{name: "path_prefix", read: func(v value, r *Route) { v.path(&r.PathPrefix) }},
+		{name: "hosts", shape: listShape(stringShape, 1, maxHosts), read: readHosts},
+		{name: "methods", shape: listShape(patternShape(methodForm.String()), 1, maxMethods), read: readMethods},
+		{name: "path", shape: pathShape, read: func(v value, r *Route) { v.path(&r.Path) }},
+		{name: "path_prefix", shape: pathShape, read: func(v value, r *Route) { v.path(&r.PathPrefix) }},
 	},
 	check: func(v value, r *Route, keys keys) {
 		if at := keys["path_prefix"]; at != nil && keys["path"] != nil {
@@ -75,6 +114,9 @@ var matchSchema = schema[Route]{
 		}
 	},
 }
+
+// pathShape leaves the finer rules to pathMistake.
+var pathShape = shape{"type": "string", "pattern": `^/[^?#*{}%\\]*$`, "maxLength": maxPath}
 
 func readHosts(v value, r *Route) {
 	v.list(maxHosts, func(item value) {

@@ -7,22 +7,28 @@ import (
 	"slices"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"forebay/limiter"
 )
 
 const (
 	maxURLs        = 64
 	maxAddresses   = 100
-	maxStatuses    = 300
+	minStatus      = 300
+	maxStatus      = 599
+	maxStatuses    = maxStatus - minStatus + 1
 	maxConcurrency = 10000
 	maxBurst       = math.MaxInt32
 	maxTimeout     = time.Hour
+	maxRequests    = 1_000_000 // that a breaker waits for
+	minWindow      = 100 * time.Millisecond
 )
 
 type sinkDraft struct {
-	name   text
-	http   httpDraft
-	budget Budget
+	name text
+	http httpDraft
+	out  Sink
 }
 
 // sinkKinds are the kinds that this version does not have.
@@ -31,21 +37,53 @@ var sinkKinds = []string{"kafka", "elasticsearch", "webhdfs"}
 var sinkSchema = schema[sinkDraft]{
 	what: "a sink",
 	preset: func(s *sinkDraft) {
-		s.budget = Budget{Limit: limiter.Limit{Rate: limiter.Unlimited}, Concurrency: 64}
+		s.out.Budget = Budget{Limit: limiter.Limit{Rate: limiter.Unlimited}, Concurrency: 64}
+		s.out.Breaker = Breaker{FailureRatio: 0.5, MinRequests: 50, Window: 30 * time.Second, OpenFor: 15 * time.Second}
+		s.out.SlowStart = 10 * time.Second
 	},
 	fields: []field[sinkDraft]{
-		{name: "name", required: true, read: func(v value, s *sinkDraft) { v.id(&s.name) }},
-		{name: "http", read: func(v value, s *sinkDraft) { httpSchema.read(v.as("an http sink"), &s.http) }},
-		{name: "budget", read: func(v value, s *sinkDraft) { budgetSchema.read(v.as("a budget"), &s.budget) }},
+		nameField(func(s *sinkDraft) *text { return &s.name }),
+		nested("http", &httpSchema, func(s *sinkDraft) *httpDraft { return &s.http }),
+		nested("budget", &budgetSchema, func(s *sinkDraft) *Budget { return &s.out.Budget }),
+		{name: "breaker", shape: shape{"anyOf": []shape{enumShape([]string{off}), breakerSchema.shape()}}, read: readBreaker},
+		durationField("slow_start", 0, maxTimeout, func(s *sinkDraft) *time.Duration { return &s.out.SlowStart }),
 	},
-	later: append([]string{"breaker", "slow_start", "may_cancel"}, sinkKinds...),
+	later: append([]string{"may_cancel"}, sinkKinds...),
 	check: func(v value, s *sinkDraft, keys keys) {
-		if s.budget.Limit.Burst == 0 {
-			s.budget.Limit.Burst = defaultBurst(s.budget.Limit.Rate)
+		if limit := &s.out.Budget.Limit; limit.Burst == 0 {
+			limit.Burst = defaultBurst(limit.Rate)
 		}
 		if keys["http"] == nil && !keys.any(sinkKinds) {
 			v.fail("add `http: { urls: [\"https://…\"] }`", "a sink has no http")
 		}
+	},
+}
+
+// off is the breaker of a sink that has none.
+const off = "off"
+
+func readBreaker(v value, s *sinkDraft) {
+	if v.node.Kind == yaml.MappingNode {
+		breakerSchema.read(v.as(breakerSchema.what), &s.out.Breaker)
+		return
+	}
+	if v.node.Kind != yaml.ScalarNode || v.node.Value != off {
+		v.fail("write `breaker: off`, or keys with values such as `open_for: 15s`", "breaker cannot be %s", kind(v.node))
+		return
+	}
+	s.out.Breaker = Breaker{}
+}
+
+var breakerSchema = schema[Breaker]{
+	what: "a breaker",
+	fields: []field[Breaker]{
+		{
+			name: "failure_ratio", example: "0.5", shape: shape{"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+			read: func(v value, b *Breaker) { v.ratio(&b.FailureRatio) },
+		},
+		numberField("min_requests", 1, maxRequests, func(b *Breaker) *int { return &b.MinRequests }),
+		durationField("window", minWindow, maxTimeout, func(b *Breaker) *time.Duration { return &b.Window }),
+		durationField("open_for", minWindow, maxTimeout, func(b *Breaker) *time.Duration { return &b.OpenFor }),
 	},
 }
 
@@ -61,9 +99,9 @@ func defaultBurst(r limiter.Rate) int {
 var budgetSchema = schema[Budget]{
 	what: "a budget",
 	fields: []field[Budget]{
-		{name: "rate", example: "100/s", read: func(v value, b *Budget) { v.rate(&b.Limit.Rate) }},
-		{name: "burst", read: func(v value, b *Budget) { v.number(&b.Limit.Burst, 1, maxBurst) }},
-		{name: "concurrency", read: func(v value, b *Budget) { concurrencySchema.read(v, b) }},
+		rateField("rate", func(b *Budget) *limiter.Rate { return &b.Limit.Rate }).such("100/s"),
+		numberField("burst", 1, maxBurst, func(b *Budget) *int { return &b.Limit.Burst }),
+		nested("concurrency", &concurrencySchema, func(b *Budget) *Budget { return b }),
 	},
 	later: []string{"reserve_for_live", "bytes", "scope", "on_store_error"},
 }
@@ -71,10 +109,9 @@ var budgetSchema = schema[Budget]{
 var concurrencySchema = schema[Budget]{
 	what: "concurrency",
 	fields: []field[Budget]{
-		{name: "max", example: "64", read: func(v value, b *Budget) { v.number(&b.Concurrency, 1, maxConcurrency) }},
-		{name: "mode", read: func(v value, _ *Budget) {
-			var mode string
-			v.choice(&mode, []string{"fixed"}, []string{"adaptive"})
+		numberField("max", 1, maxConcurrency, func(b *Budget) *int { return &b.Concurrency }).such("64"),
+		{name: "mode", shape: enumShape([]string{"fixed"}), read: func(v value, _ *Budget) {
+			v.choice([]string{"fixed"}, []string{"adaptive"})
 		}},
 	},
 	later: []string{"min"},
@@ -92,10 +129,13 @@ var httpSchema = schema[httpDraft]{
 		h.Permanent = []int{400, 401, 403, 404, 405, 409, 410, 413, 415, 422}
 	},
 	fields: []field[httpDraft]{
-		{name: "urls", example: `["https://orders.internal"]`, required: true, read: readURLs},
-		{name: "allow_addresses", read: readAddresses},
-		{name: "timeout", read: func(v value, h *httpDraft) { readTimeout(v, &h.HTTPSink) }},
-		{name: "permanent", read: readPermanent},
+		{
+			name: "urls", example: `["https://orders.internal"]`, required: true, read: readURLs,
+			shape: listShape(patternShape("^[Hh][Tt][Tt][Pp][Ss]?://[^@?#]+$"), 1, maxURLs),
+		},
+		{name: "allow_addresses", shape: listShape(stringShape, 0, maxAddresses), read: readAddresses},
+		nested("timeout", &timeoutSchema, func(h *httpDraft) *HTTPSink { return &h.HTTPSink }),
+		{name: "permanent", shape: listShape(numberShape(minStatus, maxStatus), 0, maxStatuses), read: readPermanent},
 	},
 	later: []string{"balance", "auth", "sign", "batch", "preserve_host"},
 	check: func(_ value, h *httpDraft, _ keys) {
@@ -155,28 +195,26 @@ func readAddresses(v value, h *httpDraft) {
 var timeoutSchema = schema[HTTPSink]{
 	what: "timeout",
 	fields: []field[HTTPSink]{
-		{name: "connect", example: "2s", read: func(v value, h *HTTPSink) { v.duration(&h.ConnectTimeout, time.Millisecond, maxTimeout) }},
-		{name: "total", read: func(v value, h *HTTPSink) { v.duration(&h.Timeout, time.Millisecond, maxTimeout) }},
+		durationField("connect", time.Millisecond, maxTimeout, func(h *HTTPSink) *time.Duration { return &h.ConnectTimeout }).such("2s"),
+		durationField("total", time.Millisecond, maxTimeout, func(h *HTTPSink) *time.Duration { return &h.Timeout }),
 	},
-}
-
-func readTimeout(v value, h *HTTPSink) {
-	keys := timeoutSchema.read(v, h)
-	// A total below the default of connect is no mistake: it bounds both.
-	if keys["connect"] == nil {
-		h.ConnectTimeout = min(h.ConnectTimeout, h.Timeout)
-	}
-	if h.ConnectTimeout > h.Timeout {
-		value{v.decoder, keys["connect"], "connect"}.fail("total includes connecting: raise it, or lower connect",
-			"connect %s is longer than total %s", formatDuration(h.ConnectTimeout), formatDuration(h.Timeout))
-	}
+	check: func(v value, h *HTTPSink, keys keys) {
+		// A total below the default of connect is no mistake: it bounds both.
+		if keys["connect"] == nil {
+			h.ConnectTimeout = min(h.ConnectTimeout, h.Timeout)
+		}
+		if h.ConnectTimeout > h.Timeout {
+			value{v.decoder, keys["connect"], "connect"}.fail("total includes connecting: raise it, or lower connect",
+				"connect %s is longer than total %s", formatDuration(h.ConnectTimeout), formatDuration(h.Timeout))
+		}
+	},
 }
 
 func readPermanent(v value, h *httpDraft) {
 	h.Permanent = []int{}
 	v.list(maxStatuses, func(item value) {
 		status := 0
-		item.number(&status, 300, 599)
+		item.number(&status, minStatus, maxStatus)
 		if status == 0 {
 			return
 		}

@@ -80,6 +80,7 @@ type spec struct {
 	months      monthMask
 	years       []span
 	dates       []span // days since 1970-01-01; sorted, apart
+	datesAt     place  // of dates or calendar_file, for warnings
 }
 
 // span runs from its first to its last inclusive, but times of the day end

@@ -39,7 +39,8 @@ func link(d *draft, found *findings, readable bool) *Set {
 		s := &d.sinks[i]
 		l.define("sink", s.name)
 		http := s.http.HTTPSink // a copy, so that the Set does not keep the draft
-		l.set.Sinks = append(l.set.Sinks, Sink{Name: s.name.word, HTTP: &http, Budget: s.budget})
+		s.out.Name, s.out.HTTP = s.name.word, &http
+		l.set.Sinks = append(l.set.Sinks, s.out)
 	}
 	for _, s := range d.streams {
 		l.define("stream", s.name)
@@ -110,6 +111,7 @@ func (l *linker) drain(d *drainDraft) {
 	out := Drain{
 		Name: d.name.word, Stream: d.stream.word, Sink: d.sink.word,
 		Schedule: Schedule{Base: d.schedule.base}, Retry: d.retry,
+		Deadline: d.deadline, FromOldest: d.from == fromOldest,
 	}
 	seen := make(map[string]place)
 	for _, e := range d.schedule.entries {
@@ -143,10 +145,26 @@ func (l *linker) intervals(names []text) []*Interval {
 	return out
 }
 
+// waitFor looks up the drain of the route's stream that callers wait for.
+func (l *linker) waitFor(r *routeDraft) {
+	if r.waitFor.src == nil {
+		return
+	}
+	l.resolve("drain", r.waitFor)
+	r.out.WaitFor = r.waitFor.word
+	if d := l.set.Drain(r.waitFor.word); d != nil && d.Stream != r.stream.word {
+		l.fail(r.waitFor.place, "name a drain of the route's stream", "drain %s reads stream %s, not %s", d.Name, d.Stream, r.stream.word)
+	}
+}
+
 func (l *linker) routes(drafts []routeDraft) {
 	var matches []place // of the routes
 	for _, r := range drafts {
 		l.resolve("stream", r.stream)
+		l.waitFor(&r)
+		if r.idempotency.src != nil {
+			l.set.places[object{"idempotency", r.name.word}] = r.idempotency
+		}
 		if !r.matches || r.name.word == "" {
 			// Half a match ties with what the whole one would not.
 			continue

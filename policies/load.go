@@ -24,9 +24,40 @@ const maxFiles = 1000
 // Load reads the files that paths name as one policy: their lists are joined in
 // the order of the file names. It expands globs itself; a path that matches
 // nothing is an error, so that a wrong directory is no empty policy. What is wrong
-// inside the files comes back as Errors, all of it; a file that cannot be read as
-// an error that wraps the cause.
+// inside the files, calendar files included, comes back as Errors, all of it; a
+// policy file that cannot be read as an error that wraps the cause.
 func Load(paths []string) (*Set, error) {
+	files, err := readAll(paths)
+	if err != nil {
+		return nil, err
+	}
+	set, mistakes := Parse(files)
+	if len(mistakes) > 0 {
+		return nil, mistakes
+	}
+	return set, nil
+}
+
+// Files returns the names of all that a policy is read from: the files that paths
+// match, and the calendar files that these name, there or not. A policy with
+// mistakes has them too, so that mending a calendar is seen. An error is one of
+// Load.
+func Files(paths []string) ([]string, error) {
+	files, err := readAll(paths)
+	if err != nil {
+		return nil, err
+	}
+	_, _, calendars := parseWith(files, readFile)
+	var names []string
+	for _, f := range append(files, calendars...) {
+		names = append(names, f.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// readAll reads the policy files.
+func readAll(paths []string) ([]File, error) {
 	names, err := expand(paths)
 	if err != nil {
 		return nil, err
@@ -39,11 +70,7 @@ func Load(paths []string) (*Set, error) {
 		}
 		files[i] = File{Name: name, Data: data}
 	}
-	set, mistakes := Parse(files)
-	if len(mistakes) > 0 {
-		return nil, mistakes
-	}
-	return set, nil
+	return files, nil
 }
 
 // expand resolves globs to sorted names, each once.
@@ -70,7 +97,7 @@ func expand(paths []string) ([]string, error) {
 	return names, nil
 }
 
-// readFile reads at most one byte more than Parse takes.
+// readFile reads a policy or calendar file, at most one byte more than it may have.
 func readFile(name string) ([]byte, error) {
 	// Before Open: that would wait for the writer of a named pipe.
 	info, err := os.Stat(name)
@@ -89,29 +116,39 @@ func readFile(name string) ([]byte, error) {
 }
 
 // Parse compiles files as one policy. It returns a Set, or every mistake that it
-// found, in the order of the files and their lines; never both.
+// found, in the order of the files and their lines; never both. Calendar files are
+// read from the disk, relative to the names of the files.
 func Parse(files []File) (*Set, Errors) {
+	set, mistakes, _ := parseWith(files, readFile)
+	return set, mistakes
+}
+
+// parseWith is Parse with another way to read calendar files, which it returns.
+func parseWith(files []File, read func(name string) ([]byte, error)) (*Set, Errors, []File) {
 	found := &findings{order: make(map[*source]int, len(files))}
-	zones := newZones()
+	zones, calendars := newZones(), newCalendars(read)
 	all := draft{unread: make(map[string]bool)}
 	readable := true
+	sources := make([]*source, len(files))
 	for i, f := range files {
-		src := &source{name: f.Name}
-		found.order[src] = i
-		root := parseYAML(f, src, found)
+		sources[i] = &source{name: f.Name}
+		found.order[sources[i]] = i // calendar files come after all of them
+	}
+	for i, f := range files {
+		root := parseYAML(f, sources[i], found)
 		if root == nil {
 			readable = false
 			continue
 		}
-		policyFile.read(value{&decoder{src, found, zones}, root, "a policy"}, &all)
+		policyFile.read(value{&decoder{sources[i], found, zones, calendars}, root, "a policy"}, &all)
 	}
 	// What an unreadable file defines would look undefined in the others.
 	set := link(&all, found, readable)
 	if es := found.errors(); len(es) > 0 {
-		return nil, es
+		return nil, es, calendars.files
 	}
-	set.Hash = hash(files)
-	return set, nil
+	set.Hash = hash(append(slices.Clip(files), calendars.files...))
+	return set, nil, calendars.files
 }
 
 func hash(files []File) string {

@@ -31,7 +31,9 @@ func parseFile(t *testing.T, path string) (*Set, Errors) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Parse([]File{{Name: filepath.Base(path), Data: data}})
+	read := func(name string) ([]byte, error) { return readFile(filepath.Join(filepath.Dir(path), name)) }
+	set, mistakes, _ := parseWith([]File{{Name: filepath.Base(path), Data: data}}, read)
+	return set, mistakes
 }
 
 // parse is for policies in the text of a test.
@@ -82,6 +84,12 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+func TestTwentyMistakes(t *testing.T) {
+	if _, mistakes := parseFile(t, "testdata/bad-twenty.yaml"); len(mistakes) != 20 {
+		t.Errorf("bad-twenty.yaml has %d mistakes, want 20", len(mistakes))
+	}
+}
+
 func TestGood(t *testing.T) {
 	for _, path := range glob(t, "testdata/good-*.yaml", 3) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
@@ -125,7 +133,10 @@ func TestDefaults(t *testing.T) {
 		t.Fatalf("Parse found mistakes:\n%v", mistakes)
 	}
 	want := lists{
-		Streams: []Stream{{Name: "orders", MaxMessageBytes: 1 << 20, KeepDelivered: 24 * time.Hour}},
+		Streams: []Stream{{
+			Name: "orders", MaxMessageBytes: 1 << 20, KeepDelivered: 24 * time.Hour,
+			Retention: 72 * time.Hour, OnRetention: EndDead, DeadKeep: 14 * 24 * time.Hour, DeadMaxBytes: 1 << 30,
+		}},
 		Sinks: []Sink{{
 			Name: "order-service",
 			HTTP: &HTTPSink{
@@ -134,19 +145,22 @@ func TestDefaults(t *testing.T) {
 				Timeout:        30 * time.Second,
 				Permanent:      []int{400, 401, 403, 404, 405, 409, 410, 413, 415, 422},
 			},
-			Budget: Budget{Limit: limiter.Limit{Rate: limiter.Unlimited, Burst: 1}, Concurrency: 64},
+			Budget:    Budget{Limit: limiter.Limit{Rate: limiter.Unlimited, Burst: 1}, Concurrency: 64},
+			Breaker:   Breaker{FailureRatio: 0.5, MinRequests: 50, Window: 30 * time.Second, OpenFor: 15 * time.Second},
+			SlowStart: 10 * time.Second,
 		}},
 		Drains: []Drain{{
 			Name: "orders-to-service", Stream: "orders", Sink: "order-service",
 			Schedule: Schedule{Base: limiter.Unlimited},
 			Retry: Retry{
 				MaxAttempts: 15, MaxAge: 24 * time.Hour, Initial: time.Second, Max: 10 * time.Minute,
-				HonourRetryAfter: time.Hour,
+				HonourRetryAfter: time.Hour, Budget: 0.2,
 			},
 		}},
 		Routes: []Route{{
 			Name: "create-order", PathPrefix: "/", Mode: ModeBuffer, Stream: "orders",
-			MaxBody: 1 << 20, WaitMax: 30 * time.Second,
+			MaxBody: 1 << 20, WaitMax: 30 * time.Second, MaxInflated: 32 << 20,
+			Idempotency: Idempotency{Header: "Idempotency-Key", TTL: 24 * time.Hour},
 		}},
 	}
 	if diff := cmp.Diff(want, exported(set)); diff != "" {
@@ -173,7 +187,11 @@ func TestEveryField(t *testing.T) {
 	}
 	night := set.Interval("night")
 	want := lists{
-		Streams: []Stream{{Name: "orders", MaxBytes: 20 << 30, MaxMessageBytes: 256 << 10, KeepDelivered: 48 * time.Hour}},
+		Streams: []Stream{{
+			Name: "orders", MaxBytes: 20 << 30, MaxMessageBytes: 256 << 10, KeepDelivered: 48 * time.Hour,
+			Retention: 72 * time.Hour, OnRetention: EndExpire, DeadKeep: 7 * 24 * time.Hour, DeadMaxBytes: 512 << 20,
+			OrderingKey: Key{[]keyPart{{header: "X-Shop"}, {pointer: pointer{"customer", "id"}}}},
+		}},
 		Sinks: []Sink{{
 			Name: "order-service",
 			HTTP: &HTTPSink{
@@ -186,7 +204,8 @@ func TestEveryField(t *testing.T) {
 				Timeout:        10 * time.Second,
 				Permanent:      []int{400, 422},
 			},
-			Budget: Budget{Limit: limiter.Limit{Rate: 50, Burst: 200}, Concurrency: 32},
+			Budget:  Budget{Limit: limiter.Limit{Rate: 50, Burst: 200}, Concurrency: 32},
+			Breaker: Breaker{FailureRatio: 1, MinRequests: 20, Window: 10 * time.Second, OpenFor: 5 * time.Second},
 		}},
 		Drains: []Drain{{
 			Name: "orders-to-service", Stream: "orders", Sink: "order-service",
@@ -196,12 +215,17 @@ func TestEveryField(t *testing.T) {
 			}},
 			Retry: Retry{
 				MaxAttempts: 3, MaxAge: 36 * time.Hour, Initial: 2 * time.Second, Max: time.Minute,
-				HonourRetryAfter: 10 * time.Minute,
+				HonourRetryAfter: 10 * time.Minute, Budget: 0.125,
 			},
+			Deadline:   Deadline{MaxDelay: 8 * time.Hour, OnExpire: EndDeliver},
+			FromOldest: true,
 		}},
 		Routes: []Route{{
 			Name: "create-order", Hosts: []string{"shop.example.com", "::1"}, Methods: []string{"POST", "PUT"},
 			PathPrefix: "/v1/orders/", Mode: ModeBuffer, Stream: "orders", MaxBody: 64 << 10, WaitMax: 0,
+			WaitFor: "orders-to-service", Split: SplitJSONArray, MaxInflated: 8 << 20,
+			Idempotency: Idempotency{Header: "X-Order-Id", Required: true, TTL: 12 * time.Hour},
+			StoreResult: 64 << 10,
 		}},
 	}
 	sameInterval := cmp.Comparer(func(a, b *Interval) bool { return a == b })
@@ -251,6 +275,80 @@ func TestFilesAreOneUnit(t *testing.T) {
 	var mistakes Errors
 	if !errors.As(err, &mistakes) || mistakes.Error() != want {
 		t.Errorf("Load error:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+// What a calendar file says is part of the policy: of its hash, and of what is
+// watched, while it has a mistake too.
+func TestCalendarFile(t *testing.T) {
+	dir := t.TempDir()
+	calendar, policy := filepath.Join(dir, "cal", "cn.txt"), filepath.Join(dir, "p.yaml")
+	write(t, dir, "p.yaml", "version: 1\ntime_intervals: [{ name: x, intervals: [{ calendar_file: cal/cn.txt, location: Asia/Shanghai }] }]\n")
+	paths := []string{filepath.Join(dir, "*.yaml")}
+	watched := func() {
+		t.Helper()
+		names, err := Files(paths)
+		if diff := cmp.Diff([]string{calendar, policy}, names); err != nil || diff != "" {
+			t.Errorf("Files: error %v, names (-want +got):\n%s", err, diff)
+		}
+	}
+	var mistakes Errors
+	if _, err := Load(paths); !errors.As(err, &mistakes) || mistakes[0].File != policy {
+		t.Errorf("without the calendar Load returned %v, want a mistake in %s", err, policy)
+	}
+	watched()
+	if err := os.Mkdir(filepath.Dir(calendar), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "cal/cn.txt", "2027-10-01\n2027-13-01\n")
+	if _, err := Load(paths); !errors.As(err, &mistakes) || mistakes[0].File != calendar || mistakes[0].Line != 2 {
+		t.Errorf("with a bad date Load returned %v, want a mistake at %s:2", err, calendar)
+	}
+	watched()
+	hashes := make(map[string]bool)
+	for _, days := range []string{"2027-10-01", "2027-10-01:2027-10-02"} {
+		write(t, dir, "cal/cn.txt", days)
+		set, err := Load(paths)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes[set.Hash] = true
+		x := set.Interval("x")
+		first := time.Date(2027, 9, 30, 16, 0, 0, 0, time.UTC)
+		if x.Active(first.Add(-time.Second)) || !x.Active(first) || x.Active(first.Add(36*time.Hour)) != strings.Contains(days, ":") {
+			t.Errorf("%s is not what the interval is active on", days)
+		}
+	}
+	if len(hashes) != 2 {
+		t.Error("a changed calendar leaves the hash as it was")
+	}
+}
+
+func TestCalendarFileBounds(t *testing.T) {
+	line := "2027-10-01\n"
+	many := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "{ calendar_file: %d.txt }, ", i)
+		}
+		return b.String()
+	}
+	tests := []struct {
+		name, specs, data, want string
+	}{
+		{"size", many(1), strings.Repeat("#", maxFileBytes+1), `calendar file "0.txt" is over 1 MiB`},
+		{"not text", many(1), "\xff", `calendar file "0.txt" is not UTF-8 text`},
+		{"dates", many(1), strings.Repeat(line, maxCalendarLines+1), `calendar file "0.txt" holds more than 20000 dates and ranges`},
+		{"files", many(60) + "] }, { name: y, intervals: [ " + strings.ReplaceAll(many(60), ": ", ": y"), line, "the policy names more than 100 calendar files"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			policy := "version: 1\ntime_intervals: [{ name: x, intervals: [" + tt.specs + "] }]"
+			_, mistakes, _ := parseWith([]File{{"p.yaml", []byte(policy)}}, func(string) ([]byte, error) { return []byte(tt.data), nil })
+			if len(mistakes) == 0 || mistakes[0].Message != tt.want {
+				t.Errorf("mistakes = %.300v, want the first to be %q", mistakes, tt.want)
+			}
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -83,8 +84,9 @@ func (v value) ref(to *text) {
 func (v value) refs(limit int, to *[]text) {
 	v.list(limit, func(item value) {
 		var t text
-		item.ref(&t)
-		*to = append(*to, t)
+		if item.ref(&t); t.src != nil {
+			*to = append(*to, t)
+		}
 	})
 }
 
@@ -159,8 +161,13 @@ func (v value) duration(to *time.Duration, lo, hi time.Duration) {
 	*to = d
 }
 
-// formatDuration prints a duration as policies write it: 24h, not 24h0m0s.
+// formatDuration prints a duration as policies write it: 24h, not 24h0m0s, and
+// 14d.
 func formatDuration(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d > day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
@@ -187,18 +194,71 @@ func (v value) rate(to *limiter.Rate) {
 
 // choice reads one of a few words. Those that the language has and this version
 // does not are refused as such.
-func (v value) choice(to *string, built, later []string) {
+func (v value) choice(built, later []string) (string, bool) {
 	s, ok := v.str()
 	if !ok {
-		return
+		return "", false
 	}
 	if slices.Contains(later, s) {
 		v.notYet(v.name + ": " + s)
-		return
+		return "", false
 	}
 	if !slices.Contains(built, s) {
 		v.fail(suggest(s, built, "it is one of"), "%s cannot be %s", v.name, quote(s))
+		return "", false
+	}
+	return s, true
+}
+
+// boolean reads true or false.
+func (v value) boolean(to *bool) {
+	if v.node.Kind != yaml.ScalarNode || v.node.ShortTag() != "!!bool" {
+		v.fail("write true or false", "%s must be true or false, not %s", v.name, kind(v.node))
 		return
 	}
-	*to = s
+	*to = strings.EqualFold(v.node.Value, "true")
+}
+
+// percent reads a share from 1% to 100%.
+func (v value) percent(to *float64) {
+	s, ok := v.word("a share")
+	if !ok {
+		return
+	}
+	number, unit := cutNumber(s)
+	n, ok := parseNumber(number)
+	if !ok || unit != "%" {
+		v.fail(percentHint(n, unit), "%s: %s is not a share such as 20%%", v.name, quote(s))
+		return
+	}
+	if n < 1 || n > 100 {
+		v.fail("", "%s must be from 1%% to 100%%, not %s", v.name, s)
+		return
+	}
+	*to = n / 100
+}
+
+// percentHint takes a number up to 1 for the share itself.
+func percentHint(n float64, unit string) string {
+	if unit != "" || n <= 0 {
+		return "write 20%"
+	}
+	if n <= 1 {
+		n *= 100
+	}
+	return "write " + strconv.FormatFloat(n, 'f', -1, 64) + "%"
+}
+
+// ratio reads a number over 0, up to 1.
+func (v value) ratio(to *float64) {
+	s, ok := v.word("a number")
+	if !ok {
+		return
+	}
+	n, ok := parseNumber(s)
+	if !ok || n <= 0 || n > 1 {
+		v.fail("write a number over 0 and up to 1, such as 0.5", "%s cannot be %s", v.name, quote(s))
+		return
+	}
+	*to = n
 }

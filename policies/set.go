@@ -29,13 +29,41 @@ type Stream struct {
 	MaxBytes        int64 // 0: the disk's bound alone
 	MaxMessageBytes int64
 	KeepDelivered   time.Duration
+	Retention       time.Duration // the age at which what is unfinished ends as OnRetention says
+	OnRetention     Ending        // EndDead or EndExpire
+	DeadKeep        time.Duration // how long dead letters are kept
+	DeadMaxBytes    int64         // what they may hold; at it the stream takes nothing in
+	OrderingKey     Key           // zero: no order is kept
 }
+
+// Ending is what becomes of a message that has waited too long.
+type Ending string
+
+// The endings. EndDeliver is none: the message stays, and is delivered late.
+const (
+	EndDead    Ending = "dead"
+	EndExpire  Ending = "expire"
+	EndDeliver Ending = "deliver"
+)
 
 // Sink is what drains deliver to. It owns the budget.
 type Sink struct {
 	Name   string
 	HTTP   *HTTPSink
 	Budget Budget
+	// Breaker stops attempts at a sink that fails; zero: it has none.
+	Breaker Breaker
+	// SlowStart is how long the rate rises after the breaker has closed; 0: not at all.
+	SlowStart time.Duration
+}
+
+// Breaker opens once at least MinRequests attempts ended within Window and the
+// share FailureRatio of them or more failed.
+type Breaker struct {
+	FailureRatio float64 // over 0, up to 1
+	MinRequests  int
+	Window       time.Duration
+	OpenFor      time.Duration // nothing is sent, then single probes
 }
 
 // HTTPSink delivers each message as one request.
@@ -61,6 +89,16 @@ type Drain struct {
 	Sink     string
 	Schedule Schedule
 	Retry    Retry
+	Deadline Deadline
+	// FromOldest says where a drain that is new to its stream starts: at the oldest
+	// message that is kept, or with the next to come.
+	FromOldest bool
+}
+
+// Deadline is how long a message may wait for one drain.
+type Deadline struct {
+	MaxDelay time.Duration // from its acceptance; 0: no deadline
+	OnExpire Ending
 }
 
 // Retry bounds how long and how often a message is tried again.
@@ -69,6 +107,7 @@ type Retry struct {
 	MaxAge           time.Duration // from the first attempt
 	Initial, Max     time.Duration // nth wait: uniform in 0 … min(Max, Initial × 2^(n−1))
 	HonourRetryAfter time.Duration // a sink's Retry-After is clamped to 1 s … this
+	Budget           float64       // share of the permitted rate for retries while first attempts wait; up to 1
 }
 
 // Route says which requests, and what happens to them.
@@ -82,6 +121,33 @@ type Route struct {
 	Stream     string
 	MaxBody    int64
 	WaitMax    time.Duration // the longest Prefer: wait=N that is honoured
+	WaitFor    string        // the drain whose result it waits for; empty: all of them
+	Split      Split
+	// MaxInflated bounds what a compressed body that is split may hold.
+	MaxInflated int64
+	Idempotency Idempotency
+	// StoreResult is how much of a sink's answer is kept for the receipt; 0: its
+	// status alone.
+	StoreResult int64
+}
+
+// Split is how a body is cut into messages.
+type Split string
+
+// The ways to split a body. SplitNone makes it one message.
+const (
+	SplitNone      Split = ""
+	SplitNDJSON    Split = "ndjson"
+	SplitJSONArray Split = "json_array"
+	SplitLines     Split = "lines"
+)
+
+// Idempotency is how a request that is sent again is known. A key is honoured
+// wherever it is sent; its scope is the route.
+type Idempotency struct {
+	Header   string // in canonical form
+	Required bool
+	TTL      time.Duration
 }
 
 // Mode is what a route does with a request.

@@ -166,7 +166,7 @@ func durationHint(s string) string {
 // parseInt reads decimal digits with an optional minus sign.
 func parseInt(s string) (n int, ok bool) {
 	digits := strings.TrimPrefix(s, "-")
-	if digits == "" || len(digits) > 9 || strings.Trim(digits, "0123456789") != "" {
+	if digits == "" || len(digits) > 18 || strings.Trim(digits, "0123456789") != "" {
 		return 0, false
 	}
 	n, err := strconv.Atoi(s)

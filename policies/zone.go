@@ -37,6 +37,10 @@ func (v value) location(to **time.Location) {
 	if !ok {
 		return
 	}
+	if s == "Local" {
+		v.fail("write the zone itself, such as Asia/Shanghai or UTC", "location Local makes the policy mean something else on every machine")
+		return
+	}
 	if v.zones[s] == nil {
 		loc, err := time.LoadLocation(s)
 		if err != nil || s == "" {

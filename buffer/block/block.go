@@ -41,6 +41,7 @@ const (
 	Control  Kind = 2 // changes of drains' state
 	Snapshot Kind = 3 // the whole of drains' state
 	Outcomes Kind = 4 // final states, in files of their own
+	Answers  Kind = 7 // of sinks, in files of their own
 	Onces    Kind = 6 // idempotency records, in files of their own
 	Index    Kind = 5 // places of a segment's blocks, in files of their own
 )
@@ -48,8 +49,12 @@ const (
 // Flags say what a reader may want to know without unpacking.
 type Flags uint8
 
-// Keyed says that at least one message has an ordering key.
-const Keyed Flags = 1
+const (
+	// Keyed says that at least one message has an ordering key.
+	Keyed Flags = 1
+	// Last says that a block is the last of its commit.
+	Last Flags = 2
+)
 
 // Header is the envelope of a block.
 type Header struct {
@@ -69,8 +74,13 @@ type Header struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// Sealer seals and opens the blocks of one data directory. It is where their
+// checksums start: a secret, so that a message that holds the bytes of a block
+// is never taken for one when damage makes a reader look for the next.
+type Sealer uint32
+
 // Seal appends the block of h and payload to dst and sets h.Sum.
-func Seal(dst []byte, h *Header, payload []byte) []byte {
+func (k Sealer) Seal(dst []byte, h *Header, payload []byte) []byte {
 	start := len(dst)
 	dst = binary.LittleEndian.AppendUint32(dst, magic)
 	dst = append(dst, version, byte(h.Kind), byte(h.Codec), byte(h.Flags))
@@ -83,14 +93,18 @@ func Seal(dst []byte, h *Header, payload []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, h.RawLen)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(payload)))
 	dst = binary.LittleEndian.AppendUint32(dst, h.Chain)
-	h.Sum = crc32.Update(crc32.Checksum(dst[start:], castagnoli), castagnoli, payload)
+	h.Sum = k.sum(dst[start:], payload)
 	dst = binary.LittleEndian.AppendUint32(dst, h.Sum)
 	return append(dst, payload...)
 }
 
+func (k Sealer) sum(head, payload []byte) uint32 {
+	return crc32.Update(crc32.Update(uint32(k), castagnoli, head), castagnoli, payload)
+}
+
 // Open checks b, the whole of one block, and returns its header and its
 // payload, a slice of b, still compressed. Anything unexpected is ErrDamaged.
-func Open(b []byte) (Header, []byte, error) {
+func (k Sealer) Open(b []byte) (Header, []byte, error) {
 	if len(b) < HeaderSize {
 		return Header{}, nil, fmt.Errorf("%w: %d bytes, an envelope has %d", ErrDamaged, len(b), HeaderSize)
 	}
@@ -106,10 +120,10 @@ func Open(b []byte) (Header, []byte, error) {
 	if uint64(le.Uint32(b[52:])) != uint64(len(payload)) {
 		return Header{}, nil, fmt.Errorf("%w: seq %d has %d payload bytes, its envelope says %d", ErrDamaged, h.Seq, len(payload), le.Uint32(b[52:]))
 	}
-	if sum := crc32.Update(crc32.Checksum(b[:60], castagnoli), castagnoli, payload); sum != h.Sum {
-		return Header{}, nil, fmt.Errorf("%w: seq %d has checksum %08x, its envelope says %08x", ErrDamaged, h.Seq, sum, h.Sum)
+	if sum := k.sum(b[:60], payload); sum != h.Sum {
+		return Header{}, nil, fmt.Errorf("%w: seq %d has another checksum than its envelope says", ErrDamaged, h.Seq)
 	}
-	if h.Kind < Messages || h.Kind > Onces || h.Codec > Zstd {
+	if h.Kind < Messages || h.Kind > Answers || h.Codec > Zstd {
 		return Header{}, nil, fmt.Errorf("%w: seq %d has kind %d, codec %d", ErrDamaged, h.Seq, h.Kind, h.Codec)
 	}
 	return h, payload, nil

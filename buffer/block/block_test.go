@@ -9,9 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func newCompressor(t testing.TB) *Compressor {
+func newCoder(t testing.TB) *Coder {
 	t.Helper()
-	c, err := NewCompressor(2)
+	c, err := NewCoder(2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func incompressible(n int) []byte {
 }
 
 func TestSealOpen(t *testing.T) {
-	c := newCompressor(t)
+	c := newCoder(t)
 	for name, tc := range map[string]struct {
 		raw   []byte
 		codec Codec
@@ -42,8 +42,8 @@ func TestSealOpen(t *testing.T) {
 				t.Errorf("codec = %d, want %d", codec, tc.codec)
 			}
 			want := Header{Kind: Messages, Codec: codec, Flags: Keyed, Seq: 7, First: 1 << 40, Base: 1_700_000_000_123, Durable: 6, Stream: 3, Count: 5000, RawLen: uint32(len(tc.raw)), Chain: 0xfeed}
-			b := Seal([]byte("before"), &want, payload)[len("before"):]
-			got, p, err := Open(b)
+			b := Sealer(7).Seal([]byte("before"), &want, payload)[len("before"):]
+			got, p, err := Sealer(7).Open(b)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,31 +61,41 @@ func TestSealOpen(t *testing.T) {
 // TestEveryFlippedBitIsSeen flips each bit of a block: none may pass.
 func TestEveryFlippedBitIsSeen(t *testing.T) {
 	h := Header{Kind: Control, Seq: 9, RawLen: 40}
-	b := Seal(nil, &h, incompressible(40))
+	b := Sealer(7).Seal(nil, &h, incompressible(40))
 	for i := range b {
 		for bit := range 8 {
 			b[i] ^= 1 << bit
-			if _, _, err := Open(b); !errors.Is(err, ErrDamaged) {
+			if _, _, err := Sealer(7).Open(b); !errors.Is(err, ErrDamaged) {
 				t.Errorf("byte %d bit %d flipped: err = %v, want ErrDamaged", i, bit, err)
 			}
 			b[i] ^= 1 << bit
 		}
 	}
 	for n := range b {
-		if _, _, err := Open(b[:n]); !errors.Is(err, ErrDamaged) {
+		if _, _, err := Sealer(7).Open(b[:n]); !errors.Is(err, ErrDamaged) {
 			t.Errorf("cut to %d bytes: err = %v, want ErrDamaged", n, err)
 		}
 	}
 }
 
+// TestAnotherSeal: who does not know the seed cannot make a block.
+func TestAnotherSeal(t *testing.T) {
+	h := Header{Kind: Messages, Seq: 1}
+	for _, other := range []Sealer{0, 6, 8} {
+		if _, _, err := Sealer(7).Open(other.Seal(nil, &h, nil)); !errors.Is(err, ErrDamaged) {
+			t.Errorf("a block sealed with %d: err = %v, want ErrDamaged", other, err)
+		}
+	}
+}
+
 func FuzzOpen(f *testing.F) {
-	c := newCompressor(f)
+	c := newCoder(f)
 	h := Header{Kind: Messages, Codec: Zstd, Seq: 1, RawLen: 1600}
 	payload, _ := c.Pack(bytes.Repeat([]byte("0123456789abcdef"), 100))
-	f.Add(Seal(nil, &h, payload))
+	f.Add(Sealer(7).Seal(nil, &h, payload))
 	f.Add([]byte("FBLK"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, p, err := Open(b)
+		h, p, err := Sealer(7).Open(b)
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {
 				t.Fatalf("err = %v, want ErrDamaged", err)

@@ -21,14 +21,16 @@ const (
 	sampleSize = 4 << 10
 )
 
-// Compressor packs and unpacks payloads. It is safe for concurrent use.
-type Compressor struct {
+// Coder packs payloads and seals blocks, and does the reverse. It is safe for
+// concurrent use once its Sealer is set.
+type Coder struct {
+	Sealer
 	enc *zstd.Encoder
 	dec *zstd.Decoder
 }
 
-// NewCompressor returns a compressor that uses at most n goroutines' worth of state at a time.
-func NewCompressor(n int) (*Compressor, error) {
+// NewCoder returns a coder that uses at most n goroutines' worth of state at a time.
+func NewCoder(n int) (*Coder, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false),
 		zstd.WithEncoderConcurrency(n), zstd.WithLowerEncoderMem(true))
 	if err != nil {
@@ -38,12 +40,12 @@ func NewCompressor(n int) (*Compressor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up decompression: %w", err)
 	}
-	return &Compressor{enc: enc, dec: dec}, nil
+	return &Coder{enc: enc, dec: dec}, nil
 }
 
 // Pack compresses raw, unless a sample of it does not shrink by a tenth; then
 // it returns raw itself.
-func (c *Compressor) Pack(raw []byte) ([]byte, Codec) {
+func (c *Coder) Pack(raw []byte) ([]byte, Codec) {
 	if len(raw) > 4*sampleSize {
 		// The middle: heads of payloads (method, path, field names) shrink in any case.
 		mid := len(raw)/2 - sampleSize/2
@@ -59,7 +61,7 @@ func (c *Compressor) Pack(raw []byte) ([]byte, Codec) {
 }
 
 // Unpack returns what Pack was given. The result is a new slice, never a part of payload.
-func (c *Compressor) Unpack(h Header, payload []byte) ([]byte, error) {
+func (c *Coder) Unpack(h Header, payload []byte) ([]byte, error) {
 	if h.RawLen > MaxRaw {
 		return nil, fmt.Errorf("%w: seq %d says it inflates to %d bytes", ErrDamaged, h.Seq, h.RawLen)
 	}

@@ -3,7 +3,9 @@
 // and [RunModel], which compares an engine with a naive model under random
 // operations.
 //
-// Mem starts no goroutine and never blocks, so that it can be used inside a
-// testing/synctest bubble. It promises nothing about durability and forgets
-// only the contents of finished messages: it is for tests alone.
+// Mem has every capability that package buffer names. It starts no goroutine and
+// never blocks, so that it can be used inside a testing/synctest bubble; what an
+// engine does from time to time it does when [Mem.Housekeep] is called. It
+// promises nothing about durability and keeps all that was ever appended: it is
+// for tests alone.
 package buffertest

@@ -12,16 +12,12 @@ import (
 )
 
 func ledgerSections() []section {
-	list := []section{
+	return needing([]section{
 		{name: "the ledger balances after every step", streams: twoDrains(), run: ledgerSteps},
 		{name: "stats count what the ledger counts", streams: twoDrains(), run: statsSteps},
 		{name: "the ledger of a new drain begins where it starts", streams: oneDrain(), run: ledgerNewDrain},
 		{name: "bytes of a stream fall to zero", streams: twoDrains(), run: streamBytes},
-	}
-	for i := range list {
-		list[i].inspector = true
-	}
-	return list
+	}, needInspector)
 }
 
 // audit returns the accounts by drain.

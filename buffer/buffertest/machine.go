@@ -2,6 +2,7 @@ package buffertest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -64,12 +65,14 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"advance":     m.advance,
 		"advanceDue":  m.advanceDue,
 	}
-	if _, ok := m.Buffer.(buffer.Receipts); ok {
-		actions["cancel"] = m.cancelOne
-		actions["find"] = m.findOne
-	}
-	if m.Reopen != nil {
-		actions["restart"] = m.restart
+	maps.Copy(actions, m.moreActions())
+	for name, do := range actions {
+		actions[name] = func(t *rapid.T) {
+			do(t)
+			for _, d := range m.model.drains() {
+				d.settleHolders()
+			}
+		}
 	}
 	return actions
 }
@@ -89,15 +92,10 @@ func (m *machine) check() {
 }
 
 func (m *machine) appendSome(t *rapid.T, n int) {
-	s := rapid.SampledFrom(m.model.streams).Draw(t, "stream")
+	s := m.drawStream(t)
 	var msgs []buffer.Message
 	for range n {
-		msg := small(m.serial)
-		if size := rapid.SampledFrom([]int{0, 0, 0, 300, 20_000}).Draw(t, "noise"); size > 0 {
-			msg.Body = noise(uint64(m.serial), size)
-		}
-		m.serial++
-		msgs = append(msgs, msg)
+		msgs = append(msgs, m.nextMessage(t))
 	}
 	first := uint64(len(s.messages))
 	at := s.append(m.now, msgs)
@@ -107,8 +105,17 @@ func (m *machine) appendSome(t *rapid.T, n int) {
 	}
 }
 
+func (m *machine) nextMessage(t *rapid.T) buffer.Message {
+	msg := keyed(m.serial, drawKey(t))
+	if size := rapid.SampledFrom([]int{0, 0, 0, 300, 20_000}).Draw(t, "noise"); size > 0 {
+		msg.Body = noise(uint64(m.serial), size)
+	}
+	m.serial++
+	return msg
+}
+
 func (m *machine) takeSome(t *rapid.T) {
-	d := rapid.SampledFrom(m.model.drains()).Draw(t, "drain")
+	d := drawDrain(t, m.model.drains())
 	limit := rapid.IntRange(1, 15).Draw(t, "limit")
 	want, wantNext := d.take(m.now, limit)
 	got, next := m.takeNext(d.name, limit)
@@ -144,7 +151,7 @@ func (m *machine) oneOf(t *rapid.T, what string, ask func(*modelPlace) bool) (*m
 	if len(drains) == 0 {
 		t.Skipf("no message is %s", what)
 	}
-	d := rapid.SampledFrom(drains).Draw(t, "drain")
+	d := drawDrain(t, drains)
 	offset := rapid.SampledFrom(d.offsets(ask)).Draw(t, what)
 	return d, offset, d.place(offset)
 }
@@ -162,7 +169,7 @@ func (m *machine) buryOne(t *rapid.T) {
 	d, offset, p := m.oneOf(t, "in flight", inFlight)
 	r := buffer.Result{At: m.now, Attempts: p.tries.Attempts + 1, Status: 422, Error: "refused"}
 	why := rapid.SampledFrom([]buffer.Reason{buffer.ReasonPermanent, buffer.ReasonMaxAttempts, buffer.ReasonMaxAge}).Draw(t, "reason")
-	p.become(outcome{state: buffer.Dead, result: r, reason: why})
+	p.become(outcome{state: buffer.Dead, tries: p.tries, result: r, reason: why})
 	m.Buffer.Bury(d.name, offset, why, r)
 }
 
@@ -200,9 +207,30 @@ func (m *machine) lateAnswer(t *rapid.T) {
 	}
 }
 
+// drawStream and drawDrain draw names, which is all that a report needs of them.
+func (m *machine) drawStream(t *rapid.T) *modelStream {
+	byName := make(map[string]*modelStream)
+	var names []string
+	for _, s := range m.model.streams {
+		byName[s.name] = s
+		names = append(names, s.name)
+	}
+	return byName[rapid.SampledFrom(names).Draw(t, "stream")]
+}
+
+func drawDrain(t *rapid.T, drains []*modelDrain) *modelDrain {
+	byName := make(map[string]*modelDrain)
+	var names []string
+	for _, d := range drains {
+		byName[d.name] = d
+		names = append(names, d.name)
+	}
+	return byName[rapid.SampledFrom(names).Draw(t, "drain")]
+}
+
 // drawMessage draws a message, and skips the action while there is none.
 func (m *machine) drawMessage(t *rapid.T) (*modelStream, uint64) {
-	s := rapid.SampledFrom(m.model.streams).Draw(t, "stream")
+	s := m.drawStream(t)
 	if len(s.messages) == 0 {
 		t.Skip("no message was appended")
 	}
@@ -229,11 +257,11 @@ func (m *machine) wantStatus(s *modelStream, offset uint64) {
 }
 
 // findKnown finds a message without what a restart may forget of it: how the
-// last attempt of a scheduled one went.
+// last attempt of one went that is scheduled, or ended while it was.
 func (m *machine) findKnown(ref buffer.Ref) buffer.Status {
 	status := m.find(ref)
 	for i := range status.Drains {
-		if d := &status.Drains[i]; d.State == buffer.Scheduled {
+		if d := &status.Drains[i]; d.State == buffer.Scheduled || unanswered(d.Reason) {
 			d.Status, d.Error = 0, ""
 		}
 	}
@@ -293,6 +321,7 @@ func (m *machine) forgetEarlier() {
 func (m *machine) reopenBoth(crash bool) {
 	m.reopen(crash)
 	for _, d := range m.model.drains() {
+		d.holders = nil
 		for i, p := range d.places {
 			p.inFlight = false
 			if len(p.earlier) > 0 {

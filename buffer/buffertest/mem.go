@@ -1,6 +1,7 @@
 package buffertest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,48 +16,57 @@ import (
 const (
 	defaultMaxMessageBytes = 1 << 20
 	defaultKeepDelivered   = 24 * time.Hour
+	defaultDeadKeep        = 14 * 24 * time.Hour
+	defaultDeadMaxBytes    = 1 << 30
 )
 
-// Mem is a buffer in memory that keeps to the contract of buffer.Buffer,
-// buffer.Receipts and buffer.Inspector, except that nothing survives the
+// Mem is a buffer in memory that keeps to the contract of buffer.Buffer and of
+// every capability that package buffer names, except that nothing survives the
 // process. All methods are safe for concurrent use and none of them blocks.
 type Mem struct {
 	ids idCipher
 
-	mu      sync.Mutex // guards all below
-	streams []*memStream
-	drains  map[string]*memDrain
-	watches map[buffer.Ref]map[*watch]struct{}
+	mu        sync.Mutex // guards all below
+	maxParked int        // keys, of each drain
+	streams   []*memStream
+	drains    map[string]*memDrain
+	watches   map[buffer.Ref]map[*watch]struct{}
 }
 
 // memStream is a stream and all that was ever appended to it. Its number is
 // its place in Mem.streams.
 type memStream struct {
 	buffer.Stream
-	number   int
-	orphaned bool
-	messages []memMessage // by offset
-	drains   []*memDrain  // the configured ones in their order, then orphans
-	lastAt   time.Time    // of the newest message
-	open     uint64       // messages unfinished with at least one drain
-	low      int          // no message before it is open
-	bytes    int64        // of open messages
+	number    int
+	orphaned  bool
+	dropped   bool         // orphaned and given up: not listed
+	read      bool         // it has or had a drain
+	messages  []memMessage // by offset
+	drains    []*memDrain  // the configured ones in their order, then orphans
+	once      map[[16]byte]onceRecord
+	lastAt    time.Time // of the newest message
+	open      uint64    // messages unfinished with at least one drain
+	low       int       // no message before it is open
+	bytes     int64     // of open messages
+	deadBytes int64     // of bodies of messages that are dead with a drain
 }
 
 type memMessage struct {
-	buffer.Message // zero once no drain needs it
-	at             time.Time
-	size           int64
-	unfinished     int // drains that have not finished with it
+	buffer.Message
+	at         time.Time
+	size       int64
+	unfinished int // drains that have not finished with it; 1 while the stream waits for its first
+	dead       int // drains that it is dead with
 }
 
 // NewMem returns an empty buffer with these streams. It panics where Configure
 // would return an error.
 func NewMem(streams ...buffer.Stream) *Mem {
 	m := &Mem{
-		ids:     newIDCipher(),
-		drains:  make(map[string]*memDrain),
-		watches: make(map[buffer.Ref]map[*watch]struct{}),
+		ids:       newIDCipher(),
+		maxParked: MaxParkedKeys,
+		drains:    make(map[string]*memDrain),
+		watches:   make(map[buffer.Ref]map[*watch]struct{}),
 	}
 	if err := m.Configure(streams); err != nil {
 		panic(err)
@@ -65,8 +75,10 @@ func NewMem(streams ...buffer.Stream) *Mem {
 }
 
 // Configure replaces the streams and drains. A drain that is new to a stream
-// starts at the stream's end; what is no longer named keeps its messages and is
-// listed as orphaned. An error changes nothing.
+// starts at the stream's end, or at the oldest message that another drain has
+// not finished with if the stream says so; the first that a stream ever has gets
+// all. What is no longer named keeps its messages and is listed as orphaned. An
+// error changes nothing.
 func (m *Mem) Configure(streams []buffer.Stream) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -112,24 +124,23 @@ func (m *Mem) checkNames(streams []buffer.Stream) error {
 func (m *Mem) configure(want buffer.Stream) {
 	s := m.stored(want.Name)
 	if s == nil {
-		s = &memStream{number: len(m.streams)}
+		s = &memStream{number: len(m.streams), once: make(map[[16]byte]onceRecord)}
 		m.streams = append(m.streams, s)
 	}
 	want.Drains = slices.Clone(want.Drains)
-	if want.MaxMessageBytes == 0 {
-		want.MaxMessageBytes = defaultMaxMessageBytes
-	}
-	if want.KeepDelivered == 0 {
-		want.KeepDelivered = defaultKeepDelivered
-	}
-	s.Stream, s.orphaned = want, false
+	want.FromOldest = slices.Clone(want.FromOldest)
+	want.MaxMessageBytes = cmp.Or(want.MaxMessageBytes, defaultMaxMessageBytes)
+	want.KeepDelivered = cmp.Or(want.KeepDelivered, defaultKeepDelivered)
+	want.DeadKeep = cmp.Or(want.DeadKeep, defaultDeadKeep)
+	want.DeadMaxBytes = cmp.Or(want.DeadMaxBytes, defaultDeadMaxBytes)
+	s.Stream, s.orphaned, s.dropped = want, false, false
 
 	before := s.drains
 	s.drains = nil
 	for _, name := range want.Drains {
 		d := m.drains[name]
 		if d == nil {
-			d = newMemDrain(name, s)
+			d = s.newDrain(name)
 			m.drains[name] = d
 		}
 		d.orphaned = false
@@ -153,8 +164,16 @@ func (m *Mem) Append(ctx context.Context, stream string, now time.Time, msgs []b
 	if s == nil || s.orphaned {
 		return buffer.Accepted{}, fmt.Errorf("append to %s: %w", stream, buffer.ErrNoStream)
 	}
-	if err := s.admit(msgs); err != nil {
+	a, err := s.append(now, msgs)
+	if err != nil {
 		return buffer.Accepted{}, fmt.Errorf("append to %s: %w", stream, err)
+	}
+	return a, nil
+}
+
+func (s *memStream) append(now time.Time, msgs []buffer.Message) (buffer.Accepted, error) {
+	if err := s.admit(msgs); err != nil {
+		return buffer.Accepted{}, err
 	}
 	// A batch has one time, which never goes back within the stream.
 	at := time.UnixMilli(now.UnixMilli()).UTC()
@@ -177,6 +196,9 @@ func (s *memStream) admit(msgs []buffer.Message) error {
 	if len(msgs) == 0 {
 		return errors.New("no messages")
 	}
+	if s.deadBytes >= s.DeadMaxBytes {
+		return buffer.ErrDeadFull
+	}
 	sum := s.bytes
 	for i, msg := range msgs {
 		if int64(len(msg.Body)) > s.MaxMessageBytes {
@@ -192,18 +214,27 @@ func (s *memStream) admit(msgs []buffer.Message) error {
 
 // add stores one message as pending with every drain.
 func (s *memStream) add(msg buffer.Message, at time.Time) {
-	stored := memMessage{Message: msg, at: at, size: size(msg), unfinished: len(s.drains)}
-	if stored.unfinished == 0 {
-		stored.Message = buffer.Message{}
-	} else {
-		s.open++
-		s.bytes += stored.size
+	offset := uint64(len(s.messages))
+	s.messages = append(s.messages, memMessage{Message: msg, at: at, size: size(msg)})
+	if !s.read {
+		s.owe(offset)
 	}
-	s.messages = append(s.messages, stored)
 	for _, d := range s.drains {
-		d.places = append(d.places, place{state: buffer.Queued})
-		d.pending++
+		s.owe(offset)
+		d.add(offset)
 	}
+}
+
+// owe takes note that one more drain is to finish with a message.
+func (s *memStream) owe(offset uint64) {
+	msg := &s.messages[offset]
+	msg.unfinished++
+	if msg.unfinished > 1 {
+		return
+	}
+	s.open++
+	s.bytes += msg.size
+	s.low = min(s.low, int(offset))
 }
 
 // finished takes note that one drain has finished with a message.
@@ -213,17 +244,22 @@ func (s *memStream) finished(offset uint64) {
 	if msg.unfinished > 0 {
 		return
 	}
-	msg.Message = buffer.Message{}
 	s.open--
 	s.bytes -= msg.size
 }
 
-// oldest is when the oldest open message was accepted; zero when there is none.
-func (s *memStream) oldest() time.Time {
-	for ; s.low < len(s.messages); s.low++ {
-		if s.messages[s.low].unfinished > 0 {
-			return s.messages[s.low].at
-		}
+// oldest is the first open message; the stream's end when there is none.
+func (s *memStream) oldest() int {
+	for s.low < len(s.messages) && s.messages[s.low].unfinished == 0 {
+		s.low++
+	}
+	return s.low
+}
+
+// oldestAt is when the oldest open message was accepted; zero when there is none.
+func (s *memStream) oldestAt() time.Time {
+	if i := s.oldest(); i < len(s.messages) {
+		return s.messages[i].at
 	}
 	return time.Time{}
 }
@@ -241,7 +277,7 @@ func (m *Mem) stored(name string) *memStream {
 // size is what a message counts against max_bytes here: its parts, and eight
 // bytes for each length an encoding would store.
 func size(msg buffer.Message) int64 {
-	n := len(msg.Method) + len(msg.Target) + len(msg.Body) + 3*8
+	n := len(msg.Method) + len(msg.Target) + len(msg.Key) + len(msg.Body) + 4*8
 	for _, f := range msg.Header {
 		n += len(f.Name) + len(f.Value) + 2*8
 	}

@@ -40,20 +40,27 @@ func TestCoreAlone(t *testing.T) {
 func TestMissing(t *testing.T) {
 	bare := Subject{Buffer: struct{ Engine }{NewMem()}}
 	all := newStore().subject()
+	every := []capability{
+		needReceipts, needInspector, needReopen, needOnce, needExpirer, needDeadLetters, needSearcher, needRemover,
+	}
 	tests := []struct {
-		section section
+		needs   []capability
 		subject Subject
-		want    string
+		want    capability
 	}{
-		{section{}, bare, ""},
-		{section{receipts: true}, bare, "receipts"},
-		{section{inspector: true}, bare, "inspector"},
-		{section{reopen: true}, bare, "reopen"},
-		{section{receipts: true, inspector: true, reopen: true}, all, ""},
+		{nil, bare, ""},
+		{every, all, ""},
+	}
+	for _, c := range every {
+		tests = append(tests, struct {
+			needs   []capability
+			subject Subject
+			want    capability
+		}{[]capability{c}, bare, c})
 	}
 	for _, tt := range tests {
-		if got := tt.section.missing(tt.subject); got != tt.want {
-			t.Errorf("missing(%+v) is %q, want %q", tt.section, got, tt.want)
+		if got := (section{needs: tt.needs}).missing(tt.subject); got != tt.want {
+			t.Errorf("missing(%q) is %q, want %q", tt.needs, got, tt.want)
 		}
 	}
 }
@@ -199,11 +206,55 @@ func (s *store) Append(ctx context.Context, stream string, now time.Time, msgs [
 	return a, err
 }
 
+// AppendOnce is durable, as Append is.
+func (s *store) AppendOnce(ctx context.Context, stream string, now time.Time, msgs []buffer.Message, key buffer.OnceKey) (buffer.Accepted, bool, error) {
+	a, replayed, err := s.Mem.AppendOnce(ctx, stream, now, msgs, key)
+	if !replayed {
+		s.save()
+	}
+	return a, replayed, err
+}
+
 // Cancel is durable.
 func (s *store) Cancel(ctx context.Context, ref buffer.Ref, now time.Time) error {
 	err := s.Mem.Cancel(ctx, ref, now)
 	s.save()
 	return err
+}
+
+// Replay is durable.
+func (s *store) Replay(ctx context.Context, drain string, offsets []uint64, now time.Time) (int, error) {
+	n, err := s.Mem.Replay(ctx, drain, offsets, now)
+	s.save()
+	return n, err
+}
+
+// DropDead is durable.
+func (s *store) DropDead(ctx context.Context, drain string, offsets []uint64, now time.Time) (int, error) {
+	n, err := s.Mem.DropDead(ctx, drain, offsets, now)
+	s.save()
+	return n, err
+}
+
+// CancelKey is durable.
+func (s *store) CancelKey(ctx context.Context, stream, key string, now time.Time) (int, error) {
+	n, err := s.Mem.CancelKey(ctx, stream, key, now)
+	s.save()
+	return n, err
+}
+
+// DropDrain is durable.
+func (s *store) DropDrain(ctx context.Context, drain string, now time.Time) (int, error) {
+	n, err := s.Mem.DropDrain(ctx, drain, now)
+	s.save()
+	return n, err
+}
+
+// DropStream is durable.
+func (s *store) DropStream(ctx context.Context, stream string, now time.Time) (int, error) {
+	n, err := s.Mem.DropStream(ctx, stream, now)
+	s.save()
+	return n, err
 }
 
 // copied returns what would be found after a start: nothing is in flight.
@@ -214,23 +265,39 @@ func (m *Mem) copied() *Mem {
 	for _, s := range m.streams {
 		sc := *s
 		sc.messages = slices.Clone(s.messages)
+		sc.once = maps.Clone(s.once)
 		sc.drains = nil
 		for _, d := range s.drains {
-			dc := *d
-			dc.stream = &sc
-			dc.wake = make(chan struct{}, 1)
-			dc.places = slices.Clone(d.places)
-			dc.retries = slices.Clone(d.retries)
-			dc.dead = maps.Clone(d.dead)
-			for i := range dc.places {
-				if dc.places[i].state == buffer.Delivering {
-					dc.wait(&dc.places[i], dc.start+uint64(i))
-				}
-			}
-			c.drains[dc.name] = &dc
-			sc.drains = append(sc.drains, &dc)
+			dc := d.copied(&sc)
+			c.drains[dc.name] = dc
+			sc.drains = append(sc.drains, dc)
 		}
 		c.streams = append(c.streams, &sc)
 	}
 	return c
+}
+
+func (d *memDrain) copied(s *memStream) *memDrain {
+	c := *d
+	c.stream = s
+	c.wake = make(chan struct{}, 1)
+	c.places = slices.Clone(d.places)
+	c.retries = slices.Clone(d.retries)
+	c.dead = maps.Clone(d.dead)
+	c.ready, c.lines, c.parked = nil, make(map[string]*line), 0
+	var open []uint64
+	for i, p := range c.places {
+		offset := c.start + uint64(i)
+		if p.state == buffer.Delivering {
+			c.wait(&c.places[i], offset)
+		}
+		if !p.state.Final() {
+			c.enter(offset)
+			open = append(open, offset)
+		}
+	}
+	for _, offset := range open {
+		c.arrange(offset)
+	}
+	return &c
 }

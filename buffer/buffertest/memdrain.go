@@ -1,6 +1,7 @@
 package buffertest
 
 import (
+	"container/heap"
 	"fmt"
 	"slices"
 	"time"
@@ -15,15 +16,17 @@ type memDrain struct {
 	orphaned bool
 	wake     chan struct{}
 
-	start   uint64   // the stream's end when the drain was new
-	places  []place  // by offset, from start
-	head    int      // no place before it is queued
-	low     int      // no place before it is unfinished
-	retries []uint64 // offsets of scheduled messages, ascending
+	start   uint64           // the first offset that it reads
+	places  []place          // by offset, from start
+	low     int              // no place before it is unfinished
+	retries []uint64         // offsets of scheduled messages, ascending
+	ready   offsetHeap       // all that may have its first attempt, and some that may not
+	lines   map[string]*line // by key; of keys with unfinished messages
+	parked  int              // lines that are held
 
-	pending, inFlight    uint64
-	delivered, cancelled uint64 // nothing expires yet
-	dead                 map[buffer.Reason]uint64
+	pending, inFlight             uint64
+	delivered, cancelled, expired uint64
+	dead                          map[buffer.Reason]uint64
 }
 
 // place is where one message stands with a drain. While it is in flight, tries,
@@ -39,13 +42,40 @@ type place struct {
 	at     time.Time // when it became final
 }
 
-func newMemDrain(name string, s *memStream) *memDrain {
-	return &memDrain{
+// newDrain makes a drain that the stream has not had before.
+func (s *memStream) newDrain(name string) *memDrain {
+	first := !s.read
+	s.read = true
+	start := len(s.messages)
+	switch {
+	case first:
+		start = 0
+	case slices.Contains(s.FromOldest, name):
+		start = s.oldest()
+	}
+	d := &memDrain{
 		name:   name,
 		stream: s,
 		wake:   make(chan struct{}, 1),
-		start:  uint64(len(s.messages)),
+		start:  uint64(start),
+		lines:  make(map[string]*line),
 		dead:   make(map[buffer.Reason]uint64),
+	}
+	for offset := d.start; offset < uint64(len(s.messages)); offset++ {
+		if !first { // else it was owed to whatever drain comes first
+			s.owe(offset)
+		}
+		d.add(offset)
+	}
+	return d
+}
+
+// add makes the newest message wait for its first attempt.
+func (d *memDrain) add(offset uint64) {
+	d.places = append(d.places, place{state: buffer.Queued})
+	d.pending++
+	if d.enter(offset) {
+		d.arrange(offset)
 	}
 }
 
@@ -75,12 +105,11 @@ func (m *Mem) Take(drain string, now time.Time, limit int) ([]buffer.Delivery, t
 	if !ok || d.orphaned {
 		return nil, time.Time{}, fmt.Errorf("take for %s: %w", drain, buffer.ErrNoDrain)
 	}
-	offsets := d.due(now, limit)
-	offsets = append(offsets, d.untried(limit-len(offsets))...)
 	var ds []buffer.Delivery
-	for _, offset := range offsets {
+	for _, offset := range d.due(now, limit) {
 		ds = append(ds, m.hand(d, offset))
 	}
+	ds = append(ds, m.handUntried(d, limit-len(ds))...)
 	return ds, d.nextDue(), nil
 }
 
@@ -91,32 +120,41 @@ func (d *memDrain) due(now time.Time, limit int) []uint64 {
 		if len(due) >= limit {
 			break
 		}
-		if !d.place(offset).due.After(now) {
+		if !d.place(offset).due.After(now) && d.isNext(offset) {
 			due = append(due, offset)
 		}
 	}
 	return due
 }
 
-// untried returns the first limit offsets of queued messages.
-func (d *memDrain) untried(limit int) []uint64 {
-	for d.head < len(d.places) && d.places[d.head].state != buffer.Queued {
-		d.head++
-	}
-	var found []uint64
-	for i := d.head; i < len(d.places) && len(found) < limit; i++ {
-		if d.places[i].state == buffer.Queued {
-			found = append(found, d.start+uint64(i))
+// handUntried hands out at most limit messages for their first attempt. At the
+// bound of parked keys it opens no other key.
+func (m *Mem) handUntried(d *memDrain, limit int) []buffer.Delivery {
+	var ds []buffer.Delivery
+	var aside []uint64
+	for len(ds) < limit && len(d.ready) > 0 {
+		offset := heap.Pop(&d.ready).(uint64)
+		switch {
+		case d.place(offset).state != buffer.Queued || !d.isNext(offset):
+			// It was finished, taken or overtaken since it was offered.
+		case d.parked >= m.maxParked && d.key(offset) != "":
+			aside = append(aside, offset)
+		default:
+			ds = append(ds, m.hand(d, offset))
 		}
 	}
-	return found
+	for _, offset := range aside {
+		heap.Push(&d.ready, offset)
+	}
+	return ds
 }
 
 // nextDue is the earliest time at which a scheduled message may be tried again.
+// One that waits for another of its key has none: its key's turn wakes the drain.
 func (d *memDrain) nextDue() time.Time {
 	var next time.Time
 	for _, offset := range d.retries {
-		if due := d.place(offset).due; next.IsZero() || due.Before(next) {
+		if due := d.place(offset).due; d.isNext(offset) && (next.IsZero() || due.Before(next)) {
 			next = due
 		}
 	}
@@ -129,6 +167,7 @@ func (m *Mem) hand(d *memDrain, offset uint64) buffer.Delivery {
 	d.leave(p, offset)
 	p.state = buffer.Delivering
 	d.inFlight++
+	d.arrange(offset)
 	ref := buffer.Ref{Stream: d.stream.Name, Offset: offset}
 	m.changed(ref)
 	msg := d.stream.messages[offset]
@@ -161,12 +200,12 @@ func (d *memDrain) wait(p *place, offset uint64) {
 	if !p.retry {
 		p.state = buffer.Queued
 		d.pending++
-		d.head = min(d.head, int(offset-d.start))
 	} else {
 		p.state = buffer.Scheduled
 		i, _ := slices.BinarySearch(d.retries, offset)
 		d.retries = slices.Insert(d.retries, i, offset)
 	}
+	d.arrange(offset)
 }
 
 // Return implements buffer.Buffer. A message that is not in flight stays as it is.
@@ -229,16 +268,25 @@ func (m *Mem) wait(d *memDrain, p *place, offset uint64) {
 func (m *Mem) finish(d *memDrain, p *place, offset uint64, state buffer.State, at time.Time) {
 	d.leave(p, offset)
 	p.state, p.at = state, at
-	switch state {
+	d.count(p, offset)
+	d.exit(offset)
+	d.stream.finished(offset)
+	m.changed(buffer.Ref{Stream: d.stream.Name, Offset: offset})
+}
+
+// count takes note of how a message ended.
+func (d *memDrain) count(p *place, offset uint64) {
+	switch p.state {
 	case buffer.Delivered:
 		d.delivered++
 	case buffer.Cancelled:
 		d.cancelled++
+	case buffer.Expired:
+		d.expired++
 	case buffer.Dead:
 		d.dead[p.reason]++
+		d.stream.died(offset)
 	}
-	d.stream.finished(offset)
-	m.changed(buffer.Ref{Stream: d.stream.Name, Offset: offset})
 }
 
 // Wake implements buffer.Buffer.

@@ -17,6 +17,9 @@ func (m *Mem) Stats() buffer.Stats {
 		Segments: map[string]int{"open": 1, "sealed": 0},
 	}
 	for _, s := range m.streams {
+		if s.dropped {
+			continue
+		}
 		stats.Bytes += s.bytes
 		stats.Streams = append(stats.Streams, buffer.StreamStats{
 			Stream:   s.Name,
@@ -25,27 +28,30 @@ func (m *Mem) Stats() buffer.Stats {
 			Bytes:    s.bytes,
 			MaxBytes: s.MaxBytes,
 			Accepted: uint64(len(s.messages)),
-			Oldest:   s.oldest(),
+			Oldest:   s.oldestAt(),
 		})
 		for _, d := range s.drains {
-			stats.Drains = append(stats.Drains, d.stats())
+			stats.Drains = append(stats.Drains, d.stats(m.maxParked))
 		}
 	}
 	return stats
 }
 
-func (d *memDrain) stats() buffer.DrainStats {
+func (d *memDrain) stats(maxParked int) buffer.DrainStats {
 	return buffer.DrainStats{
-		Drain:     d.name,
-		Stream:    d.stream.Name,
-		Orphaned:  d.orphaned || d.stream.orphaned,
-		Pending:   d.pending,
-		InFlight:  d.inFlight,
-		Scheduled: uint64(len(d.retries)),
-		Delivered: d.delivered,
-		Cancelled: d.cancelled,
-		Dead:      maps.Clone(d.dead),
-		Oldest:    d.oldest(),
+		Drain:      d.name,
+		Stream:     d.stream.Name,
+		Orphaned:   d.orphaned || d.stream.orphaned,
+		Pending:    d.pending,
+		InFlight:   d.inFlight,
+		Scheduled:  uint64(len(d.retries)),
+		Delivered:  d.delivered,
+		Expired:    d.expired,
+		Cancelled:  d.cancelled,
+		Dead:       maps.Clone(d.dead),
+		Oldest:     d.oldest(),
+		ParkedKeys: d.parked,
+		Blocked:    d.parked >= maxParked,
 	}
 }
 
@@ -77,6 +83,8 @@ func (d *memDrain) account() buffer.Account {
 			a.Delivered++
 		case buffer.Cancelled:
 			a.Cancelled++
+		case buffer.Expired:
+			a.Expired++
 		case buffer.Dead:
 			a.Dead++
 		default:

@@ -22,17 +22,16 @@ const (
 
 func mixedSections() []section {
 	return []section{{
-		name:      "everything at once",
-		receipts:  true,
-		inspector: true,
-		streams:   []buffer.Stream{{Name: "orders", Drains: []string{"mail", "sms"}}},
-		run:       everythingAtOnce,
+		name:    "everything at once",
+		needs:   []capability{needReceipts, needInspector},
+		streams: []buffer.Stream{{Name: "orders", Drains: []string{"mail", "sms"}}},
+		run:     everythingAtOnce,
 	}}
 }
 
 // everythingAtOnce appends, drains, cancels, finds and audits at the same time.
-// The ledger has to balance whenever it is looked at, and in the end each drain
-// has as many deliveries and deaths as it asked for.
+// The ledger has to balance whenever it is looked at, no key may be out of order,
+// and in the end each drain has as many deliveries and deaths as it asked for.
 func everythingAtOnce(f *fixture) {
 	var writers, drains errgroup.Group
 	for range mixedWriters {
@@ -78,7 +77,7 @@ func (f *fixture) write() error {
 	for i := range mixedAppends {
 		msgs := make([]buffer.Message, mixedBatch)
 		for j := range msgs {
-			msgs[j] = small(i*mixedBatch + j)
+			msgs[j] = keyed(i*mixedBatch+j, mixedKey(i*mixedBatch+j))
 		}
 		if _, err := f.Buffer.Append(ctx, "orders", f.now, msgs); err != nil {
 			return err
@@ -87,13 +86,36 @@ func (f *fixture) write() error {
 	return nil
 }
 
+// mixedKey is the key of the nth message of a writer; every eighth has none.
+func mixedKey(n int) string {
+	if n%8 == 0 {
+		return ""
+	}
+	return fmt.Sprint("key-", n%11)
+}
+
 // tally is what a drain did.
 type tally struct {
 	acked, buried uint64
 	returned      map[uint64]bool
+	last          map[string]uint64 // offset of each key that came last
 }
 
-func newTally() *tally { return &tally{returned: make(map[uint64]bool)} }
+func newTally() *tally {
+	return &tally{returned: make(map[uint64]bool), last: make(map[string]uint64)}
+}
+
+// inOrder says what is wrong when a message comes after a later one of its key.
+func (t *tally) inOrder(d buffer.Delivery) error {
+	if d.Key == "" {
+		return nil
+	}
+	if last, ok := t.last[d.Key]; ok && d.Offset < last {
+		return fmt.Errorf("inversion: offset %d of %s came after offset %d", d.Offset, d.Key, last)
+	}
+	t.last[d.Key] = d.Offset
+	return nil
+}
 
 // answer takes and answers until everything was written and nothing is left.
 func (f *fixture) answer(drain string, t *tally, written *atomic.Bool) error {
@@ -113,6 +135,9 @@ func (f *fixture) answer(drain string, t *tally, written *atomic.Bool) error {
 			}
 		}
 		for _, d := range ds {
+			if err := t.inOrder(d); err != nil {
+				return err
+			}
 			f.answerOne(drain, d, t)
 		}
 	}

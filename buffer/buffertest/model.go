@@ -18,6 +18,7 @@ type modelStream struct {
 	messages []buffer.Message
 	accepted []time.Time // by offset
 	drains   []*modelDrain
+	once     map[string]modelOnce
 }
 
 type modelDrain struct {
@@ -25,6 +26,8 @@ type modelDrain struct {
 	stream *modelStream
 	start  uint64
 	places []*modelPlace // by offset, from start
+	// The message of each key that others wait for: in flight or scheduled.
+	holders map[string]uint64
 }
 
 // modelPlace is where a message stands with a drain.
@@ -62,7 +65,7 @@ func (p *modelPlace) waits() bool { return !p.inFlight && !p.state.Final() }
 func newModel(streams []buffer.Stream) *model {
 	m := &model{}
 	for _, want := range streams {
-		m.streams = append(m.streams, &modelStream{name: want.Name})
+		m.streams = append(m.streams, &modelStream{name: want.Name, once: make(map[string]modelOnce)})
 	}
 	m.configure(streams)
 	return m
@@ -113,16 +116,20 @@ func (d *modelDrain) place(offset uint64) *modelPlace {
 
 // take puts messages in flight. next is the earliest due time of the rest.
 func (d *modelDrain) take(now time.Time, limit int) (taken []uint64, next time.Time) {
+	turn := d.next()
+	hasTurn := func(offset uint64) bool { return d.key(offset) == "" || turn[d.key(offset)] == offset }
 	for _, state := range []buffer.State{buffer.Scheduled, buffer.Queued} {
 		for i, p := range d.places {
-			if len(taken) < limit && p.waits() && p.state == state && !p.due.After(now) {
+			offset := d.start + uint64(i)
+			if len(taken) < limit && p.waits() && p.state == state && !p.due.After(now) && hasTurn(offset) {
 				p.inFlight = true
-				taken = append(taken, d.start+uint64(i))
+				taken = append(taken, offset)
 			}
 		}
 	}
-	for _, p := range d.places {
-		if p.waits() && p.state == buffer.Scheduled && (next.IsZero() || p.due.Before(next)) {
+	for i, p := range d.places {
+		waits := p.waits() && p.state == buffer.Scheduled && hasTurn(d.start+uint64(i))
+		if waits && (next.IsZero() || p.due.Before(next)) {
 			next = p.due
 		}
 	}
@@ -212,7 +219,12 @@ func (s *modelStream) stats() buffer.StreamStats {
 }
 
 func (d *modelDrain) stats() buffer.DrainStats {
-	stats := buffer.DrainStats{Drain: d.name, Stream: d.stream.name, Dead: make(map[buffer.Reason]uint64)}
+	stats := buffer.DrainStats{
+		Drain:      d.name,
+		Stream:     d.stream.name,
+		Dead:       make(map[buffer.Reason]uint64),
+		ParkedKeys: len(d.holders),
+	}
 	for i, p := range d.places {
 		switch p.now() {
 		case buffer.Queued:
@@ -225,6 +237,8 @@ func (d *modelDrain) stats() buffer.DrainStats {
 			stats.Delivered++
 		case buffer.Cancelled:
 			stats.Cancelled++
+		case buffer.Expired:
+			stats.Expired++
 		case buffer.Dead:
 			stats.Dead[p.reason]++
 		}

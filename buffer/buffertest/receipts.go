@@ -12,7 +12,7 @@ import (
 )
 
 func receiptSections() []section {
-	list := []section{
+	return needing([]section{
 		{name: "ids", streams: twoDrains(), run: ids},
 		{name: "forged ids", streams: oneDrain(), run: forgedIDs},
 		{name: "find in every state", streams: twoDrains(), run: findStates},
@@ -24,11 +24,7 @@ func receiptSections() []section {
 		{name: "cancel what waits", streams: twoDrains(), run: cancelWaiting},
 		{name: "cancel what is being delivered or final", streams: twoDrains(), run: cancelRefused},
 		{name: "watch", streams: twoDrains(), run: watchFires},
-	}
-	for i := range list {
-		list[i].receipts = true
-	}
-	return list
+	}, needReceipts)
 }
 
 func order(offset uint64) buffer.Ref { return buffer.Ref{Stream: "orders", Offset: offset} }
@@ -132,12 +128,13 @@ func findStates(f *fixture) {
 }
 
 // statusOptions leaves out what the contract says nothing about: the attempts
-// of a message in flight, and the earlier attempts of one that was cancelled.
+// of a message in flight, and the earlier attempts of one that was cancelled or
+// expired.
 func statusOptions() cmp.Option {
 	return cmp.Options{
 		cmpopts.EquateEmpty(),
 		cmp.Transformer("known", func(d buffer.DrainStatus) knownStatus {
-			if d.State == buffer.Delivering || d.State == buffer.Cancelled {
+			if d.State == buffer.Delivering || d.State == buffer.Cancelled || d.State == buffer.Expired {
 				d.Attempts, d.Due, d.Status, d.Error = 0, time.Time{}, 0, ""
 			}
 			return knownStatus(d)

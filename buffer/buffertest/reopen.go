@@ -11,23 +11,29 @@ import (
 // reopenSections holds durable engines to what must survive, once with a clean
 // stop and once with a crash.
 func reopenSections() []section {
-	parts := []struct {
-		name    string
-		streams []buffer.Stream
-		run     func(f *fixture, crash bool)
-
-		receipts bool
-	}{
+	return afterReopen([]reopening{
 		{name: "keeps what was appended", streams: twoDrains(), run: reopenAppended},
 		{name: "keeps what was finished and scheduled", streams: twoDrains(), run: reopenFinished},
-		{name: "keeps a cancel", streams: twoDrains(), run: reopenCancelled, receipts: true},
+		{name: "keeps a cancel", streams: twoDrains(), run: reopenCancelled, needs: []capability{needReceipts}},
 		{name: "keeps where a drain started", streams: oneDrain(), run: reopenNewDrain},
 		{name: "keeps a full stream full", streams: boundedStream(), run: reopenFull},
 		{name: "many times over", streams: oneDrain(), run: reopenOften},
 		{name: "right after acks loses no message", streams: oneDrain(), run: reopenUnsettled},
 		{name: "with sealed segments", streams: oneDrain(), run: reopenSealed},
 		{name: "with nothing in it", streams: oneDrain(), run: reopenEmpty},
-	}
+	})
+}
+
+// reopening is what is to be done before and after a buffer is opened again.
+type reopening struct {
+	name    string
+	needs   []capability
+	streams []buffer.Stream
+	run     func(f *fixture, crash bool)
+}
+
+// afterReopen makes two sections of each part: with a clean stop and with a crash.
+func afterReopen(parts []reopening) []section {
 	var list []section
 	for _, p := range parts {
 		for _, crash := range []bool{false, true} {
@@ -35,17 +41,15 @@ func reopenSections() []section {
 			if crash {
 				name = "reopen after a crash "
 			}
-			run := func(f *fixture) { p.run(f, crash) }
 			list = append(list, section{
-				name:     name + p.name,
-				receipts: p.receipts,
-				reopen:   true,
-				streams:  p.streams,
-				run:      run,
+				name:    name + p.name,
+				needs:   p.needs,
+				streams: p.streams,
+				run:     func(f *fixture) { p.run(f, crash) },
 			})
 		}
 	}
-	return list
+	return needing(list, needReopen)
 }
 
 func reopenAppended(f *fixture, crash bool) {

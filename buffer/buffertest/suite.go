@@ -11,12 +11,13 @@ import (
 type Engine interface {
 	buffer.Buffer
 	// Configure replaces the streams and drains. A drain that is new to a
-	// stream which has messages starts at the stream's end.
+	// stream which has messages starts at the stream's end, unless the stream
+	// says otherwise; the first that a stream ever has gets all.
 	Configure(streams []buffer.Stream) error
 }
 
 // Subject is a buffer under test. What Buffer can do beyond Engine is found by
-// asserting buffer.Receipts and buffer.Inspector; the rest says what its store
+// asserting the capabilities of package buffer; the rest says what its store
 // can do, and may be nil.
 type Subject struct {
 	// Buffer is empty and has no streams yet.
@@ -33,29 +34,79 @@ type Subject struct {
 	Close func() error
 }
 
+// capability is what a subject can do beyond Engine.
+type capability string
+
+const (
+	needReceipts    capability = "receipts"
+	needInspector   capability = "inspector"
+	needReopen      capability = "reopen"
+	needOnce        capability = "once"
+	needExpirer     capability = "expirer"
+	needDeadLetters capability = "dead letters"
+	needSearcher    capability = "searcher"
+	needRemover     capability = "remover"
+)
+
+func (s Subject) can(c capability) (ok bool) {
+	switch c {
+	case needReceipts:
+		_, ok = s.Buffer.(buffer.Receipts)
+	case needInspector:
+		_, ok = s.Buffer.(buffer.Inspector)
+	case needOnce:
+		_, ok = s.Buffer.(buffer.Once)
+	case needExpirer:
+		_, ok = s.Buffer.(buffer.Expirer)
+	case needDeadLetters:
+		_, ok = s.Buffer.(buffer.DeadLetters)
+	case needSearcher:
+		_, ok = s.Buffer.(buffer.Searcher)
+	case needRemover:
+		_, ok = s.Buffer.(buffer.Remover)
+	case needReopen:
+		ok = s.Reopen != nil
+	}
+	return ok
+}
+
+// needing returns sections that all need some more.
+func needing(list []section, needs ...capability) []section {
+	for i := range list {
+		list[i].needs = slices.Concat(list[i].needs, needs)
+	}
+	return list
+}
+
 // section is one part of the suite.
 type section struct {
-	name string
-	// What it needs of the subject beyond Engine.
-	receipts, inspector, reopen bool
-
+	name    string
+	needs   []capability // of the subject, beyond Engine
 	streams []buffer.Stream
 	run     func(*fixture)
 }
 
 // Run holds an engine to the contract of package buffer. It opens one subject a
 // section; a section that needs what the subject has not is left out, which its
-// log says. The suite appends about 25 MiB that do not compress, so that an
+// log says. The suite appends about 60 MiB that do not compress, so that an
 // engine with small segments rolls, seals and reclaims them.
 func Run(t *testing.T, open func(t *testing.T) Subject) {
 	sections := slices.Concat(
 		takeSections(),
+		startSections(),
+		orderSections(),
 		messageSections(),
 		intakeSections(),
 		concurrentSections(),
 		mixedSections(),
 		receiptSections(),
 		ledgerSections(),
+		onceSections(),
+		expireSections(),
+		deadSections(),
+		deadReplaySections(),
+		searchSections(),
+		removeSections(),
 		reopenSections(),
 		bulkSections(),
 	)
@@ -76,15 +127,11 @@ func runSection(t *testing.T, open func(t *testing.T) Subject, s section) {
 }
 
 // missing names a capability that the section needs and the subject has not.
-func (s section) missing(subject Subject) string {
-	if _, ok := subject.Buffer.(buffer.Receipts); s.receipts && !ok {
-		return "receipts"
-	}
-	if _, ok := subject.Buffer.(buffer.Inspector); s.inspector && !ok {
-		return "inspector"
-	}
-	if s.reopen && subject.Reopen == nil {
-		return "reopen"
+func (s section) missing(subject Subject) capability {
+	for _, c := range s.needs {
+		if !subject.can(c) {
+			return c
+		}
 	}
 	return ""
 }

@@ -39,8 +39,8 @@ var (
 // during the call. Blocks come in the order of their commits, those of one
 // commit in any order: Badger keeps a transaction in a map. After damage it goes
 // on at the next sound block. It changes nothing.
-func Scan(dir string, fn func(h block.Header, payload, raw []byte) error) (Found, error) {
-	return scan(dir, func(_ span, h block.Header, payload, raw []byte) error { return fn(h, payload, raw) })
+func Scan(dir string, k block.Sealer, fn func(h block.Header, payload, raw []byte) error) (Found, error) {
+	return scan(dir, k, func(_ span, h block.Header, payload, raw []byte) error { return fn(h, payload, raw) })
 }
 
 // span is where a block lies.
@@ -52,7 +52,7 @@ type span struct {
 
 type visit func(at span, h block.Header, payload, raw []byte) error
 
-func scan(dir string, fn visit) (Found, error) {
+func scan(dir string, k block.Sealer, fn visit) (Found, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
 	if err != nil {
 		return Found{}, fmt.Errorf("scan %s: %w", dir, err)
@@ -60,7 +60,7 @@ func scan(dir string, fn visit) (Found, error) {
 	sort.Strings(names)
 	var found Found
 	for _, name := range names {
-		if err := scanFile(name, fn, &found); err != nil {
+		if err := scanFile(name, k, fn, &found); err != nil {
 			return found, fmt.Errorf("scan %s: %w", name, err)
 		}
 	}
@@ -73,7 +73,7 @@ func (s *Segment) readLog(seq uint64) ([]byte, error) {
 	defer s.mu.Unlock()
 	if s.places == nil {
 		places := map[uint64]span{}
-		_, err := scan(s.Dir, func(at span, h block.Header, _, _ []byte) error {
+		_, err := scan(s.Dir, s.seal, func(at span, h block.Header, _, _ []byte) error {
 			places[h.Seq] = at
 			return nil
 		})
@@ -139,7 +139,7 @@ func (w *window) skip(n int) {
 	w.pos += n
 }
 
-func scanFile(name string, fn visit, found *Found) error {
+func scanFile(name string, k block.Sealer, fn visit, found *Found) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func scanFile(name string, fn visit, found *Found) error {
 	}
 	w.skip(min(20, len(w.rest())))
 	var between []byte // what lies since the last block
-	inDamage := false
+	inDamage, first := false, true
 	for {
 		if len(w.rest()) == 0 {
 			if w.at, err = nextData(f, w.at, w.size); err != nil {
@@ -194,7 +194,7 @@ func scanFile(name string, fn visit, found *Found) error {
 			}
 			continue
 		}
-		n, err := scanBlock(w, fn)
+		n, err := scanBlock(w, k, fn)
 		if err != nil {
 			return err
 		}
@@ -204,10 +204,10 @@ func scanFile(name string, fn visit, found *Found) error {
 			inDamage = true
 			continue
 		}
-		if inDamage || len(between) > maxBetween || !soundFrame(between, w.rest(), n, found.Blocks == 0) {
+		if inDamage || len(between) > maxBetween || !soundFrame(between, w.rest(), n, first) {
 			found.Damaged++
 		}
-		between, inDamage = between[:0], false
+		between, inDamage, first = between[:0], false, false
 		found.Blocks++
 		w.skip(n)
 	}
@@ -246,7 +246,7 @@ func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
 
 // scanBlock tries the bytes at the start of the window and returns the length
 // of the block there, 0 if there is none.
-func scanBlock(w *window, fn visit) (int, error) {
+func scanBlock(w *window, k block.Sealer, fn visit) (int, error) {
 	if err := w.need(block.HeaderSize); err != nil {
 		return 0, err
 	}
@@ -261,7 +261,7 @@ func scanBlock(w *window, fn visit) (int, error) {
 	if len(b) < n {
 		return 0, nil
 	}
-	h, payload, err := block.Open(b[:n])
+	h, payload, err := k.Open(b[:n])
 	if err != nil {
 		return 0, nil // counted by the caller
 	}

@@ -19,6 +19,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"syscall"
 
 	"forebay/buffer/block"
 
@@ -31,12 +32,17 @@ const (
 	// db.Sync does not cover a memtable that rotated away.
 	MaxBlocks = 100_000
 
-	bytesPerBlock  = 300 // in arena and write-ahead log together, with room to spare
-	minMemTable    = 1 << 20
+	bytesPerBlock = 300 // in arena and write-ahead log together, with room to spare
+	// Badger takes at most 15 % of the memtable, at 96 bytes an entry, in one
+	// transaction: this is room for MaxCommit.
+	minMemTable    = 3 << 20
 	entryOverhead  = 64 // value-log header, key, checksum
 	maxValueLog    = 2<<30 - 1
 	controlReserve = 8 // a share of 1/8 stays for control blocks when data may not be written
 )
+
+// MaxCommit is the most blocks that one Commit takes.
+const MaxCommit = 4096
 
 // ErrNoSpace means that the disk has no room for a segment.
 var ErrNoSpace = errors.New("no space to reserve a segment")
@@ -52,6 +58,7 @@ type Block struct {
 type Segment struct {
 	Dir string
 
+	seal      block.Sealer
 	capacity  int64 // bytes for data; the control reserve comes on top
 	maxBlocks int
 	memtable  int64 // bytes
@@ -60,6 +67,7 @@ type Segment struct {
 	mu     sync.RWMutex // guards db against Seal and Drop while it is read
 	db     *badger.DB
 	sealed bool
+	gone   bool            // removed, or its mapping failed: Badger is not opened again
 	places map[uint64]span // of blocks, from a scan; only where Badger does not find one
 
 	blocks int   // written; committer only
@@ -69,8 +77,8 @@ type Segment struct {
 // Create makes a directory for blocks of capacity bytes and reserves all of
 // its space, so that a full disk is ErrNoSpace here and never a fault later.
 // It blocks for several syncs. On an error nothing is left behind.
-func Create(dir string, capacity int64, log *slog.Logger) (*Segment, error) {
-	s := plan(dir, capacity, log)
+func Create(dir string, capacity int64, k block.Sealer, log *slog.Logger) (*Segment, error) {
+	s := plan(dir, capacity, k, log)
 	if s.vlogSize() > maxValueLog {
 		return nil, fmt.Errorf("segment of %d bytes: the most is %d", capacity, MaxCapacity())
 	}
@@ -79,9 +87,25 @@ func Create(dir string, capacity int64, log *slog.Logger) (*Segment, error) {
 			_ = s.db.Close() // the error that matters is the first
 		}
 		_ = os.RemoveAll(dir)
+		if noSpace(err) {
+			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
 		return nil, err
 	}
 	return s, nil
+}
+
+// noSpace recognizes a full disk. Badger does not wrap errors for errors.Is.
+func noSpace(err error) bool {
+	if errors.Is(err, ErrNoSpace) {
+		return false // it says so already
+	}
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, full) || strings.Contains(err.Error(), full.Error()) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Segment) create() error {
@@ -124,8 +148,8 @@ func reserveAll(pattern string, size int64) error {
 }
 
 // Sealed returns a segment that was closed cleanly. It is opened at the first Read.
-func Sealed(dir string, log *slog.Logger) *Segment {
-	s := plan(dir, 0, log)
+func Sealed(dir string, k block.Sealer, log *slog.Logger) *Segment {
+	s := plan(dir, 0, k, log)
 	s.sealed = true
 	return s
 }
@@ -133,15 +157,15 @@ func Sealed(dir string, log *slog.Logger) *Segment {
 // Reserved is what a segment of that capacity takes from the disk while it is
 // open, in bytes.
 func Reserved(capacity int64) int64 {
-	s := plan("", capacity, nil)
+	s := plan("", capacity, 0, nil)
 	return s.vlogSize() + s.memtable*5/4
 }
 
 // plan sizes a segment by its capacity: a block for each KiB of it, within bounds.
-func plan(dir string, capacity int64, log *slog.Logger) *Segment {
+func plan(dir string, capacity int64, k block.Sealer, log *slog.Logger) *Segment {
 	blocks := min(MaxBlocks, max(2000, capacity>>10))
 	return &Segment{
-		Dir: dir, capacity: capacity, maxBlocks: int(blocks),
+		Dir: dir, seal: k, capacity: capacity, maxBlocks: int(blocks),
 		memtable: max(minMemTable, blocks*bytesPerBlock), fault: &faultLog{log: log},
 	}
 }
@@ -222,22 +246,53 @@ func (s *Segment) Commit(blocks []Block) error {
 // An I/O error behind a mapping is an error, not the end of the process. What
 // Badger does not find in a sealed segment is looked for in its log.
 func (s *Segment) Read(seq uint64) (data []byte, err error) {
-	s.mu.RLock()
-	for s.db == nil {
-		s.mu.RUnlock()
-		if err := s.open(); err != nil {
-			s.fault.log.Error("badger cannot open a segment; its log is read instead", "err", err)
-			return s.readLog(seq)
-		}
-		s.mu.RLock()
+	db, sealed, err := s.hold()
+	if err != nil {
+		s.fault.log.Error("badger cannot open a segment; its log is read instead", "err", err)
+		return s.readLog(seq)
 	}
-	data, err = s.get(seq)
-	fromLog := data == nil && s.sealed
-	s.mu.RUnlock()
-	if fromLog {
+	if db != nil {
+		data, err = s.get(seq)
+		s.mu.RUnlock()
+	}
+	if errors.Is(err, errFault) {
+		s.abandon()
+		sealed = true
+	}
+	if data == nil && (sealed || db == nil) {
 		return s.readLog(seq)
 	}
 	return data, err
+}
+
+// hold returns Badger with mu held for reading, or nil with mu free where it is
+// not used any more.
+func (s *Segment) hold() (db *badger.DB, sealed bool, err error) {
+	for {
+		s.mu.RLock()
+		if s.db != nil {
+			return s.db, s.sealed, nil
+		}
+		gone := s.gone
+		s.mu.RUnlock()
+		if gone {
+			return nil, true, nil
+		}
+		if err := s.open(); err != nil {
+			return nil, true, err
+		}
+	}
+}
+
+// errFault is a page of a mapping that the disk did not give.
+var errFault = errors.New("fault in a mapping")
+
+// abandon gives Badger up after a fault: it holds a lock that its Close would
+// wait for. What it has mapped stays until the process ends.
+func (s *Segment) abandon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.db, s.gone = nil, true
 }
 
 // get reads a block through Badger. The caller holds mu for reading.
@@ -245,7 +300,7 @@ func (s *Segment) get(seq uint64) (data []byte, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			data, err = nil, fmt.Errorf("read block %d of %s: %v", seq, s.Dir, p)
+			data, err = nil, fmt.Errorf("read block %d of %s: %w: %v", seq, s.Dir, errFault, p)
 		}
 	}()
 	txn := s.db.NewTransactionAt(math.MaxUint64, false)
@@ -266,7 +321,7 @@ func (s *Segment) get(seq uint64) (data []byte, err error) {
 func (s *Segment) open() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.db != nil {
+	if s.db != nil || s.gone {
 		return nil
 	}
 	if !s.sealed {
@@ -284,28 +339,49 @@ func (s *Segment) open() error {
 // Reads wait for it and then open the segment read-only. A sealed segment stays
 // as it is.
 func (s *Segment) Seal() error {
-	s.mu.RLock()
-	already := s.sealed
-	s.mu.RUnlock()
-	if already {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sealed {
 		return nil
 	}
-	if names, err := filepath.Glob(filepath.Join(s.Dir, "*.mem")); err != nil || len(names) != 1 {
-		return fmt.Errorf("seal %s: %d memtables, want 1: one rotated away and was not synced", s.Dir, len(names))
+	for pattern, least := range map[string]int64{"*.mem": 0, "*.vlog": 20} {
+		if n, err := filesOver(s.Dir, pattern, least); err != nil || n != 1 {
+			return fmt.Errorf("seal %s: %d files %s, want 1: one rotated away and was not synced", s.Dir, n, pattern)
+		}
 	}
-	if err := s.Drop(); err != nil {
+	if err := s.close(); err != nil {
 		return fmt.Errorf("seal %s: %w", s.Dir, err)
 	}
-	s.mu.Lock()
 	s.sealed = true
-	s.mu.Unlock()
 	return s.fault.err()
+}
+
+func filesOver(dir, pattern string, least int64) (n int, err error) {
+	names, err := filepath.Glob(filepath.Join(dir, pattern))
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil && info.Size() > least {
+			n++
+		}
+	}
+	return n, err
 }
 
 // Drop closes Badger; a sealed segment opens again at the next Read.
 func (s *Segment) Drop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.close()
+}
+
+// Retire closes Badger for good, before the directory is removed.
+func (s *Segment) Retire() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	return s.close()
+}
+
+func (s *Segment) close() error {
 	if s.db == nil {
 		return nil
 	}
@@ -317,8 +393,8 @@ func (s *Segment) Drop() error {
 // Salvage opens a segment that was not sealed for what Badger still knows of
 // it, and seals it. It returns the sequence numbers that Read will find. Badger
 // cuts its files off at the first bad byte: Scan has to have found none.
-func Salvage(dir string, log *slog.Logger) (*Segment, map[uint64]bool, error) {
-	s := plan(dir, 0, log)
+func Salvage(dir string, k block.Sealer, log *slog.Logger) (*Segment, map[uint64]bool, error) {
+	s := plan(dir, 0, k, log)
 	if err := removeEmptyLogs(dir); err != nil {
 		return nil, nil, err
 	}

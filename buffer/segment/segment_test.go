@@ -15,7 +15,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const mib = 1 << 20
+const (
+	mib  = 1 << 20
+	seal = block.Sealer(42)
+)
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
@@ -25,13 +28,13 @@ func payload(seq uint64) []byte {
 
 func sealedBlock(seq uint64) Block {
 	h := block.Header{Kind: block.Messages, Seq: seq, RawLen: uint32(len(payload(seq)))}
-	return Block{Seq: seq, Data: block.Seal(nil, &h, payload(seq))}
+	return Block{Seq: seq, Data: seal.Seal(nil, &h, payload(seq))}
 }
 
 // write makes a segment with blocks first … first+n-1, three a commit.
 func write(t *testing.T, dir string, first uint64, n int) *Segment {
 	t.Helper()
-	s, err := Create(dir, mib, quiet())
+	s, err := Create(dir, mib, seal, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +64,7 @@ func wantRead(t *testing.T, s *Segment, first uint64, n int) {
 func scanned(t *testing.T, dir string) ([]uint64, Found) {
 	t.Helper()
 	var seqs []uint64
-	found, err := Scan(dir, func(h block.Header, p, _ []byte) error {
+	found, err := Scan(dir, seal, func(h block.Header, p, _ []byte) error {
 		if !bytes.Equal(p, payload(h.Seq)) {
 			return fmt.Errorf("block %d has other bytes", h.Seq)
 		}
@@ -94,7 +97,7 @@ func TestWriteSealRead(t *testing.T) {
 	if err := s.Drop(); err != nil {
 		t.Fatal(err)
 	}
-	s = Sealed(dir, quiet())
+	s = Sealed(dir, seal, quiet())
 	wantRead(t, s, 10, 100)
 	if got, err := s.Read(200); got != nil || err != nil {
 		t.Errorf("read of a block that is not there = %d bytes, %v; want nil, nil", len(got), err)
@@ -130,7 +133,7 @@ func TestSalvageAfterKill(t *testing.T) {
 	if diff := cmp.Diff(seqs(1, 50), got); diff != "" || found.Damaged != 0 {
 		t.Errorf("scan: damaged %d, (-want +got):\n%s", found.Damaged, diff)
 	}
-	s, known, err := Salvage(dir, quiet())
+	s, known, err := Salvage(dir, seal, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,6 +182,31 @@ func TestScanGoesOnAfterDamage(t *testing.T) {
 	}
 }
 
+// TestReadFault: a page that the disk does not give is not the end of the
+// process, and the segment can still be closed.
+func TestReadFault(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "seg")
+	s := write(t, dir, 1, 500)
+	if err := s.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	wantRead(t, s, 1, 1)
+	logs, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
+	if err != nil || len(logs) != 1 {
+		t.Fatal(logs, err)
+	}
+	if err := os.Truncate(logs[0], 8192); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := s.Read(499); got != nil {
+		t.Errorf("read beyond the end of the log = %d bytes", len(got))
+	}
+	wantRead(t, s, 1, 10)
+	if err := s.Drop(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFits(t *testing.T) {
 	s := write(t, filepath.Join(t.TempDir(), "seg"), 1, 1)
 	t.Cleanup(func() { _ = s.Drop() })
@@ -201,7 +229,7 @@ func TestFits(t *testing.T) {
 
 // BenchmarkScan reads a segment of many small blocks, as a trickle leaves them.
 func BenchmarkScan(b *testing.B) {
-	s, err := Create(filepath.Join(b.TempDir(), "seg"), 32*mib, quiet())
+	s, err := Create(filepath.Join(b.TempDir(), "seg"), 32*mib, seal, quiet())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -217,7 +245,7 @@ func BenchmarkScan(b *testing.B) {
 	}
 	b.SetBytes(s.Bytes())
 	for b.Loop() {
-		if _, err := Scan(s.Dir, func(block.Header, []byte, []byte) error { return nil }); err != nil {
+		if _, err := Scan(s.Dir, seal, func(block.Header, []byte, []byte) error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}

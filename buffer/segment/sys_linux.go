@@ -27,9 +27,13 @@ func Reserve(f *os.File, size int64) error {
 // Badger does not hand its mappings out, so they are found by path.
 func adviseRandom(dir string) error {
 	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return err
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs) // as the kernel names them
 	}
+	if err != nil {
+		return fmt.Errorf("find mappings: %w", err)
+	}
+	found := 0
 	maps, err := os.Open("/proc/self/maps")
 	if err != nil {
 		return fmt.Errorf("find mappings: %w", err)
@@ -49,8 +53,12 @@ func adviseRandom(dir string) error {
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_RANDOM); errno != 0 {
 			return fmt.Errorf("madvise: %w", errno)
 		}
+		found++
 	}
-	return lines.Err()
+	if err := lines.Err(); err != nil || found > 0 {
+		return err
+	}
+	return fmt.Errorf("find mappings: none of %s", abs)
 }
 
 // noReadahead keeps the kernel from caching pages that were reserved and never

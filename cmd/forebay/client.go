@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,11 +42,12 @@ func clientFlags(cmd *cobra.Command) *client {
 
 // get reads an endpoint into v and returns what it said, word for word.
 func (c *client) get(ctx context.Context, path string, v any) ([]byte, error) {
-	return c.do(ctx, http.MethodGet, path, v)
+	return c.do(ctx, http.MethodGet, path, nil, v)
 }
 
-func (c *client) do(ctx context.Context, method, path string, v any) ([]byte, error) {
-	resp, err := c.send(ctx, method, path)
+// do sends a JSON document, or none if ask is nil.
+func (c *client) do(ctx context.Context, method, path string, ask, v any) ([]byte, error) {
+	resp, err := c.send(ctx, method, path, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -63,14 +65,23 @@ func (c *client) do(ctx context.Context, method, path string, v any) ([]byte, er
 	return raw, nil
 }
 
-func (c *client) send(ctx context.Context, method, path string) (*http.Response, error) {
+func (c *client) send(ctx context.Context, method, path string, ask any) (*http.Response, error) {
 	base, err := url.Parse(c.adminURL)
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
 		return nil, usageError{fmt.Errorf("%q is not an admin URL", c.adminURL), "write it as " + defaultAdminURL}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(c.adminURL, "/")+path, nil)
+	var body []byte
+	if ask != nil {
+		if body, err = json.Marshal(ask); err != nil {
+			return nil, fmt.Errorf("ask %s: %w", c.adminURL, err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(c.adminURL, "/")+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", c.adminURL, err)
+	}
+	if ask != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.tokenFile != "" {
 		token, err := admin.ReadToken(c.tokenFile)

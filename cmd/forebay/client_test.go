@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +20,41 @@ func answer(status int, contentType, body string) http.HandlerFunc {
 		w.Header().Set("Content-Type", contentType)
 		w.WriteHeader(status)
 		_, _ = w.Write([]byte(body))
+	}
+}
+
+// asked is a fake that takes one request, written METHOD TARGET BODY.
+func asked(t *testing.T, want, say string) http.HandlerFunc {
+	t.Helper()
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if got := strings.TrimSpace(r.Method + " " + r.URL.RequestURI() + " " + string(body)); got != want || err != nil {
+			t.Errorf("asked for %s (%v)\nwant      %s", got, err, want)
+		}
+		answer(200, "application/json", say)(w, r)
+	}
+}
+
+// TestWhyMessage joins a drain and a message.
+func TestWhyMessage(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		say := `{"drain":"d","rate":5,"binding":"schedule","constraints":[]}`
+		if r.URL.Path == "/api/v1/receipts/i" {
+			say = `{"id":"i","stream":"s","drains":[{"drain":"d","state":"queued","position":41}]}`
+		}
+		answer(200, "application/json", say)(w, r)
+	}))
+	defer srv.Close()
+	for args, want := range map[string]string{
+		"why d --message i":         "i is queued, with 41 messages ahead of it",
+		"why d --message i -o json": `"position": 41`,
+		"why other --message i":     "",
+	} {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), append(strings.Fields(args), "--admin-url", srv.URL), nil, &stdout, &stderr)
+		if (code == exitDone) != (want != "") || !strings.Contains(stdout.String(), want) {
+			t.Errorf("forebay %s = %d\n%s%s\nwant %q", args, code, &stdout, &stderr, want)
+		}
 	}
 }
 
@@ -87,6 +123,84 @@ func TestClient(t *testing.T) {
 				}
 				answer(200, "application/json", `{"id":"x","state":"cancelled","position":null}`)(w, r)
 			},
+		},
+		{
+			name: "pause for a while", args: "drains pause d --for 20m --reason INC-1", stdout: "d is paused until 2027-",
+			server: asked(t, `POST /api/v1/drains/d/pause {"reason":"INC-1","for_seconds":1200}`, `{"name":"d","until":"2027-11-11T12:00:00.000Z"}`),
+		},
+		{
+			name: "pause until resumed", args: "drains pause d --reason x", stdout: "d is paused until 'forebay drains resume d'\n",
+			server: asked(t, `POST /api/v1/drains/d/pause {"reason":"x"}`, `{"name":"d","until":null}`),
+		},
+		{
+			name: "resume", args: "drains resume d", stdout: "d is not paused\n",
+			server: asked(t, `POST /api/v1/drains/d/resume {}`, `{"name":"d","until":null}`),
+		},
+		{
+			name: "rate", args: "drains rate d 3000/m --for 1d --reason x", stdout: "d goes at 50/s until 2027-",
+			server: asked(t, `PUT /api/v1/drains/d/rate {"reason":"x","for_seconds":86400,"rate":50}`, `{"name":"d","until":"2027-11-11T12:00:00.000Z"}`),
+		},
+		{
+			name: "rate unlimited", args: "drains rate d unlimited --for 1s --reason x -o json", stdout: `{"name":"d","until":null}`,
+			server: asked(t, `PUT /api/v1/drains/d/rate {"reason":"x","for_seconds":1,"rate":"unlimited"}`, `{"name":"d","until":null}`),
+		},
+		{
+			name: "rate cleared", args: "drains rate d --clear", stdout: "d keeps to its schedule\n",
+			server: asked(t, `DELETE /api/v1/drains/d/rate {}`, `{"name":"d","until":null}`),
+		},
+		{
+			name: "close", args: "streams close s --reason x", stdout: "is closed until 'forebay streams open s'\n",
+			server: asked(t, `POST /api/v1/streams/s/close {"reason":"x"}`, `{"name":"s","until":null}`),
+		},
+		{
+			name: "open", args: "streams open s", stdout: "s is open\n",
+			server: asked(t, `POST /api/v1/streams/s/open {}`, `{"name":"s","until":null}`),
+		},
+		{
+			name: "drop", args: "streams drop s --reason x", stdout: "1 message cancelled\n",
+			server: asked(t, `POST /api/v1/streams/s/drop {"reason":"x"}`, `{"cancelled":1}`),
+		},
+		{
+			name: "cancel a key", args: "receipts cancel --stream s --key k", stdout: "2 messages cancelled\n",
+			server: asked(t, `POST /api/v1/streams/s/cancel {"key":"k"}`, `{"cancelled":2}`),
+		},
+		{
+			name: "find", args: "messages find --stream s --key 1+1", stdout: "i   queued",
+			server: asked(t, `GET /api/v1/streams/s/messages?key=1%2B1`, `[{"id":"i","drains":[{"drain":"d","state":"queued","position":4}]}]`),
+		},
+		{
+			name: "replay", args: "dead replay --drain d --died-of permanent --since 2027-11-11T00:00:00Z --id i --id j --dry-run --reason x",
+			stdout: "2 dead letters would be replayed\n",
+			server: asked(t, `POST /api/v1/dead/replay {"reason":"x","drain":"d","died_of":"permanent","since":"2027-11-11T00:00:00.000Z","ids":["i","j"],"dry_run":true}`,
+				`{"drain":"d","matched":2,"dry_run":true}`),
+		},
+		{
+			name: "drop the dead", args: "dead drop --drain d", stdout: "1 dead letter dropped\n",
+			server: asked(t, `DELETE /api/v1/dead {"drain":"d"}`, `{"drain":"d","matched":1,"dropped":1}`),
+		},
+		{
+			name: "a page of the dead", args: "dead list --drain d --after 7", stdout: "There are more: --after 9\n",
+			server: asked(t, `GET /api/v1/dead?after=7&drain=d&limit=100`, `{"items":[{"id":"i","reason":"permanent","status":422}],"next":"9"}`),
+		},
+		{
+			name: "a dead letter that is no text", args: "dead show i --drain d", stdout: "2 bytes that are no text",
+			server: asked(t, `GET /api/v1/dead/i?drain=d`, `{"id":"i","method":"POST","target":"/x","header":[["A","b"]],"body_base64":"//4="}`),
+		},
+		{
+			name: "why", args: "why d", stdout: "*  retry-after   0/s",
+			server: asked(t, `GET /api/v1/drains/d/why`, `{"drain":"d","rate":0,"binding":"retry-after","constraints":[{"name":"schedule","rate":5},{"name":"retry-after","rate":0}]}`),
+		},
+		{
+			name: "events", args: "events --since 2027-11-11T00:00:00Z", stdout: "reload  policy  anna   INC-1   a → b\n",
+			server: asked(t, `GET /api/v1/events?limit=1000&since=2027-11-11T00%3A00%3A00Z`, `{"items":[{"id":1,"kind":"reload","object":"policy","actor":"anna","reason":"INC-1","detail":"a → b"}],"next":"1"}`),
+		},
+		{
+			name: "routes", args: "routes", stdout: "r      buffer  POST     any    /v1/*  s        1.0 KiB\n",
+			server: asked(t, `GET /api/v1/routes`, `[{"name":"r","mode":"buffer","methods":["POST"],"hosts":[],"path_prefix":"/v1/","stream":"s","max_body_bytes":1024}]`),
+		},
+		{
+			name: "sinks", args: "sinks", stdout: "k     http  unlimited      1            8  http://a\n",
+			server: asked(t, `GET /api/v1/sinks`, `[{"name":"k","kind":"http","urls":["http://a"],"rate":"unlimited","burst":1,"concurrency":8}]`),
 		},
 	}
 	for _, tt := range tests {

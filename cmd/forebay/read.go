@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -18,35 +17,45 @@ import (
 func newStreams() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "streams",
-		Short:   "List the streams: what is stored, how much, since when",
-		Example: "  forebay streams\n  forebay streams -o json",
-		Args:    exactly(),
+		Short:   "List the streams: what is stored, how much, since when; close and open them",
+		Example: "  forebay streams\n  forebay streams -o json\n  forebay streams close orders --for 20m --reason INC-123",
+		Args:    cobra.ArbitraryArgs,
 	}
 	c, out := clientFlags(cmd), formatFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return group(cmd, args)
+		}
 		return show(cmd, c, *out, "/api/v1/streams", printStreams)
 	}
+	cmd.AddCommand(newStreamsClose(), newStreamsOpen(), newStreamsDrop())
 	return cmd
 }
 
 func newDrains() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drains",
-		Short: "See the drains",
+		Short: "See the drains, pause them, change their rate for a while",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  group,
 	}
-	list := &cobra.Command{
-		Use:     "list",
-		Short:   "List the drains: backlog, rate, and what holds it",
-		Example: "  forebay drains list\n  forebay drains list -o json",
+	cmd.AddCommand(
+		newRead("list", "List the drains: backlog, rate, and what holds it", "forebay drains list", "/api/v1/drains", printDrains),
+		newDrainsPause(), newDrainsResume(), newDrainsRate(), newDrainsDrop(),
+	)
+	return cmd
+}
+
+// newRead is a command that prints what an endpoint returns.
+func newRead[T any](use, short, example, path string, pretty func(io.Writer, T)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     use,
+		Short:   short,
+		Example: "  " + example + "\n  " + example + " -o json",
 		Args:    exactly(),
 	}
-	c, out := clientFlags(list), formatFlag(list)
-	list.RunE = func(cmd *cobra.Command, _ []string) error {
-		return show(cmd, c, *out, "/api/v1/drains", printDrains)
-	}
-	cmd.AddCommand(list)
+	c, out := clientFlags(cmd), formatFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return show(cmd, c, *out, path, pretty) }
 	return cmd
 }
 
@@ -74,42 +83,6 @@ Exits 3 when they do not.`,
 	return cmd
 }
 
-func newReceipts() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "receipts",
-		Short: "Find or cancel one message by its receipt",
-		Args:  cobra.ArbitraryArgs,
-		RunE:  group,
-	}
-	get := &cobra.Command{
-		Use:     "get ID",
-		Short:   "Show where a message stands",
-		Example: "  forebay receipts get 6tmt2yvljfhk3k4ra5yb3rsx7a",
-		Args:    exactly("ID"),
-	}
-	c, out := clientFlags(get), formatFlag(get)
-	get.RunE = func(cmd *cobra.Command, args []string) error {
-		return show(cmd, c, *out, receiptPath(args[0]), printReceipt)
-	}
-	cancel := &cobra.Command{
-		Use:     "cancel ID",
-		Short:   "Cancel a message that still waits; returns once that is on disk",
-		Example: "  forebay receipts cancel 6tmt2yvljfhk3k4ra5yb3rsx7a",
-		Args:    exactly("ID"),
-	}
-	cc, cout := clientFlags(cancel), formatFlag(cancel)
-	cancel.RunE = func(cmd *cobra.Command, args []string) error {
-		var r receipt
-		raw, err := cc.do(cmd.Context(), http.MethodDelete, receiptPath(args[0]), &r)
-		if err != nil {
-			return err
-		}
-		return printAs(cmd.OutOrStdout(), *cout, raw, r, printReceipt)
-	}
-	cmd.AddCommand(get, cancel)
-	return cmd
-}
-
 func newHealthcheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "healthcheck",
@@ -121,7 +94,7 @@ func newHealthcheck() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
 		defer cancel()
-		resp, err := c.send(ctx, http.MethodGet, "/readyz")
+		resp, err := c.send(ctx, http.MethodGet, "/readyz", nil)
 		if err != nil {
 			return err
 		}
@@ -158,8 +131,6 @@ func printAs[T any](w io.Writer, out format, raw []byte, v T, pretty func(io.Wri
 	return nil
 }
 
-func receiptPath(id string) string { return "/api/v1/receipts/" + url.PathEscape(id) }
-
 func printStreams(w io.Writer, streams []admin.Stream) {
 	now := time.Now()
 	t := table{head: []string{"STREAM", "STATE", ">MESSAGES", ">SIZE", ">CAPACITY", ">OLDEST", ">ACCEPTED"}}
@@ -185,6 +156,33 @@ func printDrains(w io.Writer, drains []admin.Drain) {
 	}
 	t.write(w)
 	fmt.Fprintln(w, "Counts are messages.")
+}
+
+func printSinks(w io.Writer, sinks []admin.Sink) {
+	t := table{head: []string{"SINK", "KIND", ">RATE", ">BURST", ">CONCURRENCY", "URLS"}}
+	for _, s := range sinks {
+		t.add(s.Name, s.Kind, s.Rate.String(), strconv.Itoa(s.Burst), strconv.Itoa(s.Concurrency), strings.Join(s.URLs, " "))
+	}
+	t.write(w)
+}
+
+func printRoutes(w io.Writer, routes []admin.Route) {
+	t := table{head: []string{"ROUTE", "MODE", "METHODS", "HOSTS", "PATH", "STREAM", ">MAX BODY"}}
+	for _, r := range routes {
+		path := r.Path
+		if path == "" {
+			path = r.PathPrefix + "*"
+		}
+		t.add(r.Name, r.Mode, orAny(r.Methods), orAny(r.Hosts), path, r.Stream, bytesText(r.MaxBodyBytes))
+	}
+	t.write(w)
+}
+
+func orAny(list []string) string {
+	if len(list) == 0 {
+		return "any"
+	}
+	return strings.Join(list, ",")
 }
 
 func printAudit(w io.Writer, a admin.Audit) {

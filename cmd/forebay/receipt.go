@@ -1,12 +1,119 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
+	"strconv"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"forebay/cmd/forebay/admin"
 )
+
+func newReceipts() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "receipts",
+		Short: "Find or cancel one message by its receipt",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  group,
+	}
+	get := &cobra.Command{
+		Use:     "get ID",
+		Short:   "Show where a message stands",
+		Example: "  forebay receipts get 6tmt2yvljfhk3k4ra5yb3rsx7a",
+		Args:    exactly("ID"),
+	}
+	c, out := clientFlags(get), formatFlag(get)
+	get.RunE = func(cmd *cobra.Command, args []string) error {
+		return show(cmd, c, *out, receiptPath(args[0]), printReceipt)
+	}
+	cmd.AddCommand(get, newReceiptsCancel())
+	return cmd
+}
+
+func newReceiptsCancel() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cancel (ID | --stream S --key K)",
+		Short: "Cancel what still waits: one message, or all of an ordering key; returns once that is on disk",
+		Example: `  forebay receipts cancel 6tmt2yvljfhk3k4ra5yb3rsx7a
+  forebay receipts cancel --stream orders --key 17850 --reason 'fraud'`,
+		Args: cobra.ArbitraryArgs,
+	}
+	c, out := clientFlags(cmd), formatFlag(cmd)
+	stream := cmd.Flags().String("stream", "", "cancel in stream `S`")
+	key := cmd.Flags().String("key", "", "cancel the messages of ordering key `K`")
+	reason := cmd.Flags().String("reason", "", "`WHY`, for the operator log")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *stream != "" || *key != "" {
+			return cancelKey(cmd, c, *out, args, *stream, admin.Act{Key: *key, Reason: *reason})
+		}
+		if err := exactly("ID")(cmd, args); err != nil {
+			return err
+		}
+		var r receipt
+		raw, err := c.do(cmd.Context(), http.MethodDelete, receiptPath(args[0]), nil, &r)
+		if err != nil {
+			return err
+		}
+		return printAs(cmd.OutOrStdout(), *out, raw, r, printReceipt)
+	}
+	return cmd
+}
+
+func cancelKey(cmd *cobra.Command, c *client, out format, args []string, stream string, a admin.Act) error {
+	if len(args) > 0 || stream == "" || a.Key == "" {
+		return usageError{errors.New("give an ID, or --stream and --key"), "run 'forebay receipts cancel --help'"}
+	}
+	return actAs(cmd, c, out, http.MethodPost, "/streams/"+url.PathEscape(stream)+"/cancel", a, printCancelled)
+}
+
+func receiptPath(id string) string { return "/api/v1/receipts/" + url.PathEscape(id) }
+
+func newMessages() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "messages",
+		Short: "Find messages by their key",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  group,
+	}
+	find := &cobra.Command{
+		Use:     "find --stream S --key K",
+		Short:   "Where is this order: the receipts of an ordering key's unfinished messages",
+		Example: "  forebay messages find --stream orders --key 17850",
+		Args:    exactly(),
+	}
+	c, out := clientFlags(find), formatFlag(find)
+	stream := find.Flags().String("stream", "", "look in stream `S`")
+	key := find.Flags().String("key", "", "look for ordering key `K`")
+	once := find.Flags().String("idempotency-key", "", "look for the message sent with idempotency key `K` (not supported yet)")
+	find.RunE = func(cmd *cobra.Command, _ []string) error {
+		switch {
+		case *once != "":
+			return usageError{errors.New("finding a message by its idempotency key is not supported yet"), "use --key, or the receipt that the sender got"}
+		case *stream == "" || *key == "":
+			return usageError{errors.New("--stream and --key are needed"), "run 'forebay messages find --help'"}
+		}
+		path := "/api/v1/streams/" + url.PathEscape(*stream) + "/messages?key=" + url.QueryEscape(*key)
+		return show(cmd, c, *out, path, printReceipts)
+	}
+	cmd.AddCommand(find)
+	return cmd
+}
+
+func printReceipts(w io.Writer, receipts []receipt) {
+	now := time.Now()
+	t := table{head: []string{"ID", "STATE", ">ACCEPTED", "DRAIN", ">MESSAGES AHEAD", ">ETA", ">ATTEMPTS", "LAST ERROR"}}
+	for _, r := range receipts {
+		for _, d := range r.Drains {
+			t.add(r.ID, d.State, ago(now, r.AcceptedAt.Time), d.Drain, ahead(d.Position), until(now, d.ETA.Time), strconv.Itoa(d.Attempts), d.LastError)
+		}
+	}
+	t.write(w)
+}
 
 // receipt is what the table form shows of a receipt.
 type receipt struct {
@@ -41,11 +148,14 @@ func printReceipt(w io.Writer, r receipt) {
 	fmt.Fprintln(w)
 	t := table{head: []string{"DRAIN", "STATE", ">MESSAGES AHEAD", ">ETA", ">ATTEMPTS", "LAST ERROR"}}
 	for _, d := range r.Drains {
-		ahead := "-"
-		if d.Position != nil {
-			ahead = number(*d.Position)
-		}
-		t.add(d.Drain, d.State, ahead, until(now, d.ETA.Time), fmt.Sprint(d.Attempts), d.LastError)
+		t.add(d.Drain, d.State, ahead(d.Position), until(now, d.ETA.Time), fmt.Sprint(d.Attempts), d.LastError)
 	}
 	t.write(w)
+}
+
+func ahead(position *uint64) string {
+	if position == nil {
+		return "-"
+	}
+	return number(*position)
 }

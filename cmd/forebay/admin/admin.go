@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
-	"os"
 	"strings"
 	"time"
 )
@@ -25,21 +24,27 @@ type Backend struct {
 	Metrics  http.Handler
 	Streams  func() ([]Stream, error)
 	Drains   func() ([]Drain, error)
+	Why      func(drain string) (Why, error)
 	Audit    func(context.Context) (Audit, error)
-	Receipt  func(ctx context.Context, id string) (any, error)
-	Cancel   func(ctx context.Context, id string) (any, error)
 	Receipts func() (http.Handler, error) // serves below ReceiptsPrefix
+	Messages func(ctx context.Context, stream, key string) (any, error)
+	Events   func(after int64, from time.Time, limit int) ([]Event, error)
+	Dead     func(Selection, DeadPage) (Page[Dead], error)
+	DeadShow func(id, drain string) (DeadMessage, error)
 	Reload   func(context.Context) (hash string, err error)
 	Policy   func() (Policy, error)
 	Routes   func() ([]Route, error)
 	Sinks    func() ([]Sink, error)
-	Windows  func() ([]Window, error)
+	Windows  func(WindowsQuery) (any, error)
+	// Acts are what operators do, by method and path below /api/v1. {name} in a
+	// path is the object's. They return what the endpoint answers.
+	Acts map[string]func(context.Context, Act) (any, error)
 }
 
-// Handler serves the whole admin listener. With a token every request but
-// probes needs it; without one Host has to be a loopback name or address, so
+// Handler serves the whole admin listener. With tokens every request but
+// probes needs one; without any Host has to be a loopback name or address, so
 // the listener has to be on loopback.
-func Handler(b Backend, token string, log *slog.Logger) http.Handler {
+func Handler(b Backend, tokens []Token, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -66,7 +71,7 @@ func Handler(b Backend, token string, log *slog.Logger) http.Handler {
 			Detail: "Pages of other origins may not change anything here.",
 		})
 	}))
-	return headers(cross.Handler(guard{next: problems(mux), token: token}))
+	return headers(cross.Handler(guard{next: problems(mux), tokens: tokens}))
 }
 
 func api(mux *http.ServeMux, b Backend, log *slog.Logger) {
@@ -91,7 +96,11 @@ func api(mux *http.ServeMux, b Backend, log *slog.Logger) {
 	get("/policy", func(*http.Request) (any, error) { return b.Policy() })
 	get("/routes", func(*http.Request) (any, error) { return list(b.Routes()) })
 	get("/sinks", func(*http.Request) (any, error) { return list(b.Sinks()) })
-	get("/windows", func(*http.Request) (any, error) { return list(b.Windows()) })
+	queries(get, b)
+	for path, do := range b.Acts {
+		method, path, _ := strings.Cut(path, " ")
+		mux.Handle(method+" /api/v1"+path, act(log, do))
+	}
 	for _, method := range []string{"GET", "DELETE"} {
 		mux.HandleFunc(method+" "+ReceiptsPrefix+"{id}", func(w http.ResponseWriter, r *http.Request) {
 			h, err := b.Receipts()
@@ -198,18 +207,4 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-}
-
-// ReadToken reads the token file. A file that holds nothing is an error: an
-// empty token would let everyone in.
-func ReadToken(path string) (string, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("admin token: %w", err)
-	}
-	token := strings.TrimSpace(string(raw))
-	if token == "" {
-		return "", fmt.Errorf("admin token: %s is empty", path)
-	}
-	return token, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -28,11 +29,27 @@ func backend() Backend {
 		Receipts: func() (http.Handler, error) {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) }), nil
 		},
-		Reload:  func(context.Context) (string, error) { return "abc", nil },
-		Policy:  func() (Policy, error) { return Policy{Hash: "abc"}, nil },
-		Routes:  func() ([]Route, error) { return nil, nil },
-		Sinks:   func() ([]Sink, error) { return nil, nil },
-		Windows: func() ([]Window, error) { return nil, nil },
+		Reload:   func(context.Context) (string, error) { return "abc", nil },
+		Policy:   func() (Policy, error) { return Policy{Hash: "abc"}, nil },
+		Routes:   func() ([]Route, error) { return nil, nil },
+		Sinks:    func() ([]Sink, error) { return nil, nil },
+		Windows:  func(q WindowsQuery) (any, error) { return []WindowsQuery{q}, nil },
+		Why:      func(drain string) (Why, error) { return Why{Drain: drain, Constraints: []Constraint{}}, nil },
+		Messages: func(_ context.Context, stream, key string) (any, error) { return []string{stream, key}, nil },
+		Events: func(after int64, _ time.Time, limit int) ([]Event, error) {
+			if after == 0 {
+				return []Event{{ID: 7}, {ID: 9}}, nil
+			}
+			return nil, nil
+		},
+		Dead: func(Selection, DeadPage) (Page[Dead], error) { return Page[Dead]{}, nil },
+		DeadShow: func(id, drain string) (DeadMessage, error) {
+			return DeadMessage{}, fmt.Errorf("dead letter %s of %q: %w", id, drain, ErrNotFound)
+		},
+		Acts: map[string]func(context.Context, Act) (any, error){
+			"POST /drains/{name}/pause": func(_ context.Context, a Act) (any, error) { return a.Object + " by " + a.Actor, a.NeedsReason() },
+			"PUT /drains/{name}/rate":   func(_ context.Context, a Act) (any, error) { return a.Rate, nil },
+		},
 	}
 }
 
@@ -41,6 +58,7 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 type request struct {
 	method, path, host string
 	header             map[string]string
+	body               string
 }
 
 func ask(t *testing.T, h http.Handler, q request) *httptest.ResponseRecorder {
@@ -51,7 +69,7 @@ func ask(t *testing.T, h http.Handler, q request) *httptest.ResponseRecorder {
 	if q.host == "" {
 		q.host = "127.0.0.1:9080"
 	}
-	r := httptest.NewRequest(q.method, q.path, strings.NewReader(""))
+	r := httptest.NewRequest(q.method, q.path, strings.NewReader(q.body))
 	r.Host = q.host
 	for k, v := range q.header {
 		r.Header.Set(k, v)
@@ -62,20 +80,24 @@ func ask(t *testing.T, h http.Handler, q request) *httptest.ResponseRecorder {
 }
 
 func TestHost(t *testing.T) {
-	h := Handler(backend(), "", quiet())
+	h := Handler(backend(), nil, quiet())
 	tests := map[string]int{
 		"127.0.0.1:9080": 200, "127.0.0.1": 200, "localhost:9080": 200, "LOCALHOST": 200, "[::1]:9080": 200, "x.localhost": 200,
 		"evil.example": 403, "127.0.0.1.evil.example:9080": 403, "10.0.0.1:9080": 403, "0.0.0.0:9080": 403,
 	}
 	for host, want := range tests {
-		if got := ask(t, h, request{path: "/api/v1/streams", host: host}).Code; got != want {
-			t.Errorf("GET with Host %q = %d, want %d", host, got, want)
+		w := ask(t, h, request{path: "/api/v1/streams", host: host})
+		if w.Code != want {
+			t.Errorf("GET with Host %q = %d, want %d", host, w.Code, want)
+		}
+		if want == 403 && !strings.Contains(w.Body.String(), `"instance":"/api/v1/streams"`) {
+			t.Errorf("403 without its instance: %s", w.Body)
 		}
 	}
 }
 
 func TestToken(t *testing.T) {
-	h := Handler(backend(), "s3cret", quiet())
+	h := Handler(backend(), []Token{{"anna", "other"}, {"token", "s3cret"}}, quiet())
 	tests := []struct {
 		name, path, authorization string
 		want                      int
@@ -100,12 +122,15 @@ func TestToken(t *testing.T) {
 			if tt.want == 401 && w.Header().Get("WWW-Authenticate") == "" {
 				t.Errorf("401 without WWW-Authenticate")
 			}
+			if tt.want == 401 && !strings.Contains(w.Body.String(), `"instance":"`+tt.path+`"`) {
+				t.Errorf("401 without its instance: %s", w.Body)
+			}
 		})
 	}
 }
 
 func TestCrossOrigin(t *testing.T) {
-	h := Handler(backend(), "", quiet())
+	h := Handler(backend(), nil, quiet())
 	for site, want := range map[string]int{"cross-site": 403, "same-site": 403, "same-origin": 200, "none": 200, "": 200} {
 		q := request{method: http.MethodPost, path: "/api/v1/reload"}
 		if site != "" {
@@ -128,7 +153,44 @@ func TestAnswers(t *testing.T) {
 		allow   string
 	}{
 		{name: "no streams", request: request{path: "/api/v1/streams"}, status: 200, body: "[]\n"},
-		{name: "no windows", request: request{path: "/api/v1/windows"}, status: 200, body: "[]\n"},
+		{
+			name: "windows", request: request{path: "/api/v1/windows?drain=d&from=2027-01-02T00:00:00Z&for=2d"}, status: 200,
+			body: `[{"Drain":"d","From":"2027-01-02T00:00:00Z","For":172800000000000}]` + "\n",
+		},
+		{name: "windows for too long", request: request{path: "/api/v1/windows?for=401d"}, status: 400, problem: urn("bad-request")},
+		{name: "a parameter that is not", request: request{path: "/api/v1/windows?drains=d"}, status: 400, problem: urn("bad-request")},
+		{name: "why", request: request{path: "/api/v1/drains/d/why"}, status: 200, body: `{"drain":"d","rate":0,"binding":"","constraints":[],"next_change":null,"head":null}` + "\n"},
+		{
+			name: "events", request: request{path: "/api/v1/events"}, status: 200,
+			body: `{"items":[{"id":7,"at":null,"kind":"","object":"","actor":"","reason":"","detail":""},{"id":9,"at":null,"kind":"","object":"","actor":"","reason":"","detail":""}],"next":"9"}` + "\n",
+		},
+		{name: "no newer events", request: request{path: "/api/v1/events?since=9"}, status: 200, body: `{"items":[],"next":"9"}` + "\n"},
+		{name: "events since nonsense", request: request{path: "/api/v1/events?since=noon"}, status: 400, problem: urn("bad-request")},
+		{name: "too many events", request: request{path: "/api/v1/events?limit=1001"}, status: 400, problem: urn("bad-request")},
+		{name: "messages", request: request{path: "/api/v1/streams/s/messages?key=k"}, status: 200, body: `["s","k"]` + "\n"},
+		{name: "messages without a key", request: request{path: "/api/v1/streams/s/messages"}, status: 400, problem: urn("bad-request")},
+		{name: "no dead letters", request: request{path: "/api/v1/dead?drain=d"}, status: 200, body: `{"items":[],"next":null}` + "\n"},
+		{name: "no such dead letter", request: request{path: "/api/v1/dead/x"}, status: 404, problem: urn("not-found")},
+		{
+			name: "pause", request: request{method: "POST", path: "/api/v1/drains/d/pause", body: `{"reason":"INC-1","for_seconds":60}`},
+			status: 200, body: `"d by local"` + "\n",
+		},
+		{name: "pause without a reason", request: request{method: "POST", path: "/api/v1/drains/d/pause"}, status: 400, problem: urn("bad-request")},
+		{
+			name: "pause with what it does not know", request: request{method: "POST", path: "/api/v1/drains/d/pause", body: `{"reazon":"x"}`},
+			status: 400, problem: urn("bad-request"),
+		},
+		{
+			name: "pause for ever and a day", request: request{method: "POST", path: "/api/v1/drains/d/pause", body: `{"reason":"x","for_seconds":1e12}`},
+			status: 400, problem: urn("bad-request"),
+		},
+		{
+			name: "two documents", request: request{method: "POST", path: "/api/v1/drains/d/pause", body: `{"reason":"x"} {}`},
+			status: 400, problem: urn("bad-request"),
+		},
+		{name: "rate as policies write it", request: request{method: "PUT", path: "/api/v1/drains/d/rate", body: `{"rate":"3000/m"}`}, status: 200, body: "50\n"},
+		{name: "rate as a number", request: request{method: "PUT", path: "/api/v1/drains/d/rate", body: `{"rate":0.5}`}, status: 200, body: "0.5\n"},
+		{name: "no rate at all", request: request{method: "PUT", path: "/api/v1/drains/d/rate", body: `{"rate":"fast"}`}, status: 400, problem: urn("bad-request")},
 		{name: "audit", request: request{path: "/api/v1/audit"}, status: 200, body: `{"balanced":true,"drains":[]}` + "\n"},
 		{name: "reload", request: request{method: "POST", path: "/api/v1/reload"}, status: 200, body: `{"hash":"abc"}` + "\n"},
 		{name: "receipt", request: request{path: "/api/v1/receipts/x"}, status: 200, body: "/api/v1/receipts/x"},
@@ -159,7 +221,7 @@ func TestAnswers(t *testing.T) {
 			if tt.change != nil {
 				tt.change(&b)
 			}
-			w := ask(t, Handler(b, "", quiet()), tt.request)
+			w := ask(t, Handler(b, nil, quiet()), tt.request)
 			if w.Code != tt.status || (tt.body != "" && w.Body.String() != tt.body) {
 				t.Errorf("%+v = %d %q, want %d %q", tt.request, w.Code, w.Body, tt.status, tt.body)
 			}
@@ -187,7 +249,7 @@ func TestRefusedReload(t *testing.T) {
 		{Message: "stream orders is left out"},
 	}
 	b.Reload = func(context.Context) (string, error) { return "", want }
-	w := ask(t, Handler(b, "", quiet()), request{method: "POST", path: "/api/v1/reload"})
+	w := ask(t, Handler(b, nil, quiet()), request{method: "POST", path: "/api/v1/reload"})
 	var got struct{ Errors Refused }
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != 422 {
 		t.Fatalf("POST /reload = %d %s (%v), want 422", w.Code, w.Body, err)
@@ -209,13 +271,13 @@ func TestShapes(t *testing.T) {
 		{
 			"stream",
 			Stream{Name: "s", State: "open", Messages: 1, Bytes: 2, CapacityBytes: &capacity, OldestAcceptedAt: at, AcceptedTotal: 3},
-			`{"name":"s","state":"open","messages":1,"bytes":2,"capacity_bytes":5,"oldest_accepted_at":"2026-01-02T02:04:05.006Z","accepted_total":3}`,
+			`{"name":"s","state":"open","messages":1,"bytes":2,"capacity_bytes":5,"oldest_accepted_at":"2026-01-02T02:04:05.006Z","accepted_total":3,"closed":null}`,
 		},
 		{
 			"drain",
 			Drain{Name: "d", Stream: "s", Sink: "k", State: "running", PermittedRate: Rate(limiter.Unlimited), ActualRate: 1.5, Binding: "unlimited"},
 			`{"name":"d","stream":"s","sink":"k","state":"running","pending":0,"in_flight":0,"scheduled":0,"dead":0,"delivered_total":0,` +
-				`"permitted_rate":"unlimited","actual_rate":1.5,"binding":"unlimited","empty_at":null,"oldest_accepted_at":null,"override":null,"next_change":null}`,
+				`"permitted_rate":"unlimited","actual_rate":1.5,"binding":"unlimited","empty_at":null,"oldest_accepted_at":null,"override":null,"paused":null,"next_change":null}`,
 		},
 		{"change", Change{At: at, Rate: 100, Because: "night"}, `{"at":"2026-01-02T02:04:05.006Z","rate":100,"because":"night"}`},
 		{

@@ -40,8 +40,14 @@ func writeProblem(w http.ResponseWriter, status int, p problem) {
 // not know is logged and answered without its text.
 func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	p := problem{Instance: r.URL.Path, Detail: sentence(err.Error())}
-	var refused Refused
+	var (
+		refused Refused
+		invalid Invalid
+	)
 	switch {
+	case errors.As(err, &invalid):
+		p.Type, p.Title = urn("bad-request"), "Bad request"
+		writeProblem(w, http.StatusBadRequest, p)
 	case errors.As(err, &refused):
 		p.Type, p.Title, p.Errors = urn("policy-refused"), "Policy refused", refused
 		p.Detail = "The running policy stays. " + p.Detail

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"forebay/limiter"
+	"forebay/policies"
 )
 
 // Stream is one element of GET /api/v1/streams.
@@ -17,6 +18,13 @@ type Stream struct {
 	CapacityBytes    *int64 `json:"capacity_bytes"` // null: the disk's bound alone
 	OldestAcceptedAt Time   `json:"oldest_accepted_at"`
 	AcceptedTotal    uint64 `json:"accepted_total"`
+	Closed           *Hold  `json:"closed"` // null while it is open
+}
+
+// Hold is what an operator holds back, and for how long.
+type Hold struct {
+	Until  Time   `json:"until"` // null: until it is undone
+	Reason string `json:"reason"`
 }
 
 // Drain is one element of GET /api/v1/drains.
@@ -36,6 +44,7 @@ type Drain struct {
 	EmptyAt          Time      `json:"empty_at"`
 	OldestAcceptedAt Time      `json:"oldest_accepted_at"`
 	Override         *Override `json:"override"`
+	Paused           *Hold     `json:"paused"` // null while it is not
 	NextChange       *Change   `json:"next_change"`
 }
 
@@ -108,19 +117,6 @@ type Sink struct {
 	Concurrency int      `json:"concurrency"`
 }
 
-// Window is one element of GET /api/v1/windows: a stretch of a drain's
-// schedule with one rate.
-type Window struct {
-	Drain    string   `json:"drain"`
-	From     Time     `json:"from"`
-	To       Time     `json:"to"`
-	Rate     Rate     `json:"rate"`
-	RateFrom Rate     `json:"rate_from"`
-	RateTo   Rate     `json:"rate_to"`
-	Because  string   `json:"because"`
-	Capacity *float64 `json:"capacity"` // messages that fit; null when unlimited
-}
-
 // Mistake is one thing that is wrong with a policy. File is empty and Line 0
 // where it is the change that is refused, not a line of a file.
 type Mistake struct {
@@ -184,11 +180,14 @@ func (r Rate) MarshalJSON() ([]byte, error) {
 	return json.Marshal(float64(r))
 }
 
-// UnmarshalJSON implements [json.Unmarshaler].
+// UnmarshalJSON implements [json.Unmarshaler]. It also takes a rate as policies
+// write it.
 func (r *Rate) UnmarshalJSON(raw []byte) error {
-	if string(raw) == `"unlimited"` {
-		*r = Rate(limiter.Unlimited)
-		return nil
+	var written string
+	if json.Unmarshal(raw, &written) != nil {
+		written = string(raw)
 	}
-	return json.Unmarshal(raw, (*float64)(r))
+	rate, err := policies.ParseRate(written)
+	*r = Rate(rate)
+	return err
 }

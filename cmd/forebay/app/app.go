@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,7 @@ type live struct {
 	drains   *drain.Drains
 	handler  *ingress.Handler
 	reloader *reloader
+	*operator
 	stopping atomic.Bool
 }
 
@@ -68,14 +70,14 @@ func (a *App) Admin() string { return a.admin }
 // Hurry makes a stop, also one under way, skip shutdown.delay.
 func (a *App) Hurry() { a.once.Do(func() { close(a.hurry) }) }
 
-// Reload reads the policy files again. An error, [admin.Refused] where the
+// Reload reads the policy files again; the operator log keeps for whom. An error, [admin.Refused] where the
 // policy is at fault, means that the running policy stays.
-func (a *App) Reload(trigger string) (hash string, err error) {
+func (a *App) Reload(actor string) (hash string, err error) {
 	l, err := a.parts()
 	if err != nil {
 		return "", err
 	}
-	return l.reloader.reload(trigger)
+	return l.reloader.reload(actor)
 }
 
 // parts are the live parts, or [admin.ErrNotReady] while there are none.
@@ -119,30 +121,51 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	down.push("buffer", func(context.Context) error { return engine.Close() })
 
-	drains := drain.New(drain.Config{NewSink: newSink, StopTimeout: a.cfg.Shutdown.Timeout}, engine, a.log, a.reg)
-	l := &live{engine: engine, drains: drains}
+	op, err := a.startOperator(engine, group, &down)
+	if err != nil {
+		return err
+	}
+	drains := drain.New(drain.Config{
+		NewSink: newSink, StopTimeout: a.cfg.Shutdown.Timeout, HoldsChanged: op.keeper.drains,
+		Event: func(kind, object, detail string) {
+			op.events.later(time.Now(), admin.Event{Kind: kind, Object: object, Actor: actorProgram, Detail: detail})
+		},
+	}, engine, a.log, a.reg)
+	if err := drains.Restore(op.keeper.last.Drains); err != nil {
+		return fmt.Errorf("%s: %w", controlFile, err)
+	}
+	op.hands = drains
+	l := &live{engine: engine, drains: drains, operator: op}
 	l.reloader = &reloader{
-		paths: a.cfg.Policies.Paths, engine: engine, apply: drains.Apply, log: a.log, metrics: newPolicyMetrics(a.reg),
+		paths: a.cfg.Policies.Paths, engine: engine, apply: drains.Apply, log: a.log, metrics: newPolicyMetrics(a.reg), events: op.events.add,
 		follow: func(s *policies.Set) {
-			if l.handler != nil {
-				l.handler.Apply(s) // at the start, New does
+			if l.handler == nil {
+				return // at the start, New does
+			}
+			l.handler.Apply(s)
+			if wait := longestWait(s); wait > longestWait(set) {
+				a.log.Warn("a longer wait_max takes a restart", "wait_max", wait, "served", longestWait(set))
 			}
 		},
 	}
 	if err := l.reloader.start(set); err != nil {
 		return err
 	}
-	l.handler = ingress.New(ingress.Config{Buffer: engine, Policy: l.reloader.policy, ETA: drains.ETA}, a.log, a.reg)
-	a.reg.MustRegister(newStateCollector(engine.Stats, l.reloader.policy, &ledger{audit: engine.Audit}))
+	wait := longestWait(set)
+	l.handler = ingress.New(ingress.Config{
+		Buffer: engine, Policy: l.reloader.policy, ETA: drains.ETA, Closed: op.gate.closed, WaitMax: wait,
+	}, a.log, a.reg)
+	a.reg.MustRegister(newStateCollector(engine.Stats, l.reloader.policy, op.gate, &ledger{audit: engine.Audit}))
 
 	stopDrains := a.startDrains(drains, group, &down)
-	if err := a.startPublic(l.handler, group, &down); err != nil {
+	if err := a.startPublic(l.handler, wait, group, &down); err != nil {
 		return err
 	}
 	a.startWatch(l.reloader, group, &down)
 	a.live.Store(l)
 	close(a.ready)
 	a.logReady(engine.Recovery(), time.Since(began))
+	op.events.add(time.Now(), startEvent(engine.Recovery()))
 
 	select {
 	case <-ctx.Done():
@@ -158,6 +181,19 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err // whatever else failed did so because of it
 	}
 	return context.Cause(failed)
+}
+
+// leastWait is the longest wait of receipts where no route allows a longer one.
+const leastWait = 30 * time.Second
+
+// longestWait is the longest wait that a route allows. Connections are served
+// with time-outs that fit it, so that it is fixed at the start.
+func longestWait(set *policies.Set) time.Duration {
+	longest := leastWait
+	for _, r := range set.Routes {
+		longest = max(longest, r.WaitMax)
+	}
+	return longest
 }
 
 // newSink makes what a drain delivers to.
@@ -195,10 +231,10 @@ func (a *App) unwind(cause error, down *teardown, group *errgroup.Group) error {
 
 // startAdmin serves the admin API. It is there before the buffer is recovered.
 func (a *App) startAdmin(group *errgroup.Group, down *teardown) error {
-	token := ""
+	var tokens []admin.Token
 	if file := a.cfg.Listen.Admin.TokenFile; file != "" {
 		var err error
-		if token, err = admin.ReadToken(file); err != nil {
+		if tokens, err = admin.ReadTokens(file); err != nil {
 			return err
 		}
 	}
@@ -208,10 +244,41 @@ func (a *App) startAdmin(group *errgroup.Group, down *teardown) error {
 	}
 	a.admin = ln.Addr().String()
 	metrics := promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{Registry: a.reg, MaxRequestsInFlight: 4, Timeout: 30 * time.Second})
-	srv := admin.NewServer(admin.Handler(a.backend(metrics), token, a.log), a.log)
+	srv := admin.NewServer(admin.Handler(a.backend(metrics), tokens, a.log), a.log)
 	group.Go(func() error { return serve(srv, ln) })
 	down.push("admin listener", func(ctx context.Context) error { return shutdown(ctx, srv, a.log) })
 	return nil
+}
+
+// startOperator opens what operators do and did: the operator log, and what they
+// hold back.
+func (a *App) startOperator(engine *buffer.Engine, group *errgroup.Group, down *teardown) (*operator, error) {
+	last, err := readControl(a.cfg.Buffer.Dir)
+	if err != nil {
+		return nil, err
+	}
+	events, err := openEvents(a.cfg.Buffer.Dir, a.log)
+	if err != nil {
+		return nil, err
+	}
+	down.push("operator log", func(context.Context) error { return events.close() })
+	op := &operator{
+		buf: engine, gate: newGate(), events: events,
+		keeper: &keeper{dir: a.cfg.Buffer.Dir, log: a.log, last: last},
+	}
+	op.gate.close(last.Streams...)
+	running, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	group.Go(func() error {
+		defer close(ended)
+		return op.gate.run(running, op.opened)
+	})
+	down.push("gate", func(context.Context) error {
+		cancel()
+		<-ended // it tells the operator log
+		return nil
+	})
+	return op, nil
 }
 
 // startDrains runs the drains and returns what makes them start no delivery
@@ -239,7 +306,7 @@ func (a *App) startDrains(drains *drain.Drains, group *errgroup.Group, down *tea
 }
 
 // startPublic serves the routes of the policy.
-func (a *App) startPublic(h *ingress.Handler, group *errgroup.Group, down *teardown) error {
+func (a *App) startPublic(h *ingress.Handler, wait time.Duration, group *errgroup.Group, down *teardown) error {
 	var listeners []net.Listener
 	for _, p := range a.cfg.Listen.Public {
 		ln, err := listen(p.Address)
@@ -254,7 +321,7 @@ func (a *App) startPublic(h *ingress.Handler, group *errgroup.Group, down *teard
 	c := a.cfg.HTTP
 	srv := ingress.NewServer(h, ingress.ServerConfig{
 		ReadHeaderTimeout: c.ReadHeaderTimeout, ReadTimeout: c.ReadTimeout,
-		IdleTimeout: c.IdleTimeout, MaxHeaderBytes: int(c.MaxHeaderBytes),
+		IdleTimeout: c.IdleTimeout, WaitMax: wait, MaxHeaderBytes: int(c.MaxHeaderBytes),
 	}, a.log)
 	for _, ln := range listeners {
 		a.public = append(a.public, ln.Addr().String())
@@ -268,9 +335,25 @@ func (a *App) startPublic(h *ingress.Handler, group *errgroup.Group, down *teard
 }
 
 func (a *App) startWatch(r *reloader, group *errgroup.Group, down *teardown) {
+	paths := slices.Clone(r.paths)
+	if files, err := policies.Files(r.paths); err == nil {
+		paths = append(paths, files...) // calendars may lie in folders of their own
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	group.Go(func() error { return watch(ctx, r.paths, a.log, r.reloadChanged) })
+	group.Go(func() error { return watch(ctx, paths, a.log, r.reloadChanged) })
 	down.push("policy watch", func(context.Context) error { cancel(); return nil })
+}
+
+// startEvent says what a start found.
+func startEvent(r buffer.Recovery) admin.Event {
+	detail := fmt.Sprintf("%s unfinished", messages(r.Messages))
+	if r.Scanned > 0 {
+		detail += fmt.Sprintf(", %d segments read that a crash had left open", r.Scanned)
+	}
+	if r.Damaged > 0 {
+		detail += fmt.Sprintf(", %d damaged", r.Damaged)
+	}
+	return admin.Event{Kind: "start", Object: "forebay", Actor: actorProgram, Detail: detail}
 }
 
 func (a *App) logReady(r buffer.Recovery, took time.Duration) {

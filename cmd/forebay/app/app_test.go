@@ -21,6 +21,7 @@ import (
 
 	"forebay/cmd/forebay/admin"
 	"forebay/cmd/forebay/config"
+	"forebay/policies"
 )
 
 // logBook keeps log lines for the test to look at.
@@ -286,7 +287,7 @@ func TestRunErrors(t *testing.T) {
 
 func TestNotReady(t *testing.T) {
 	a := New(config.Config{}, Build{}, slog.New(slog.DiscardHandler))
-	h := admin.Handler(a.backend(http.NotFoundHandler()), "", a.log)
+	h := admin.Handler(a.backend(http.NotFoundHandler()), nil, a.log)
 	for path, want := range map[string]int{
 		"/livez": 200, "/readyz": 503, "/api/v1/streams": 503, "/api/v1/drains": 503, "/api/v1/drains/d": 503, "/api/v1/audit": 503,
 		"/api/v1/policy": 503, "/api/v1/routes": 503, "/api/v1/sinks": 503, "/api/v1/windows": 503, "/api/v1/receipts/x": 503,
@@ -329,5 +330,21 @@ func TestStopAnswersWaits(t *testing.T) {
 	}
 	if err := <-r.ended; err != nil {
 		t.Errorf("Run = %v, want nil", err)
+	}
+}
+
+func TestLongestWait(t *testing.T) {
+	tests := map[time.Duration][]time.Duration{
+		30 * time.Second: {time.Second, 5 * time.Second},
+		2 * time.Minute:  {time.Second, 2 * time.Minute},
+	}
+	for want, waits := range tests {
+		set := &policies.Set{}
+		for _, w := range waits {
+			set.Routes = append(set.Routes, policies.Route{WaitMax: w})
+		}
+		if got := longestWait(set); got != want {
+			t.Errorf("longestWait of %v = %v, want %v", waits, got, want)
+		}
 	}
 }

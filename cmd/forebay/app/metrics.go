@@ -79,12 +79,13 @@ func (m *policyMetrics) failed() {
 type stateCollector struct {
 	stats  func() buffer.Stats
 	policy func() *policies.Set
+	gate   *gate
 	ledger *ledger
 	descs  stateDescs
 }
 
-func newStateCollector(stats func() buffer.Stats, policy func() *policies.Set, l *ledger) *stateCollector {
-	return &stateCollector{stats: stats, policy: policy, ledger: l, descs: newStateDescs()}
+func newStateCollector(stats func() buffer.Stats, policy func() *policies.Set, g *gate, l *ledger) *stateCollector {
+	return &stateCollector{stats: stats, policy: policy, gate: g, ledger: l, descs: newStateDescs()}
 }
 
 type stateDescs struct {
@@ -92,6 +93,7 @@ type stateDescs struct {
 	accepted, messages, bytes, capacity, oldest       *prometheus.Desc
 	drainMessages, delivered, expired, cancelled      *prometheus.Desc
 	dead, imbalance, intervalActive, intervalNextEdge *prometheus.Desc
+	closed, streamOrphaned, drainOrphaned             *prometheus.Desc
 }
 
 func newStateDescs() stateDescs {
@@ -99,20 +101,23 @@ func newStateDescs() stateDescs {
 		return prometheus.NewDesc("forebay_"+name, help, labels, nil)
 	}
 	return stateDescs{
-		size:          d("buffer_size_bytes", "What the buffer takes on disk, all files."),
-		free:          d("buffer_free_bytes", "Free space of the buffer's volume."),
-		segments:      d("buffer_segments", "Segments of the buffer.", "state"),
-		corrupt:       d("buffer_corrupt_blocks_total", "Blocks found damaged since the start."),
-		accepted:      d("stream_accepted_messages_total", "Messages accepted, ever.", "stream"),
-		messages:      d("stream_messages", "Messages unfinished with at least one drain.", "stream"),
-		bytes:         d("stream_bytes", "Encoded bytes of blocks with unfinished messages.", "stream"),
-		capacity:      d("stream_capacity_bytes", "The stream's max_bytes; +Inf where the disk alone bounds it.", "stream"),
-		oldest:        d("stream_oldest_message_timestamp_seconds", "When the oldest unfinished message was accepted, in Unix time; 0 where there is none.", "stream"),
-		drainMessages: d("drain_messages", "Messages of the drain.", "drain", "state"),
-		delivered:     d("drain_delivered_messages_total", "Messages delivered, ever.", "drain"),
-		expired:       d("drain_expired_messages_total", "Messages expired, ever.", "drain"),
-		cancelled:     d("drain_cancelled_messages_total", "Messages cancelled, ever.", "drain"),
-		dead:          d("drain_dead_messages_total", "Messages buried, ever.", "drain", "reason"),
+		size:           d("buffer_size_bytes", "What the buffer takes on disk, all files."),
+		free:           d("buffer_free_bytes", "Free space of the buffer's volume."),
+		segments:       d("buffer_segments", "Segments of the buffer.", "state"),
+		corrupt:        d("buffer_corrupt_blocks_total", "Blocks found damaged since the start."),
+		accepted:       d("stream_accepted_messages_total", "Messages accepted, ever.", "stream"),
+		messages:       d("stream_messages", "Messages unfinished with at least one drain.", "stream"),
+		bytes:          d("stream_bytes", "Encoded bytes of blocks with unfinished messages.", "stream"),
+		capacity:       d("stream_capacity_bytes", "The stream's max_bytes; +Inf where the disk alone bounds it.", "stream"),
+		oldest:         d("stream_oldest_message_timestamp_seconds", "When the oldest unfinished message was accepted, in Unix time; 0 where there is none.", "stream"),
+		drainMessages:  d("drain_messages", "Messages of the drain.", "drain", "state"),
+		delivered:      d("drain_delivered_messages_total", "Messages delivered, ever.", "drain"),
+		expired:        d("drain_expired_messages_total", "Messages expired, ever.", "drain"),
+		cancelled:      d("drain_cancelled_messages_total", "Messages cancelled, ever.", "drain"),
+		dead:           d("drain_dead_messages_total", "Messages buried, ever.", "drain", "reason"),
+		closed:         d("stream_closed", "Whether an operator has closed the stream's intake: 1, or 0.", "stream"),
+		streamOrphaned: d("stream_orphaned", "Whether the stream is stored and in no policy: 1, or 0.", "stream"),
+		drainOrphaned:  d("drain_orphaned", "Whether the drain is stored and in no policy, so that nobody delivers: 1, or 0.", "drain"),
 		imbalance: d("ledger_imbalance", "Accepted less delivered, expired, cancelled, dead and buffered, re-counted at most every 10 s. Anything but 0 is a fault.",
 			"stream", "drain"),
 		intervalActive:   d("time_interval_active", "Whether the time interval is active: 1, or 0.", "interval"),
@@ -126,6 +131,7 @@ func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		d.size, d.free, d.segments, d.corrupt, d.accepted, d.messages, d.bytes, d.capacity, d.oldest, d.drainMessages,
 		d.delivered, d.expired, d.cancelled, d.dead, d.imbalance, d.intervalActive, d.intervalNextEdge,
+		d.closed, d.streamOrphaned, d.drainOrphaned,
 	} {
 		ch <- desc
 	}
@@ -163,6 +169,16 @@ func (c *stateCollector) stream(out emitter, s buffer.StreamStats) {
 	}
 	out.gauge(c.descs.capacity, capacity, s.Stream)
 	out.gauge(c.descs.oldest, unixSeconds(s.Oldest), s.Stream)
+	_, closed := c.gate.at(s.Stream, time.Now())
+	out.gauge(c.descs.closed, oneIf(closed), s.Stream)
+	out.gauge(c.descs.streamOrphaned, oneIf(s.Orphaned), s.Stream)
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 func (c *stateCollector) drain(out emitter, d buffer.DrainStats) {
@@ -178,21 +194,18 @@ func (c *stateCollector) drain(out emitter, d buffer.DrainStats) {
 	out.counter(c.descs.delivered, float64(d.Delivered), d.Drain)
 	out.counter(c.descs.expired, float64(d.Expired), d.Drain)
 	out.counter(c.descs.cancelled, float64(d.Cancelled), d.Drain)
+	out.gauge(c.descs.drainOrphaned, oneIf(d.Orphaned), d.Drain)
 }
 
 func (c *stateCollector) intervals(out emitter, now time.Time) {
 	set := c.policy()
 	for i := range set.Intervals {
 		iv := &set.Intervals[i]
-		active := 0.0
-		if iv.Active(now) {
-			active = 1
-		}
 		next := math.Inf(1)
 		if at := iv.NextChange(now); !at.IsZero() {
 			next = unixSeconds(at)
 		}
-		out.gauge(c.descs.intervalActive, active, iv.Name)
+		out.gauge(c.descs.intervalActive, oneIf(iv.Active(now)), iv.Name)
 		out.gauge(c.descs.intervalNextEdge, next, iv.Name)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,8 +33,9 @@ type engine interface {
 type reloader struct {
 	paths   []string
 	engine  engine
-	apply   func(*policies.Set) error // the drains; an error changes nothing
-	follow  func(*policies.Set)       // what cannot fail
+	apply   func(*policies.Set) error    // the drains; an error changes nothing
+	follow  func(*policies.Set)          // what cannot fail
+	events  func(time.Time, admin.Event) // the operator log
 	log     *slog.Logger
 	metrics *policyMetrics
 
@@ -61,15 +62,16 @@ func (r *reloader) start(set *policies.Set) error {
 		return fmt.Errorf("start drains: %w", err)
 	}
 	r.swap(set)
-	for _, m := range orphans(r.engine.Stats()) {
-		r.log.Warn("orphaned", "detail", m)
+	for _, o := range orphans(r.engine.Stats()) {
+		r.log.Warn("orphaned", "detail", o.detail)
+		r.events(time.Now(), admin.Event{Kind: "orphaned", Object: o.name, Actor: actorProgram, Detail: o.detail})
 	}
 	return nil
 }
 
-// reload reads the files again. On an error, which is an [admin.Refused] where
-// the policy is at fault, the running policy stays.
-func (r *reloader) reload(trigger string) (hash string, err error) {
+// reload reads the files again for someone. On an error, which is an
+// [admin.Refused] where the policy is at fault, the running policy stays.
+func (r *reloader) reload(actor string) (hash string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tried = fingerprint(r.paths)
@@ -77,10 +79,11 @@ func (r *reloader) reload(trigger string) (hash string, err error) {
 	set, err := r.replace()
 	if err != nil {
 		r.metrics.failed()
-		r.report(trigger, err)
+		r.report(err)
+		r.events(time.Now(), admin.Event{Kind: "reload-refused", Object: "policy", Actor: actor, Detail: err.Error()})
 		return "", err
 	}
-	r.log.Info("policy reloaded", "trigger", trigger, "hash", set.Hash, "before", before)
+	r.events(time.Now(), admin.Event{Kind: "reload", Object: "policy", Actor: actor, Detail: before + " → " + set.Hash})
 	return set.Hash, nil
 }
 
@@ -90,7 +93,7 @@ func (r *reloader) reloadChanged() {
 	same := r.tried == fingerprint(r.paths)
 	r.mu.Unlock()
 	if !same {
-		_, _ = r.reload("file") // reported there; the running policy stays
+		_, _ = r.reload(actorFile) // reported there; the running policy stays
 	}
 }
 
@@ -100,12 +103,12 @@ func (r *reloader) replace() (*policies.Set, error) {
 	if err != nil {
 		return nil, refused(err)
 	}
-	if held := stillHeld(r.engine.Stats(), set); len(held) > 0 {
+	old := r.policy()
+	if held := stillHeld(r.engine.Stats(), old, set); len(held) > 0 {
 		return nil, held
 	}
 	// For a moment the buffer knows the streams of both: routes of the old
 	// policy may still append, drains of the new one have to be there.
-	old := r.policy()
 	if err := r.engine.Configure(bufferStreams(old, set)); err != nil {
 		return nil, errors.Join(refused(err), r.engine.Configure(bufferStreams(old)))
 	}
@@ -130,19 +133,18 @@ func (r *reloader) swap(set *policies.Set) {
 	}
 }
 
-func (r *reloader) report(trigger string, err error) {
+func (r *reloader) report(err error) {
+	const line = "policy refused, the running one stays"
 	var mistakes admin.Refused
 	if !errors.As(err, &mistakes) {
-		r.log.Error("policy not reloaded, the running one stays", "trigger", trigger, "err", err)
-		return
+		mistakes = admin.Refused{{Message: err.Error()}}
 	}
 	for _, m := range mistakes {
 		if m.File == "" {
-			r.log.Error("policy refused, the running one stays", "trigger", trigger, "message", m.Message, "hint", m.Hint)
+			r.log.Error(line, "message", m.Message, "hint", m.Hint)
 			continue
 		}
-		r.log.Error("policy refused, the running one stays", "trigger", trigger,
-			"file", m.File, "line", m.Line, "column", m.Column, "message", m.Message, "hint", m.Hint)
+		r.log.Error(line, "file", m.File, "line", m.Line, "column", m.Column, "message", m.Message, "hint", m.Hint)
 	}
 }
 
@@ -159,15 +161,25 @@ func refused(err error) admin.Refused {
 	return out
 }
 
-// stillHeld lists what set leaves out though messages wait in it: nobody would
-// ever deliver them.
-func stillHeld(stats buffer.Stats, set *policies.Set) admin.Refused {
+// stillHeld lists what set leaves out or changes though messages wait in it:
+// nobody would ever deliver them, or they would lose their order.
+func stillHeld(stats buffer.Stats, old, set *policies.Set) admin.Refused {
 	var held admin.Refused
 	for _, s := range stats.Streams {
-		if !s.Orphaned && s.Messages > 0 && set.Stream(s.Stream) == nil {
+		if s.Orphaned || s.Messages == 0 {
+			continue
+		}
+		next, was := set.Stream(s.Stream), old.Stream(s.Stream)
+		switch {
+		case next == nil:
 			held = append(held, admin.Mistake{
 				Message: fmt.Sprintf("stream %s is left out with %s in it", s.Stream, messages(s.Messages)),
-				Hint:    "keep it until it is empty",
+				Hint:    fmt.Sprintf("keep it until it is empty, or give them up: forebay streams drop %s --reason WHY", s.Stream),
+			})
+		case was != nil && !reflect.DeepEqual(was.OrderingKey, next.OrderingKey):
+			held = append(held, admin.Mistake{
+				Message: fmt.Sprintf("stream %s has another ordering_key with %s in it", s.Stream, messages(s.Messages)),
+				Hint:    "change it when the stream is empty: what waits is ordered by the present one",
 			})
 		}
 	}
@@ -182,23 +194,25 @@ func stillHeld(stats buffer.Stats, set *policies.Set) admin.Refused {
 		}
 		held = append(held, admin.Mistake{
 			Message: fmt.Sprintf("drain %s of stream %s is left out with %s to deliver", d.Drain, d.Stream, messages(n)),
-			Hint:    "keep it until it has none",
+			Hint:    fmt.Sprintf("keep it until it has none, or give them up: forebay drains drop %s --reason WHY", d.Drain),
 		})
 	}
 	return held
 }
 
-// orphans names what is stored and in no policy.
-func orphans(stats buffer.Stats) []string {
-	var found []string
+// orphan is something that is stored and in no policy.
+type orphan struct{ name, detail string }
+
+func orphans(stats buffer.Stats) []orphan {
+	var found []orphan
 	for _, s := range stats.Streams {
 		if s.Orphaned {
-			found = append(found, fmt.Sprintf("stream %s holds %s and is not in the policy", s.Stream, messages(s.Messages)))
+			found = append(found, orphan{s.Stream, fmt.Sprintf("stream %s holds %s and is not in the policy", s.Stream, messages(s.Messages))})
 		}
 	}
 	for _, d := range stats.Drains {
 		if d.Orphaned {
-			found = append(found, fmt.Sprintf("drain %s has %s and is not in the policy", d.Drain, messages(d.Pending+d.Scheduled)))
+			found = append(found, orphan{d.Drain, fmt.Sprintf("drain %s has %s and is not in the policy", d.Drain, messages(d.Pending+d.Scheduled))})
 		}
 	}
 	return found
@@ -227,6 +241,7 @@ func bufferStreams(sets ...*policies.Set) []buffer.Stream {
 			streams[i].MaxBytes = s.MaxBytes
 			streams[i].MaxMessageBytes = s.MaxMessageBytes
 			streams[i].KeepDelivered = s.KeepDelivered
+			streams[i].DeadKeep, streams[i].DeadMaxBytes = s.DeadKeep, s.DeadMaxBytes
 		}
 	}
 	for _, set := range slices.Backward(sets) {
@@ -236,6 +251,9 @@ func bufferStreams(sets ...*policies.Set) []buffer.Stream {
 			}
 			i := index[d.Stream]
 			streams[i].Drains = append(streams[i].Drains, d.Name)
+			if d.FromOldest {
+				streams[i].FromOldest = append(streams[i].FromOldest, d.Name)
+			}
 		}
 	}
 	return streams
@@ -245,18 +263,17 @@ func inAny(streams []buffer.Stream, drain string) bool {
 	return slices.ContainsFunc(streams, func(s buffer.Stream) bool { return slices.Contains(s.Drains, drain) })
 }
 
-// fingerprint changes when the files behind paths do. What cannot be read is
-// part of it: that it can be read again is a change too.
+// fingerprint changes when the files behind paths do, calendars that they name
+// included. What cannot be read is part of it: that it can be read again is a
+// change too.
 func fingerprint(paths []string) string {
 	h := sha256.New()
-	for _, path := range paths {
-		names, err := filepath.Glob(path)
-		fmt.Fprintln(h, path, len(names), err)
-		for _, name := range names {
-			fmt.Fprintln(h, name)
-			if err := hashFile(h, name); err != nil {
-				fmt.Fprintln(h, err)
-			}
+	names, err := policies.Files(paths)
+	fmt.Fprintln(h, len(names), err)
+	for _, name := range names {
+		fmt.Fprintln(h, name)
+		if err := hashFile(h, name); err != nil {
+			fmt.Fprintln(h, err)
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))

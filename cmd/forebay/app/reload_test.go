@@ -67,6 +67,7 @@ type reloading struct {
 	path     string
 	applyErr error
 	applied  []string // hashes
+	events   []string
 }
 
 func newReloading(t *testing.T, policy string) *reloading {
@@ -82,6 +83,7 @@ func newReloading(t *testing.T, policy string) *reloading {
 			return r.applyErr
 		},
 		follow: func(*policies.Set) {},
+		events: func(_ time.Time, e admin.Event) { r.events = append(r.events, e.Kind+" by "+e.Actor) },
 	}
 	set, err := policies.Load(r.paths)
 	if err != nil {
@@ -148,6 +150,12 @@ func TestReloadRefused(t *testing.T) {
 			want: []string{"drain d-a of stream a is left out with 3 messages"},
 		},
 		{
+			name:   "another ordering key while messages wait",
+			policy: strings.Replace(simplePolicy("a", "b"), "  - name: a\n", "  - name: a\n    ordering_key: [\"json:/customer\"]\n", 1),
+			stats:  buffer.Stats{Streams: []buffer.StreamStats{{Stream: "a", Messages: 2}, {Stream: "b", Messages: 1}}},
+			want:   []string{"stream a has another ordering_key with 2 messages in it"},
+		},
+		{
 			name: "a sink that cannot be built", policy: simplePolicy("c"), applyErr: errors.New("no such sink"),
 			want: []string{"no such sink"}, calls: []string{"a[d-a] b[d-b] c[d-c]", "a[d-a] b[d-b]"},
 		},
@@ -177,6 +185,9 @@ func TestReloadRefused(t *testing.T) {
 			if diff := cmp.Diff(tt.calls, r.engine.calls[started:], cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("Configure (-want +got):\n%s", diff)
 			}
+			if diff := cmp.Diff([]string{"reload-refused by test"}, r.events); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
 			if got := testutil.ToFloat64(r.metrics.successful); got != 0 {
 				t.Errorf("last_reload_successful = %v, want 0", got)
 			}
@@ -190,7 +201,8 @@ func TestReloadEmptyAndOrphaned(t *testing.T) {
 		Streams: []buffer.StreamStats{{Stream: "a"}, {Stream: "old", Orphaned: true, Messages: 9}},
 		Drains:  []buffer.DrainStats{{Drain: "d-a", Stream: "a"}, {Drain: "d-old", Stream: "old", Orphaned: true, Pending: 9}},
 	}
-	r.write(t, simplePolicy("b"))
+	// An ordering key may change where nothing waits.
+	r.write(t, strings.Replace(simplePolicy("b"), "  - name: b\n", "  - name: b\n    ordering_key: [\"header:X-Customer\"]\n", 1))
 	if _, err := r.reload("test"); err != nil {
 		t.Errorf("reload without an empty stream = %v, want nil", err)
 	}
@@ -320,4 +332,19 @@ func TestWatchLoop(t *testing.T) {
 			t.Errorf("told after (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// TestStreamsOfPolicy looks at what the buffer is told of a policy.
+func TestStreamsOfPolicy(t *testing.T) {
+	set := &policies.Set{
+		Streams: []policies.Stream{{Name: "s", MaxBytes: 1, MaxMessageBytes: 2, KeepDelivered: 3, DeadKeep: 4, DeadMaxBytes: 5}},
+		Drains:  []policies.Drain{{Name: "a", Stream: "s"}, {Name: "b", Stream: "s", FromOldest: true}},
+	}
+	want := []buffer.Stream{{
+		Name: "s", MaxBytes: 1, MaxMessageBytes: 2, KeepDelivered: 3, DeadKeep: 4, DeadMaxBytes: 5,
+		Drains: []string{"a", "b"}, FromOldest: []string{"b"},
+	}}
+	if diff := cmp.Diff(want, bufferStreams(set)); diff != "" {
+		t.Errorf("bufferStreams (-want +got):\n%s", diff)
+	}
 }

@@ -5,49 +5,73 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"forebay/buffer"
 	"forebay/cmd/forebay/admin"
 	"forebay/drain"
-	"forebay/limiter"
+	"forebay/ingress"
 	"forebay/policies"
 )
 
-// windowsAhead is how far GET /windows looks.
-const windowsAhead = 7 * 24 * time.Hour
-
-// maxWindows bounds one drain's part of an answer.
-const maxWindows = 1000
-
 // backend is the App as the admin API sees it.
 func (a *App) backend(metrics http.Handler) admin.Backend {
-	return admin.Backend{
+	b := admin.Backend{
 		Ready:    a.readiness,
 		Metrics:  metrics,
 		Streams:  with(a, streams),
 		Drains:   with(a, drains),
 		Audit:    a.audit,
 		Receipts: with(a, receipts),
-		Reload: func(context.Context) (string, error) {
-			return a.Reload("request")
+		Reload: func(ctx context.Context) (string, error) {
+			return a.Reload(admin.Actor(ctx))
 		},
-		Policy:  with(a, policy),
-		Routes:  with(a, routes),
-		Sinks:   with(a, sinks),
-		Windows: with(a, windows),
+		Policy: with(a, policy),
+		Routes: with(a, routes),
+		Sinks:  with(a, sinks),
+		Why: func(drain string) (admin.Why, error) {
+			return of(a, func(l *live) (admin.Why, error) { return why(l, drain) })
+		},
+		Messages: func(ctx context.Context, stream, key string) (any, error) {
+			return of(a, func(l *live) (any, error) { return found(ctx, l, stream, key) })
+		},
+		Events: func(after int64, from time.Time, limit int) ([]admin.Event, error) {
+			return of(a, func(l *live) ([]admin.Event, error) { return l.events.since(after, from, limit) })
+		},
+		Dead: func(sel admin.Selection, page admin.DeadPage) (admin.Page[admin.Dead], error) {
+			return of(a, func(l *live) (admin.Page[admin.Dead], error) { return l.deadLetters(sel, page) })
+		},
+		DeadShow: func(id, drain string) (admin.DeadMessage, error) {
+			return of(a, func(l *live) (admin.DeadMessage, error) { return l.deadLetter(id, drain) })
+		},
+		Windows: func(q admin.WindowsQuery) (any, error) {
+			return of(a, func(l *live) (any, error) { return windows(l, q) })
+		},
+		Acts: map[string]func(context.Context, admin.Act) (any, error){},
 	}
+	for path, do := range acts() {
+		b.Acts[path] = func(ctx context.Context, act admin.Act) (any, error) {
+			return of(a, func(l *live) (any, error) { return do(l.operator, ctx, act) })
+		}
+	}
+	return b
+}
+
+// of asks the live parts, or fails while there are none.
+func of[T any](a *App, ask func(*live) (T, error)) (T, error) {
+	l, err := a.parts()
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return ask(l)
 }
 
 // with makes a view of the live parts one that fails while there are none.
 func with[T any](a *App, view func(*live) T) func() (T, error) {
 	return func() (T, error) {
-		l, err := a.parts()
-		if err != nil {
-			var none T
-			return none, err
-		}
-		return view(l), nil
+		return of(a, func(l *live) (T, error) { return view(l), nil })
 	}
 }
 
@@ -88,11 +112,15 @@ func (a *App) audit(ctx context.Context) (admin.Audit, error) {
 func receipts(l *live) http.Handler { return l.handler.Receipts().Handler(admin.ReceiptsPrefix) }
 
 func streams(l *live) []admin.Stream {
+	now := time.Now()
 	var out []admin.Stream
 	for _, s := range l.engine.Stats().Streams {
 		v := admin.Stream{
 			Name: s.Stream, State: "open", Messages: s.Messages, Bytes: s.Bytes,
 			OldestAcceptedAt: admin.Time{Time: s.Oldest}, AcceptedTotal: s.Accepted,
+		}
+		if c, closed := l.gate.at(s.Stream, now); closed {
+			v.State, v.Closed = "closed", &admin.Hold{Until: admin.Time{Time: c.Until}, Reason: c.Reason}
 		}
 		if s.Orphaned {
 			v.State = "orphaned"
@@ -124,13 +152,64 @@ func drains(l *live) []admin.Drain {
 			v.Sink, v.State, v.Binding = s.Sink, string(s.State), string(s.Binding)
 			v.PermittedRate, v.ActualRate = admin.Rate(s.Permitted), s.Actual
 			v.EmptyAt = admin.Time{Time: s.EmptyAt}
-			if s.Next != nil {
-				v.NextChange = &admin.Change{At: admin.Time{Time: s.Next.At}, Rate: admin.Rate(s.Next.Rate), Because: s.Next.Because}
+			v.NextChange = change(s.Next)
+			if p := s.Pause; p != nil {
+				v.Paused = &admin.Hold{Until: admin.Time{Time: p.Until}, Reason: p.Reason}
+			}
+			if o := s.Override; o != nil {
+				v.Override = &admin.Override{Rate: admin.Rate(o.Rate), Until: admin.Time{Time: o.Until}, Reason: o.Reason}
 			}
 		}
 		out = append(out, v)
 	}
 	return out
+}
+
+func change(c *drain.Change) *admin.Change {
+	if c == nil {
+		return nil
+	}
+	return &admin.Change{At: admin.Time{Time: c.At}, Rate: admin.Rate(c.Rate), Because: c.Because}
+}
+
+// why says what keeps a drain from going faster.
+func why(l *live, name string) (admin.Why, error) {
+	w, ok := l.drains.Why(time.Now(), name)
+	if !ok {
+		return admin.Why{}, fmt.Errorf("drain %s: %w", name, admin.ErrNotFound)
+	}
+	out := admin.Why{
+		Drain: name, Rate: admin.Rate(w.Rate), Binding: string(w.Binding), Constraints: []admin.Constraint{}, NextChange: change(w.Next),
+	}
+	for _, c := range w.Constraints {
+		out.Constraints = append(out.Constraints, admin.Constraint{
+			Name: string(c.Name), Rate: admin.Rate(c.Rate), Detail: c.Detail, Until: admin.Time{Time: c.Until},
+		})
+	}
+	return out, nil
+}
+
+// maxFound bounds the receipts of one key.
+const maxFound = 100
+
+// found are the receipts of the unfinished messages of a key.
+func found(ctx context.Context, l *live, stream, key string) (any, error) {
+	refs, err := l.engine.FindKey(ctx, stream, key, maxFound)
+	if err != nil {
+		return nil, actError(err)
+	}
+	list := []ingress.Receipt{}
+	for _, ref := range refs {
+		r, err := l.handler.Receipts().Get(l.engine.ID(ref), time.Now())
+		if errors.Is(err, buffer.ErrGone) || errors.Is(err, buffer.ErrNoMessage) {
+			continue // it ended meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	return list, nil
 }
 
 func policy(l *live) admin.Policy {
@@ -167,32 +246,20 @@ func sinks(l *live) []admin.Sink {
 	return out
 }
 
-func windows(l *live) []admin.Window {
-	from := time.Now().Truncate(time.Second)
-	var out []admin.Window
-	for _, d := range l.reloader.policy().Drains {
-		out = append(out, drainWindows(d, from)...)
+// windows are the rates of one drain, or of all.
+func windows(l *live, q admin.WindowsQuery) (any, error) {
+	set := l.reloader.policy()
+	if q.Drain != "" && set.Drain(q.Drain) == nil {
+		return nil, fmt.Errorf("drain %s: %w", q.Drain, admin.ErrNotFound)
 	}
-	return out
-}
-
-func drainWindows(d policies.Drain, from time.Time) []admin.Window {
-	var out []admin.Window
-	for at, w := range d.Schedule.Windows(from, from.Add(windowsAhead)) {
-		if len(out) == maxWindows {
-			break
-		}
-		v := admin.Window{
-			Drain: d.Name, From: admin.Time{Time: at}, To: admin.Time{Time: w.Until}, Rate: admin.Rate(w.Rate),
-			RateFrom: admin.Rate(w.Rate), RateTo: admin.Rate(w.Rate), Because: w.Because,
-		}
-		if w.Rate != limiter.Unlimited {
-			fits := float64(w.Rate) * w.Until.Sub(at).Seconds()
-			v.Capacity = &fits
-		}
-		out = append(out, v)
+	if q.From.IsZero() {
+		q.From = time.Now().Truncate(time.Second)
 	}
-	return out
+	list, err := set.Windows(q.Drain, q.From, q.From.Add(q.For))
+	if err != nil {
+		return nil, admin.Invalid(err.Error())
+	}
+	return slices.Concat([]policies.DrainWindow{}, list), nil // none is an empty list, never null
 }
 
 func dead(d buffer.DrainStats) (sum uint64) {

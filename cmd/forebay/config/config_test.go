@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"forebay/buffer/segment"
 )
 
 func write(t *testing.T, text string) string {
@@ -149,6 +151,22 @@ func TestLoadMistakes(t *testing.T) {
 			want: []Problem{{Line: 1, Column: 26, Message: "buffer.segment_bytes: must be at least 1MiB"}},
 		},
 		{
+			name: "large segments",
+			file: "buffer: { segment_bytes: 1908874353, max_bytes: 1MiB }\n",
+			want: []Problem{{
+				Line: 1, Column: 26, Message: "buffer.segment_bytes: must be at most 1908874352 bytes, a little under 1821MiB",
+				Hint: "write 1GiB, or 512MiB as the default is",
+			}},
+		},
+		{
+			name: "less than two segments reserve",
+			file: "buffer: { segment_bytes: 16MiB, max_bytes: 46MiB }\n",
+			want: []Problem{{
+				Line: 1, Column: 44, Message: "buffer.max_bytes: must be at least 48MiB, what two segments reserve",
+				Hint: "raise it, or lower buffer.segment_bytes",
+			}},
+		},
+		{
 			name: "admin beyond loopback without a token",
 			file: "listen: { admin: { address: \":9080\" } }\n",
 			want: []Problem{{
@@ -196,6 +214,24 @@ func TestLoadMistakes(t *testing.T) {
 				t.Errorf("mistakes (-want +got):\n%s\nfile:\n%s", diff, tt.file)
 			}
 		})
+	}
+}
+
+// TestSegmentBounds holds what is taken here to what the engine can address: a
+// value log below 2 GiB. What a segment reserves beside it is the same for all
+// large ones.
+func TestSegmentBounds(t *testing.T) {
+	beside := segment.Reserved(1<<30) - 9<<30/8
+	if got := segment.Reserved(maxSegmentBytes) - beside; got > 2<<30-1 {
+		t.Errorf("a segment at the bound has a value log of %d bytes", got)
+	}
+	if got := segment.Reserved(maxSegmentBytes+2) - beside; got <= 2<<30-1 {
+		t.Errorf("a segment over the bound has a value log of %d bytes: the bound is too low", got)
+	}
+	for _, size := range []string{"1MiB", "512MiB", "1908874352"} {
+		if _, err := Load(Sources{Flags: append(needed(), Flag{"--x", "buffer.segment_bytes", size})}); err != nil {
+			t.Errorf("segment_bytes %s: %v", size, err)
+		}
 	}
 }
 

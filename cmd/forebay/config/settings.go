@@ -46,6 +46,15 @@ func known() map[string]kind {
 	}
 }
 
+// choices lists the words of settings that take one of a few.
+func choices() map[string][]string {
+	return map[string][]string{
+		"buffer.engine":        {"badger"},
+		"telemetry.log.level":  {"debug", "info", "warn", "error"},
+		"telemetry.log.format": {"text", "json"},
+	}
+}
+
 // notYet are settings of the language that this version cannot honour. Taking
 // them in silence would promise what does not happen.
 var notYet = []string{

@@ -7,10 +7,17 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"forebay/buffer/segment"
 )
 
-// minSegmentBytes is the smallest segment that holds a block and its overhead.
-const minSegmentBytes = 1 << 20
+const (
+	// minSegmentBytes is the smallest segment that holds a block and its overhead.
+	minSegmentBytes = 1 << 20
+	// maxSegmentBytes is the largest whose value log, with the reserve for
+	// changes, stays below 2 GiB, which is as far as the engine can address one.
+	maxSegmentBytes = 1_908_874_352
+)
 
 // validate notes every value that a running process could not honour.
 func (l *loader) validate(c Config) {
@@ -24,8 +31,8 @@ func (l *loader) validate(c Config) {
 		l.fault("policies.paths", "is not set", "pass --policies 'policies/*.yaml', or set it in forebay.yaml")
 	}
 	l.positive("shutdown.timeout", c.Shutdown.Timeout)
-	l.oneOf("telemetry.log.level", c.Telemetry.Log.Level, "debug", "info", "warn", "error")
-	l.oneOf("telemetry.log.format", c.Telemetry.Log.Format, "text", "json")
+	l.oneOf("telemetry.log.level", c.Telemetry.Log.Level)
+	l.oneOf("telemetry.log.format", c.Telemetry.Log.Format)
 }
 
 func (l *loader) validateListen(c Listen) {
@@ -70,11 +77,18 @@ func (l *loader) validateBuffer(c Buffer) {
 	if c.Dir == "" {
 		l.fault("buffer.dir", "is not set", "pass --data DIR, or set it in forebay.yaml")
 	}
-	if c.SegmentBytes < minSegmentBytes {
+	switch {
+	case c.SegmentBytes < minSegmentBytes:
 		l.fault("buffer.segment_bytes", "must be at least 1MiB", "")
+		return
+	case c.SegmentBytes > maxSegmentBytes:
+		l.fault("buffer.segment_bytes", fmt.Sprintf("must be at most %d bytes, a little under 1821MiB", maxSegmentBytes), "write 1GiB, or 512MiB as the default is")
+		return
 	}
-	if c.MaxBytes != 0 && c.MaxBytes < 2*c.SegmentBytes {
-		l.fault("buffer.max_bytes", "must hold at least two segments", "raise it, or lower buffer.segment_bytes")
+	// The open segment and the next one are reserved whole before they are written.
+	if least := 2 * segment.Reserved(c.SegmentBytes); c.MaxBytes != 0 && c.MaxBytes < least {
+		l.fault("buffer.max_bytes", fmt.Sprintf("must be at least %dMiB, what two segments reserve", (least+1<<20-1)>>20),
+			"raise it, or lower buffer.segment_bytes")
 	}
 }
 
@@ -84,7 +98,8 @@ func (l *loader) positive(path string, d time.Duration) {
 	}
 }
 
-func (l *loader) oneOf(path, value string, allowed ...string) {
+func (l *loader) oneOf(path, value string) {
+	allowed := choices()[path]
 	if !slices.Contains(allowed, value) {
 		l.fault(path, fmt.Sprintf("%q is not one of %s", value, strings.Join(allowed, ", ")), "")
 	}

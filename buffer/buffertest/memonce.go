@@ -1,0 +1,44 @@
+package buffertest
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"forebay/buffer"
+)
+
+// onceRecord is what is kept of the first append with a key.
+type onceRecord struct {
+	accepted buffer.Accepted
+	body     [8]byte
+	until    time.Time
+}
+
+func (r onceRecord) holds(now time.Time) bool { return now.Before(r.until) }
+
+// AppendOnce implements buffer.Once. A key belongs to one stream; since no
+// append takes any time here, none is ever in progress.
+func (m *Mem) AppendOnce(ctx context.Context, stream string, now time.Time, msgs []buffer.Message, key buffer.OnceKey) (buffer.Accepted, bool, error) {
+	if err := ctx.Err(); err != nil {
+		return buffer.Accepted{}, false, fmt.Errorf("append once to %s: %w", stream, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stored(stream)
+	if s == nil || s.orphaned {
+		return buffer.Accepted{}, false, fmt.Errorf("append once to %s: %w", stream, buffer.ErrNoStream)
+	}
+	if r, ok := s.once[key.Key]; ok && r.holds(now) {
+		if r.body != key.Body {
+			return buffer.Accepted{}, false, fmt.Errorf("append once to %s: %w", stream, buffer.ErrMismatch)
+		}
+		return r.accepted, true, nil
+	}
+	a, err := s.append(now, msgs)
+	if err != nil {
+		return buffer.Accepted{}, false, fmt.Errorf("append once to %s: %w", stream, err)
+	}
+	s.once[key.Key] = onceRecord{accepted: a, body: key.Body, until: now.Add(key.TTL)}
+	return a, false, nil
+}

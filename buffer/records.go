@@ -1,0 +1,100 @@
+package buffer
+
+import "forebay/buffer/block"
+
+// records are what a segment's changes leave behind once it is sealed: how
+// messages ended, what sinks answered, and idempotency keys. Each becomes a file.
+type records struct {
+	outcomes *outcomeSet
+	answers  *answerSet
+	onces    []onceRecord
+}
+
+func newRecords() *records { return &records{outcomes: newOutcomeSet(), answers: newAnswerSet()} }
+
+// merge adds what was gathered later.
+func (r *records) merge(c *block.Coder, later *records) {
+	r.outcomes.merge(c, later.outcomes)
+	for k, encoded := range later.answers.open {
+		r.answers.add(k, later.answers.newest, encoded)
+	}
+	r.onces = append(r.onces, later.onces...)
+}
+
+// take adds what one change says.
+func (r *records) take(c *block.Coder, op *operation) {
+	switch op.code {
+	case opFinish, opBury, opDropDead:
+		r.outcomes.add(c, op.num, outcome{
+			offset: op.offset, at: int64(op.at), accepted: int64(op.accepted),
+			attempts: uint32(op.attempts), status: uint32(op.status), state: uint32(stateCode(op.state)),
+		})
+	case opAnswer:
+		r.answers.add(answerKey{op.num, op.offset}, int64(op.at), op.name)
+	case opOnce:
+		r.onces = append(r.onces, op.once())
+	}
+}
+
+// file makes files of the records of a segment, durable when it returns, and
+// makes them known in place of what was in memory. A crash may have left files
+// of the same names; they are replaced.
+func (e *Engine) file(s *segmentRef) error {
+	r := s.records
+	if r == nil {
+		return nil
+	}
+	e.mu.Lock()
+	r.outcomes.packAll(e.comp)
+	e.mu.Unlock()
+	var outcomes *outcomeSet
+	var answers *answerSet
+	var onces *onceFile
+	var err error
+	if path := outcomePath(e.cfg.Dir, s.id); !r.outcomes.empty() {
+		if err = r.outcomes.save(path); err == nil {
+			outcomes, err = openOutcomes(path)
+		}
+	}
+	if path := answerPath(e.cfg.Dir, s.id); err == nil && len(r.answers.open) > 0 {
+		if err = r.answers.save(e.comp, path); err == nil {
+			answers, err = openAnswers(path)
+		}
+	}
+	if path := oncePath(e.cfg.Dir, s.id); err == nil && len(r.onces) > 0 {
+		if err = saveOnces(path, e.comp, r.onces); err == nil {
+			onces, err = openOnces(path, e.comp)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.outcomeFiles = replace(e.outcomeFiles, outcomes, func(x *outcomeSet) string { return x.path })
+	e.answerFiles = replace(e.answerFiles, answers, func(x *answerSet) string { return x.path })
+	e.onceFiles = replace(e.onceFiles, onces, func(x *onceFile) string { return x.path })
+	e.onceMoves++
+	for _, o := range r.onces {
+		if x := e.onces[o.Key]; x != nil && x.group == nil && x.at == o.at {
+			delete(e.onces, o.Key)
+		}
+	}
+	s.records = nil
+	return nil
+}
+
+// replace returns a new list, for those who still read the old one, with x at
+// the end and without an entry of the same path. A nil x changes nothing.
+func replace[T any](list []*T, x *T, path func(*T) string) []*T {
+	if x == nil {
+		return list
+	}
+	var out []*T
+	for _, old := range list {
+		if path(old) != path(x) {
+			out = append(out, old)
+		}
+	}
+	return append(out, x)
+}

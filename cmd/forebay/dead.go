@@ -1,0 +1,204 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"forebay/cmd/forebay/admin"
+	"forebay/policies"
+)
+
+func newDead() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "dead",
+		Short: "See what could not be delivered, bring it back, or give it up",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  group,
+	}
+	cmd.AddCommand(newDeadList(), newDeadShow(), newDeadReplay(), newDeadDrop())
+	return cmd
+}
+
+// selectionFlags are those that say which dead letters. Call the function once
+// the flags are parsed.
+func selectionFlags(cmd *cobra.Command) func(now time.Time) (admin.Selection, error) {
+	var s admin.Selection
+	cmd.Flags().StringVar(&s.Drain, "drain", "", "those of drain `D`")
+	cmd.Flags().StringVar(&s.DiedOf, "died-of", "", "those that died of `REASON`: permanent, max-attempts, max-age, deadline, retention, damaged")
+	since := cmd.Flags().String("since", "", "those that died since `T`: 2027-11-11T00:00:00Z, or 2h for two hours ago")
+	return func(now time.Time) (admin.Selection, error) {
+		if s.Drain == "" {
+			return s, usageError{errors.New("--drain is missing"), fmt.Sprintf("run '%s --help'", cmd.CommandPath())}
+		}
+		at, err := moment(now, *since)
+		if err != nil {
+			return s, err
+		}
+		s.Since = admin.Time{Time: at}
+		return s, nil
+	}
+}
+
+// moment reads a time, or how long ago it was. Empty is the zero time.
+func moment(now time.Time, s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := policies.ParseDuration(s); err == nil {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return t, usageError{fmt.Errorf("%q is not a time", s), "write 2027-11-11T00:00:00Z, or 2h for two hours ago"}
+	}
+	return t, nil
+}
+
+func newDeadList() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list --drain D",
+		Short: "List dead letters: what they died of, and what the sink said",
+		Example: `  forebay dead list --drain orders
+  forebay dead list --drain orders --died-of permanent --since 2h`,
+		Args: exactly(),
+	}
+	c, out, selected := clientFlags(cmd), formatFlag(cmd), selectionFlags(cmd)
+	after := cmd.Flags().String("after", "", "go on from the `NEXT` of the page before")
+	limit := cmd.Flags().Int("limit", 100, "at most `N` of them, up to 1000")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := selected(time.Now())
+		if err != nil {
+			return err
+		}
+		q := url.Values{"drain": {s.Drain}, "limit": {strconv.Itoa(*limit)}}
+		for name, value := range map[string]string{"died_of": s.DiedOf, "after": *after} {
+			if value != "" {
+				q.Set(name, value)
+			}
+		}
+		if !s.Since.IsZero() {
+			q.Set("since", s.Since.UTC().Format(time.RFC3339Nano))
+		}
+		return show(cmd, c, *out, "/api/v1/dead?"+q.Encode(), printDead)
+	}
+	return cmd
+}
+
+func printDead(w io.Writer, page admin.Page[admin.Dead]) {
+	now := time.Now()
+	t := table{head: []string{"ID", "KEY", "DIED OF", ">STATUS", ">ATTEMPTS", ">ACCEPTED", ">DIED", "LAST ERROR"}}
+	for _, d := range page.Items {
+		t.add(d.ID, d.Key, d.Reason, strconv.Itoa(d.Status), strconv.Itoa(d.Attempts),
+			ago(now, d.AcceptedAt.Time), ago(now, d.BuriedAt.Time), d.LastError)
+	}
+	t.write(w)
+	if page.Next != nil {
+		fmt.Fprintf(w, "There are more: --after %s\n", *page.Next)
+	}
+}
+
+func newDeadShow() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show a dead letter whole: request, header, body",
+		Example: "  forebay dead show 6tmt2yvljfhk3k4ra5yb3rsx7a",
+		Args:    exactly("ID"),
+	}
+	c, out := clientFlags(cmd), formatFlag(cmd)
+	drain := cmd.Flags().String("drain", "", "that of drain `D`, where several have buried it")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		path := "/api/v1/dead/" + url.PathEscape(args[0])
+		if *drain != "" {
+			path += "?drain=" + url.QueryEscape(*drain)
+		}
+		return show(cmd, c, *out, path, printDeadMessage)
+	}
+	return cmd
+}
+
+func printDeadMessage(w io.Writer, d admin.DeadMessage) {
+	now := time.Now()
+	fmt.Fprintf(w, "id        %s\nstream    %s\ndrain     %s\nkey       %s\n", d.ID, d.Stream, d.Drain, d.Key)
+	fmt.Fprintf(w, "died of   %s, %s, after %s\n", d.Reason, ago(now, d.BuriedAt.Time), counted(d.Attempts, "attempt"))
+	fmt.Fprintf(w, "accepted  %s (%s)\n", d.AcceptedAt.UTC().Format(time.RFC3339), ago(now, d.AcceptedAt.Time))
+	fmt.Fprintf(w, "error     %s\n\n%s %s\n", d.LastError, d.Method, d.Target)
+	for _, f := range d.Header {
+		fmt.Fprintf(w, "%s: %s\n", f[0], f[1])
+	}
+	fmt.Fprintln(w)
+	if !utf8.Valid(d.Body) {
+		fmt.Fprintf(w, "%s that are no text; -o json has them as body_base64\n", counted(len(d.Body), "byte"))
+		return
+	}
+	fmt.Fprintf(w, "%s\n", d.Body)
+}
+
+func newDeadReplay() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "replay --drain D",
+		Short: "Bring dead letters back: they leave at the drain's own pace, with the same ids",
+		Example: `  forebay dead replay --drain orders --died-of permanent --dry-run
+  forebay dead replay --drain orders --id 6tmt2yvljfhk3k4ra5yb3rsx7a --reason INC-123`,
+		Args: exactly(),
+	}
+	rate := cmd.Flags().String("rate", "", "a `RATE` of its own (not supported yet)")
+	run := deadAct(cmd, http.MethodPost, "/dead/replay", func(w io.Writer, r admin.Replayed) {
+		sayDead(w, r.Matched, r.Replayed, r.DryRun, "replayed")
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *rate != "" {
+			return usageError{
+				errors.New("a replay leaves at the drain's own pace: a --rate of its own is not supported yet"),
+				"'forebay drains rate' changes the drain's for a while",
+			}
+		}
+		return run(cmd, args)
+	}
+	return cmd
+}
+
+func newDeadDrop() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "drop --drain D",
+		Short: "Give dead letters up: they end as cancelled, and their space is freed",
+		Example: `  forebay dead drop --drain orders --died-of retention --dry-run
+  forebay dead drop --drain orders --since 2h --reason INC-123`,
+		Args: exactly(),
+	}
+	cmd.RunE = deadAct(cmd, http.MethodDelete, "/dead", func(w io.Writer, d admin.Dropped) {
+		sayDead(w, d.Matched, d.Dropped, d.DryRun, "dropped")
+	})
+	return cmd
+}
+
+// deadAct gives a command the flags that select dead letters, and returns what
+// it runs.
+func deadAct[T any](cmd *cobra.Command, method, path string, say func(io.Writer, T)) func(*cobra.Command, []string) error {
+	c, out, reason, selected := clientFlags(cmd), formatFlag(cmd), reasonFlag(cmd), selectionFlags(cmd)
+	ids := cmd.Flags().StringArray("id", nil, "that with `ID`; may be repeated")
+	dry := cmd.Flags().Bool("dry-run", false, "only say how many there are")
+	return func(cmd *cobra.Command, _ []string) error {
+		s, err := selected(time.Now())
+		if err != nil {
+			return err
+		}
+		s.IDs, s.DryRun = *ids, *dry
+		return actAs(cmd, c, *out, method, path, admin.Act{Reason: *reason, Selection: s}, say)
+	}
+}
+
+func sayDead(w io.Writer, matched, done int, dry bool, what string) {
+	if dry {
+		fmt.Fprintf(w, "%s would be %s\n", counted(matched, "dead letter"), what)
+		return
+	}
+	fmt.Fprintf(w, "%s %s\n", counted(done, "dead letter"), what)
+}

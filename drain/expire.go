@@ -1,0 +1,122 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"forebay/buffer"
+)
+
+const (
+	// expireEvery is the least time between two looks at what has expired.
+	expireEvery = time.Second
+	// expireSoon is how long a message that expired in flight waits at least
+	// before another attempt: until the next look has ended it.
+	expireSoon = 5 * time.Second
+)
+
+// expirer ends what has waited too long, for all drains.
+type expirer struct {
+	drains  *Drains
+	buf     buffer.Expirer
+	started time.Time
+	changed chan struct{} // one slot; a policy was applied
+
+	mu    sync.Mutex
+	watch stepwatch // guarded by mu
+}
+
+// newExpirer returns nil for a buffer in which nothing can expire.
+func newExpirer(d *Drains) *expirer {
+	buf, ok := d.buf.(buffer.Expirer)
+	if !ok {
+		return nil
+	}
+	return &expirer{drains: d, buf: buf, started: time.Now(), changed: make(chan struct{}, 1)}
+}
+
+// trusts reports whether the wall clock may end messages now.
+func (e *expirer) trusts() bool {
+	now := time.Now()
+	elapsed := now.Sub(e.started) // by the monotonic clock
+	e.mu.Lock()
+	step := e.watch.look(now.Round(0), elapsed)
+	trusted := e.watch.trusts(elapsed)
+	e.mu.Unlock()
+	if step > 0 {
+		e.drains.event("clock-jump", "clock",
+			fmt.Sprintf("the clock went forward by %s at once; nothing expires for %s", step.Round(time.Second), doubt))
+	}
+	return trusted
+}
+
+// run looks until ctx is done. It returns an error when the buffer has failed.
+func (e *expirer) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.changed:
+		case <-timer.C:
+		}
+		now := time.Now()
+		next := now.Add(maxSleep)
+		if e.trusts() {
+			due, err := e.pass(now)
+			if err != nil {
+				return err
+			}
+			next = earlier(next, due)
+		}
+		timer.Reset(max(next.Sub(now), expireEvery))
+	}
+}
+
+// pass ends what is due in all drains, and returns when the next message is,
+// which is the far future if none ever will be.
+func (e *expirer) pass(now time.Time) (time.Time, error) {
+	counts := make(map[string]buffer.DrainStats)
+	for _, c := range e.drains.buf.Stats().Drains {
+		counts[c.Drain] = c
+	}
+	next := now.Add(horizon)
+	for _, dr := range e.drains.list() {
+		x := dr.expiry()
+		c, ok := counts[dr.name]
+		if !ok || x.after <= 0 {
+			continue
+		}
+		oldest := c.Oldest
+		if !oldest.IsZero() && x.past(now, oldest) {
+			left, err := e.expire(now, dr.name, x)
+			if err != nil {
+				return time.Time{}, err
+			}
+			oldest = left
+			if c.InFlight > 0 {
+				next = now // what is in flight may be late, and comes back
+			}
+		}
+		next = earlier(next, x.next(now, oldest))
+	}
+	return next, nil
+}
+
+func (e *expirer) expire(now time.Time, drain string, x expiry) (oldest time.Time, err error) {
+	// accepted_at has milliseconds: what is exactly as old as may be is included.
+	n, oldest, err := e.buf.Expire(drain, now, now.Add(time.Millisecond-x.after), x.why)
+	switch {
+	case errors.Is(err, buffer.ErrNoDrain):
+		return time.Time{}, nil // a policy is being applied
+	case err != nil:
+		return time.Time{}, err // the buffer says what it was asked for
+	case n > 0:
+		e.drains.log.Info("messages waited too long", "drain", drain, "messages", n, "after", x.after, "reason", string(x.why))
+	}
+	return oldest, nil
+}

@@ -1,0 +1,82 @@
+package drain
+
+import (
+	"time"
+
+	"forebay/buffer"
+	"forebay/policies"
+)
+
+// expiry is when the messages of a drain end for having waited too long. The
+// zero value is never.
+type expiry struct {
+	after time.Duration // from acceptance
+	why   buffer.Reason // what they are dead of; empty: they expire
+}
+
+// expiryOf is what comes first: the drain's deadline, unless what is late is to
+// be delivered all the same, or the stream's retention.
+func expiryOf(s policies.Stream, d policies.Deadline) expiry {
+	var e expiry
+	if s.Retention > 0 {
+		e = expiry{s.Retention, buffer.ReasonRetention}
+		if s.OnRetention == policies.EndExpire {
+			e.why = ""
+		}
+	}
+	if d.MaxDelay <= 0 || d.OnExpire == policies.EndDeliver || e.after > 0 && e.after < d.MaxDelay {
+		return e
+	}
+	e = expiry{d.MaxDelay, buffer.ReasonDeadline}
+	if d.OnExpire == policies.EndExpire {
+		e.why = ""
+	}
+	return e
+}
+
+// past reports whether a message that was accepted at a time has waited too long.
+func (e expiry) past(now, accepted time.Time) bool {
+	return e.after > 0 && !now.Before(accepted.Add(e.after))
+}
+
+// next is when to look again if the oldest message was accepted at a time; zero
+// is none: what comes later expires later.
+func (e expiry) next(now, oldest time.Time) time.Time {
+	if oldest.IsZero() {
+		oldest = now
+	}
+	return oldest.Add(e.after)
+}
+
+const (
+	// maxStep is how far the wall clock may be set forward without doubt.
+	maxStep = 10 * time.Minute
+	// doubt is how long nothing expires after it was set further.
+	doubt = 10 * time.Minute
+)
+
+// stepwatch compares the wall clock with the time that has really passed. It is
+// pure. A machine that slept shows the same way as a clock that was set.
+type stepwatch struct {
+	began   bool
+	wall    time.Time
+	elapsed time.Duration
+	until   time.Duration // elapsed time before which nothing expires
+}
+
+// look takes note of both and returns the step that raises doubt, 0 if none does.
+func (w *stepwatch) look(wall time.Time, elapsed time.Duration) time.Duration {
+	step := wall.Sub(w.wall) - (elapsed - w.elapsed)
+	if !w.began {
+		step = 0
+	}
+	w.began, w.wall, w.elapsed = true, wall, elapsed
+	if step <= maxStep {
+		return 0
+	}
+	w.until = elapsed + doubt
+	return step
+}
+
+// trusts reports whether what the wall clock says may end messages.
+func (w *stepwatch) trusts(elapsed time.Duration) bool { return elapsed >= w.until }

@@ -1,0 +1,211 @@
+package ingress
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"forebay/buffer"
+	"forebay/policies"
+)
+
+const (
+	// maxBatchMemory bounds what one batch takes besides its body, in bytes. It
+	// is what the buffer takes at once.
+	maxBatchMemory = 64 << 20
+	// About what Go makes of them on 64 bits.
+	messageBytes = 104
+	fieldBytes   = 32
+
+	firstMessages = 64
+)
+
+// readBatch splits a body into messages, all or none.
+func (h *Handler) readBatch(x *exchange, s *scratch, stream *policies.Stream, route *policies.Route, target string, key repeatKey) (intake, error) {
+	coding, err := contentCoding(x.r.Header)
+	if err != nil {
+		return intake{}, err
+	}
+	if err := h.readBody(s, x.r, bodyLimit(route)); err != nil {
+		return intake{}, err
+	}
+	if coding != "" {
+		if err := h.inflate(x.r.Context(), s, coding, cmp.Or(route.MaxInflated, defaultMaxInflated)); err != nil {
+			return intake{}, err
+		}
+	}
+	msgs, err := h.cut(s, newParts(route.Split, s.body), messageLimit(stream))
+	if err != nil {
+		return intake{}, err
+	}
+	s.fields = appendFields(s.fields, x.r, x.id)
+	if err := h.address(s, msgs, x, target, route, key); err != nil {
+		return intake{}, err
+	}
+	if !stream.OrderingKey.IsZero() {
+		for i := range msgs {
+			msgs[i].Key, _ = stream.OrderingKey.Extract(x.field, msgs[i].Body)
+		}
+	}
+	in := intake{msgs: msgs}
+	if key.value != "" {
+		in.once = onceKey(s, key, route, &buffer.Message{Method: x.r.Method, Target: target, Body: s.body})
+	}
+	return in, nil
+}
+
+// cut makes messages with nothing but a body, of at most limit bytes each.
+func (h *Handler) cut(s *scratch, p parts, limit int64) ([]buffer.Message, error) {
+	room, known := p.most()
+	if !known {
+		room = firstMessages
+	}
+	var msgs []buffer.Message
+	for {
+		part, fault := p.next()
+		if fault == "" && int64(len(part)) > limit {
+			fault = fmt.Sprintf("is over %d bytes", limit)
+		}
+		switch {
+		case fault != "":
+			return nil, problemBadLine(p.unit(), p.n, fault)
+		case part == nil && len(msgs) == 0:
+			return nil, problemBadRequest("the body holds no messages")
+		case part == nil:
+			return msgs, nil
+		}
+		if len(msgs) == cap(msgs) {
+			var err error
+			if msgs, err = h.moreMessages(s, msgs, max(room, 2*len(msgs))); err != nil {
+				return nil, err
+			}
+		}
+		msgs = append(msgs, buffer.Message{Body: part})
+	}
+}
+
+// moreMessages makes room for up to n messages.
+func (h *Handler) moreMessages(s *scratch, msgs []buffer.Message, n int) ([]buffer.Message, error) {
+	n = min(n, maxBatchMemory/messageBytes)
+	if n <= len(msgs) {
+		return nil, problemBatchTooLarge()
+	}
+	if err := h.hold(s, int64(n-cap(msgs))*messageBytes); err != nil {
+		return nil, err
+	}
+	return append(make([]buffer.Message, 0, n), msgs...), nil
+}
+
+// address gives every message the method, the target and the fields of its
+// request, and its place in the batch. All fields lie in one slice, and all
+// places in one string.
+func (h *Handler) address(s *scratch, msgs []buffer.Message, x *exchange, target string, route *policies.Route, key repeatKey) error {
+	s.fields = slices.DeleteFunc(s.fields, func(f buffer.Field) bool {
+		return ofBodyAlone(f.Name) || f.Name == cmp.Or(route.Idempotency.Header, idempotencyKeyField)
+	})
+	s.fields = append(s.fields,
+		buffer.Field{Name: "Content-Type", Value: partType(route.Split)},
+		buffer.Field{Name: "Forebay-Batch"})
+	slices.SortStableFunc(s.fields, func(a, b buffer.Field) int { return strings.Compare(a.Name, b.Name) })
+	place := slices.IndexFunc(s.fields, func(f buffer.Field) bool { return f.Name == "Forebay-Batch" })
+
+	prefix := batchName(cmp.Or(key.value, x.id)) + "; index="
+	placeBytes := len(prefix) + len(strconv.Itoa(len(msgs)))
+	more := int64(len(msgs)) * int64(len(s.fields)*fieldBytes+placeBytes)
+	if more > maxBatchMemory {
+		return problemBatchTooLarge()
+	}
+	if err := h.hold(s, more); err != nil {
+		return err
+	}
+	fields := make([]buffer.Field, 0, len(msgs)*len(s.fields))
+	var places strings.Builder
+	places.Grow(len(msgs) * placeBytes)
+	var digits [20]byte
+	for i := range msgs {
+		from, text := len(fields), places.Len()
+		fields = append(fields, s.fields...)
+		places.WriteString(prefix)
+		places.Write(strconv.AppendInt(digits[:0], int64(i), 10))
+		m := &msgs[i]
+		m.Method, m.Target, m.Header = x.r.Method, target, fields[from:len(fields):len(fields)]
+		m.KeepAnswer = int(route.StoreResult)
+		m.Header[place].Value = places.String()[text:]
+	}
+	return nil
+}
+
+// ofBodyAlone says which fields are true of a body as a whole, or of the
+// request, and of none of its parts.
+func ofBodyAlone(name string) bool {
+	switch name {
+	case "Content-Type", "Content-Encoding", "Content-Digest", "Repr-Digest", "Digest", "Content-Md5", "Content-Range", idempotencyKeyField:
+		return true
+	}
+	return false
+}
+
+func partType(split policies.Split) string {
+	if split == policies.SplitLines {
+		return "text/plain"
+	}
+	return "application/json"
+}
+
+// batchName is bare where it can be, else a quoted string.
+func batchName(s string) string {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', strings.IndexByte("!#$%&'*+-.^_`|~:/", c) >= 0:
+		default:
+			return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+		}
+	}
+	return s
+}
+
+// acknowledgeBatch answers for messages that are durable.
+func (h *Handler) acknowledgeBatch(x *exchange, route *policies.Route, a buffer.Accepted, s *scratch, replayed bool) {
+	id := func(i int) string {
+		return h.cfg.Buffer.ID(buffer.Ref{Stream: route.Stream, Offset: a.First + uint64(i)})
+	}
+	b := strconv.AppendInt(append(s.out, `{"accepted":`...), int64(a.Count), 10)
+	b = appendString(append(b, `,"first_id":`...), id(0))
+	b = appendString(append(b, `,"last_id":`...), id(a.Count-1))
+	b = strconv.AppendBool(append(b, `,"duplicate":`...), replayed)
+	x.set("Vary", "Prefer")
+	x.set("Content-Type", "application/json")
+	if !prefersRepresentation(x.r.Header["Prefer"]) {
+		s.out = append(b, "}\n"...)
+		x.write(http.StatusAccepted, s.out)
+		return
+	}
+	x.set("Preference-Applied", "return=representation")
+	x.w.WriteHeader(http.StatusAccepted)
+	b = append(b, `,"ids":[`...)
+	for i := range a.Count {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if b = appendString(b, id(i)); len(b) >= firstBodyBytes {
+			if _, err := x.w.Write(b); err != nil {
+				return // the caller is gone
+			}
+			b = b[:0]
+		}
+	}
+	s.out = append(b, "]}\n"...)
+	_, _ = x.w.Write(s.out)
+}
+
+// batchFault says the same of a batch that the buffer says of a message.
+func batchFault(err error) error {
+	if errors.Is(err, buffer.ErrTooLarge) {
+		return problemBatchTooLarge()
+	}
+	return err
+}

@@ -1,0 +1,126 @@
+package ingress
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	// maxZstdWindow is what RFC 9659 allows on the web: 8 MiB.
+	maxZstdWindow = 8 << 20
+	// defaultMaxInflated stands in for a limit that the policy leaves at 0.
+	defaultMaxInflated int64 = 32 << 20
+)
+
+// contentCoding returns how a body is compressed: gzip, zstd, or "" for not at
+// all.
+func contentCoding(header http.Header) (string, error) {
+	coding := ""
+	for _, v := range header["Content-Encoding"] {
+		for name := range strings.SplitSeq(v, ",") {
+			name = strings.ToLower(strings.TrimSpace(name))
+			switch {
+			case name == "" || name == "identity":
+			case coding != "":
+				return "", problemUnsupportedEncoding("a body that is compressed twice")
+			case name == "gzip" || name == "x-gzip":
+				coding = "gzip"
+			case name == "zstd":
+				coding = name
+			default:
+				return "", problemUnsupportedEncoding("this Content-Encoding")
+			}
+		}
+	}
+	return coding, nil
+}
+
+// inflater holds what decompressing works in: up to maxZstdWindow and a little.
+type inflater struct {
+	src  bytes.Reader
+	gzip *gzip.Reader
+	zstd *zstd.Decoder
+}
+
+// newInflaters returns as many as can be at work at a time, which bounds their
+// memory too. What they work in is made at first use.
+func newInflaters() chan *inflater {
+	all := make(chan *inflater, runtime.GOMAXPROCS(0))
+	for range cap(all) {
+		all <- &inflater{}
+	}
+	return all
+}
+
+func (d *inflater) open(coding string, body []byte) (io.Reader, error) {
+	d.src.Reset(body)
+	if coding == "gzip" {
+		if d.gzip == nil {
+			d.gzip = new(gzip.Reader)
+		}
+		return d.gzip, d.gzip.Reset(&d.src)
+	}
+	if d.zstd == nil {
+		var err error
+		// One at a time: more would start goroutines of its own.
+		d.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxZstdWindow))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return d.zstd, d.zstd.Reset(&d.src)
+}
+
+// inflate replaces the body in s, which was read whole: a slow caller holds no
+// inflater.
+func (h *Handler) inflate(ctx context.Context, s *scratch, coding string, limit int64) error {
+	var d *inflater
+	select {
+	case d = <-h.inflaters:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() {
+		d.src.Reset(nil)
+		h.inflaters <- d
+	}()
+	wire := s.body
+	r, err := d.open(coding, wire)
+	if err != nil {
+		return inflateProblem(coding, err)
+	}
+	buf, err := h.resize(s, nil, min(max(4*int64(len(wire)), firstBodyBytes), limit+1))
+	if err != nil {
+		return err
+	}
+	s.body, err = h.readAll(s, buf, r, limit, limit+1)
+	if err != nil {
+		if p, ok := errors.AsType[*problem](err); ok && p.status == http.StatusRequestEntityTooLarge {
+			return problemInflatesTooLarge(limit)
+		}
+		return inflateProblem(coding, err)
+	}
+	h.letGo(s, counted(int64(cap(wire))))
+	return nil
+}
+
+func inflateProblem(coding string, err error) error {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	switch {
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		return problemBadRequest("the body needs a zstd window over 8 MiB")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return problemBadRequest("the body ends before its " + coding + " stream does")
+	}
+	return problemBadRequest("the body is not valid " + coding)
+}

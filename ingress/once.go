@@ -1,0 +1,149 @@
+package ingress
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"forebay/buffer"
+	"forebay/policies"
+)
+
+const (
+	maxIdempotencyKey     = 255 // bytes, without its quotes
+	idempotencyKeyField   = "Idempotency-Key"
+	batchIDField          = "Batch-Id"
+	defaultIdempotencyTTL = 24 * time.Hour
+)
+
+// repeatKey is what tells that a request is sent again.
+type repeatKey struct {
+	field string // the header field it came in
+	value string // empty: nothing tells
+}
+
+// repeatKeyOf finds the key of a request: that of the route's field or, for a
+// body that is split, Batch-Id where there is none.
+func repeatKeyOf(header http.Header, route *policies.Route) (repeatKey, error) {
+	key, err := readRepeatKey(header, cmp.Or(route.Idempotency.Header, idempotencyKeyField))
+	if err != nil || key.value != "" {
+		return key, err
+	}
+	if route.Split != policies.SplitNone {
+		id, err := readRepeatKey(header, batchIDField)
+		if err != nil || id.value != "" {
+			return id, err
+		}
+	}
+	if route.Idempotency.Required {
+		return key, problemIdempotencyKeyMissing(key.field)
+	}
+	return key, nil
+}
+
+func readRepeatKey(header http.Header, field string) (repeatKey, error) {
+	value, fault := parseIdempotencyKey(header[field])
+	if fault != "" {
+		return repeatKey{field: field}, problemBadRequest(field + " " + fault)
+	}
+	return repeatKey{field, value}, nil
+}
+
+// parseIdempotencyKey takes a key as the standard has it, a quoted string, and
+// bare as most clients send it; both spellings are the same key. fault says
+// why it is refused; no field at all is no key.
+func parseIdempotencyKey(values []string) (key, fault string) {
+	if len(values) == 0 {
+		return "", ""
+	}
+	if len(values) > 1 {
+		return "", "is given more than once"
+	}
+	key = values[0]
+	if strings.HasPrefix(key, `"`) {
+		var ok bool
+		if key, ok = unquote(key[1:]); !ok {
+			return "", "is not a well-formed string"
+		}
+	}
+	switch {
+	case key == "":
+		return "", "is empty"
+	case len(key) > maxIdempotencyKey:
+		return "", "is over 255 bytes"
+	}
+	return key, ""
+}
+
+// unquote reads a string of RFC 9651 from behind its opening quote. It is
+// easy on bytes beyond ASCII: bare keys may hold them, too.
+func unquote(s string) (string, bool) {
+	if i := strings.IndexAny(s, `"\`); i >= 0 && s[i] == '"' {
+		return s[:i], i == len(s)-1
+	}
+	var plain strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			return plain.String(), i == len(s)-1
+		case c == '\\' && (i+1 == len(s) || s[i+1] != '"' && s[i+1] != '\\'):
+			return "", false
+		case c == '\\':
+			i++
+		}
+		plain.WriteByte(s[i])
+	}
+	return "", false
+}
+
+// onceKey hashes the key in its scope, the route, and what is asked: method,
+// target and body. The hashes are stored: another way to make them would
+// forget every key. It works in s.out.
+func onceKey(s *scratch, key repeatKey, route *policies.Route, m *buffer.Message) buffer.OnceKey {
+	once := buffer.OnceKey{TTL: cmp.Or(route.Idempotency.TTL, defaultIdempotencyTTL)}
+	s.out = appendTerminated(s.out[:0], route.Name, key.field, key.value)
+	sum := sha256.Sum256(s.out)
+	copy(once.Key[:], sum[:])
+
+	sum = sha256.Sum256(m.Body)
+	s.out = appendTerminated(s.out[:0], m.Method, m.Target)
+	s.out = append(s.out, sum[:]...)
+	sum = sha256.Sum256(s.out)
+	copy(once.Body[:], sum[:])
+	s.out = s.out[:0]
+	return once
+}
+
+// appendTerminated ends each string with a byte that no header field, method
+// or target holds.
+func appendTerminated(b []byte, all ...string) []byte {
+	for _, s := range all {
+		b = append(append(b, s...), 0)
+	}
+	return b
+}
+
+// store makes msgs durable; once only where a key came with them.
+func (h *Handler) store(ctx context.Context, stream string, in intake) (a buffer.Accepted, replayed bool, err error) {
+	now := time.Now()
+	if in.once.TTL == 0 {
+		a, err = h.cfg.Buffer.Append(ctx, stream, now, in.msgs)
+		return a, false, err
+	}
+	a, replayed, err = h.cfg.Buffer.AppendOnce(ctx, stream, now, in.msgs, in.once)
+	switch {
+	case err == nil && replayed:
+		h.metrics.lookups.replay.Inc()
+	case err == nil:
+		h.metrics.lookups.fresh.Inc()
+	case errors.Is(err, buffer.ErrMismatch):
+		h.metrics.lookups.mismatch.Inc()
+	case errors.Is(err, buffer.ErrInProgress):
+		h.metrics.lookups.inProgress.Inc()
+	}
+	return a, replayed, err
+}

@@ -1,0 +1,90 @@
+package policies
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+)
+
+// maxKeyBytes bounds an ordering key. A longer one is told by its hash, so that
+// its messages still keep their order.
+const maxKeyBytes = 256
+
+// Key says how a message's key is read from its header and body. The zero Key
+// finds none. It is immutable.
+type Key struct{ parts []keyPart }
+
+// keyPart is a header field, or a place in a JSON body.
+type keyPart struct {
+	header  string
+	pointer pointer
+}
+
+// Extract reads the key of a message. There is none where a part of it is
+// missing, null or empty, where it is an object or a list, or where the body that
+// it points into is not JSON. A number is its literal text; of members with the
+// same name the last counts. A key of several parts has them with / between,
+// where ~1 stands for a / in a part and ~0 for a ~; one over 256 bytes is
+// sha256- and its hash. The header is asked for names in canonical form.
+func (k Key) Extract(header func(name string) []string, body []byte) (key string, ok bool) {
+	for i, p := range k.parts {
+		part := p.extract(header, body)
+		if part == "" {
+			return "", false
+		}
+		if len(k.parts) == 1 {
+			return bounded(part), true
+		}
+		if i > 0 {
+			key += "/"
+		}
+		if strings.ContainsAny(part, "~/") {
+			part = strings.NewReplacer("~", "~0", "/", "~1").Replace(part)
+		}
+		key += part
+	}
+	return bounded(key), key != ""
+}
+
+// bounded names a long key by its hash, which keeps its messages together too.
+func bounded(key string) string {
+	if len(key) <= maxKeyBytes {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return "sha256-" + hex.EncodeToString(sum[:])
+}
+
+func (p keyPart) extract(header func(name string) []string, body []byte) string {
+	if p.header != "" {
+		return strings.TrimSpace(strings.Join(header(p.header), ", "))
+	}
+	return p.pointer.find(body)
+}
+
+// String is the key as a policy writes it: json:/customer_id, header:X-Shop.
+func (k Key) String() string {
+	parts := make([]string, len(k.parts))
+	for i, p := range k.parts {
+		parts[i] = p.String()
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (p keyPart) String() string {
+	if p.header != "" {
+		return "header:" + p.header
+	}
+	return "json:" + p.pointer.String()
+}
+
+// IsZero reports whether there is nothing to extract.
+func (k Key) IsZero() bool { return len(k.parts) == 0 }
+
+// Equal reports whether two keys are read from the same places.
+func (k Key) Equal(other Key) bool { return slices.EqualFunc(k.parts, other.parts, keyPart.equal) }
+
+func (p keyPart) equal(other keyPart) bool {
+	return p.header == other.header && slices.Equal(p.pointer, other.pointer)
+}
