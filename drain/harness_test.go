@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -131,7 +132,9 @@ type bench struct {
 	cancel context.CancelFunc
 	done   chan error
 	events atomic.Int64 // that were told
-	told   [][]string   // the kinds of the holds each time they changed
+
+	mu   sync.Mutex
+	told [][]string // guarded by mu; the kinds of the holds each time they changed
 }
 
 // inBubble runs a test with drains of a stream named orders.
@@ -163,13 +166,22 @@ func inBubble(t *testing.T, drains []string, test func(b *bench)) {
 	})
 }
 
-// tell remembers. Calls do not overlap, and bubbles wait before they look.
+// tell remembers.
 func (b *bench) tell(holds []Hold) {
 	kinds := []string{}
 	for _, h := range holds {
 		kinds = append(kinds, string(h.Kind))
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.told = append(b.told, kinds)
+}
+
+// changes returns what tell was told.
+func (b *bench) changes() [][]string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.told)
 }
 
 // retry is generous, and its waits are short.

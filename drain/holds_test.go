@@ -91,15 +91,15 @@ func TestHoldsEndByThemselves(t *testing.T) {
 		if got.Pause != nil || got.Override == nil || got.Permitted != 3 || got.Next.Rate != 10 || got.Next.Because != "base" {
 			t.Errorf("status after the pause: %+v, next %+v", got, got.Next)
 		}
-		if want := [][]string{{"override"}, {"override", "paused"}, {"override"}}; !cmp.Equal(b.told, want) {
-			t.Errorf("told %v, want %v", b.told, want)
+		if want := [][]string{{"override"}, {"override", "paused"}, {"override"}}; !cmp.Equal(b.changes(), want) {
+			t.Errorf("told %v, want %v", b.changes(), want)
 		}
 		b.pass(10 * time.Second)
 		if got := b.drains.Status(time.Now())[0]; got.Override != nil || got.Permitted != 10 {
 			t.Errorf("status after the override: %+v", got)
 		}
-		if b.events.Load() != 2 || len(b.told) != 4 || len(b.told[3]) != 0 {
-			t.Errorf("%d events, told %v", b.events.Load(), b.told)
+		if told := b.changes(); b.events.Load() != 2 || len(told) != 4 || len(told[3]) != 0 {
+			t.Errorf("%d events, told %v", b.events.Load(), told)
 		}
 	})
 }
@@ -122,8 +122,8 @@ func TestLift(t *testing.T) {
 		b.must(b.drains.ClearOverride("d"))
 		b.pass(10 * time.Second)
 		b.wantDelivered("d", 300)
-		if len(b.told) != 4 {
-			t.Errorf("told %v, want four changes", b.told)
+		if len(b.changes()) != 4 {
+			t.Errorf("told %v, want four changes", b.changes())
 		}
 	})
 }
@@ -148,8 +148,8 @@ func TestHoldRefuses(t *testing.T) {
 		if err := b.drains.Resume("x"); !errors.Is(err, buffer.ErrNoDrain) {
 			t.Errorf("Resume of no drain = %v", err)
 		}
-		if len(b.drains.Holds())+len(b.told) != 0 {
-			t.Errorf("after refusals: %v, told %v", b.drains.Holds(), b.told)
+		if len(b.drains.Holds())+len(b.changes()) != 0 {
+			t.Errorf("after refusals: %v, told %v", b.drains.Holds(), b.changes())
 		}
 	})
 }
@@ -185,9 +185,10 @@ func TestRestore(t *testing.T) {
 		if got := b.drains.Holds(); len(got) != 0 {
 			t.Errorf("holds without drains: %v", got)
 		}
-		last := b.told[len(b.told)-1]
-		if len(b.told) != 3 || len(last) != 0 {
-			t.Errorf("told %v, want one less with the drain that was gone, at the pause's end and with the last drain", b.told)
+		told := b.changes()
+		last := told[len(told)-1]
+		if len(told) != 3 || len(last) != 0 {
+			t.Errorf("told %v, want one less with the drain that was gone, at the pause's end and with the last drain", told)
 		}
 	})
 }
