@@ -58,6 +58,9 @@ func encodeAnswer(a *Answer) string {
 }
 
 func decodeAnswer(encoded string) (*Answer, error) {
+	if encoded == "" {
+		return nil, nil
+	}
 	r := block.NewReader(encoded)
 	a := &Answer{Truncated: r.Uint() == 1}
 	for range r.Count(2) {
@@ -67,12 +70,21 @@ func decodeAnswer(encoded string) (*Answer, error) {
 	return a, r.Err()
 }
 
+// forgetAnswer makes the answer that buried a message not that of its next
+// attempt. The caller holds mu.
+func (e *Engine) forgetAnswer(d *drain, offset uint64, at int64) {
+	e.storeAnswer(d, offset, at, "")
+}
+
 // keepAnswer stores what a sink said of a message. The caller holds mu.
 func (e *Engine) keepAnswer(d *drain, offset uint64, at int64, a *Answer) {
 	if a == nil {
 		return
 	}
-	encoded := encodeAnswer(a)
+	e.storeAnswer(d, offset, at, encodeAnswer(a))
+}
+
+func (e *Engine) storeAnswer(d *drain, offset uint64, at int64, encoded string) {
 	e.delta.op(opAnswer, uint64(d.num), offset, uint64(at))
 	e.delta.text(encoded)
 	e.records.answers.add(answerKey{d.num, offset}, at, encoded)
@@ -105,10 +117,12 @@ func (s *answerSet) save(c *block.Coder, path string) error {
 	return writeFile(path, file)
 }
 
-// find returns the answer to a message, or nil. It may read the file.
-func (s *answerSet) find(c *block.Coder, k answerKey) (*Answer, error) {
+// find returns what the set says of a message: found without an answer is one
+// that was forgotten. It may read the file.
+func (s *answerSet) find(c *block.Coder, k answerKey) (a *Answer, found bool, err error) {
 	if encoded, ok := s.open[k]; ok {
-		return decodeAnswer(encoded)
+		a, err = decodeAnswer(encoded)
+		return a, true, err
 	}
 	for _, x := range s.chunks {
 		if x.h.Stream != k.drain || k.offset < x.h.First || k.offset > x.h.Durable {
@@ -116,27 +130,28 @@ func (s *answerSet) find(c *block.Coder, k answerKey) (*Answer, error) {
 		}
 		sealed, err := x.load(s.path)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		h, payload, err := c.Open(sealed)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		raw, err := c.Unpack(h, payload)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		r := block.NewReader(asString(raw))
 		for r.Len() > 0 {
 			if offset, encoded := r.Uint(), r.String(); offset == k.offset && r.Err() == nil {
-				return decodeAnswer(encoded)
+				a, err = decodeAnswer(encoded)
+				return a, true, err
 			}
 		}
 		if err := r.Err(); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return nil, nil
+	return nil, false, nil
 }
 
 // answer looks up what a sink said of a message. It may read the disk.
@@ -144,7 +159,7 @@ func (e *Engine) answer(drain uint32, offset uint64) *Answer {
 	k := answerKey{drain, offset}
 	e.mu.Lock()
 	for _, r := range e.openRecords() {
-		if a, err := r.answers.find(e.comp, k); a != nil || err != nil {
+		if a, found, err := r.answers.find(e.comp, k); found || err != nil {
 			e.mu.Unlock()
 			return a
 		}
@@ -152,12 +167,12 @@ func (e *Engine) answer(drain uint32, offset uint64) *Answer {
 	files := e.answerFiles
 	e.mu.Unlock()
 	for _, s := range slices.Backward(files) {
-		a, err := s.find(e.comp, k)
+		a, found, err := s.find(e.comp, k)
 		if err != nil {
 			e.log.Error("a sink's answer cannot be read", "err", err)
 			return nil
 		}
-		if a != nil {
+		if found {
 			return a
 		}
 	}

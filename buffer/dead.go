@@ -67,6 +67,7 @@ func (e *Engine) Replay(ctx context.Context, name string, offsets []uint64, now 
 		}
 		d.exhume(offset, x)
 		d.revive(offset)
+		e.forgetAnswer(d, offset, int64(millis(now)))
 		ref.dead--
 		if ref.owed++; ref.owed == 1 {
 			d.stream.bytes += int64(ref.size)

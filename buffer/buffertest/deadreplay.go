@@ -24,6 +24,7 @@ func deadReplaySections() []section {
 	}, afterReopen([]reopening{
 		{name: "replay: is durable", streams: oneDrain(), run: replayReopened},
 		{name: "replay: after it", streams: oneDrain(), run: replayAfterReopen},
+		{name: "replay: keeps who waits for whom", streams: oneDrain(), run: replayWaitsReopened},
 	})), needDeadLetters)
 }
 
@@ -272,4 +273,25 @@ func replayAfterReopen(f *fixture, crash bool) {
 	f.settle()
 	f.reopen(crash)
 	f.wantMessage(f.wantTake("mail", 9, 21)[0], want[21])
+}
+
+// replayWaitsReopened replays a message once its key is parked by a later one:
+// a start does not change who is first.
+func replayWaitsReopened(f *fixture, crash bool) {
+	f.fillKeys("orders", "a", "a", "b", "a")
+	f.takeBury("mail", 0)
+	f.wantTake("mail", 9, 1, 2)
+	due := f.release("mail", 1, time.Minute).Due
+	f.settle()
+	f.reopen(crash)
+	f.wantReplay(0)
+	f.wantTake("mail", 9, 2) // 1 is scheduled, and 0 waits for it
+	f.now = due
+	f.wantTake("mail", 9, 1)
+	f.ack("mail", 1)
+	f.wantTake("mail", 9, 0)
+	f.ack("mail", 0)
+	f.settle()
+	f.reopen(crash)
+	f.wantTake("mail", 9, 2, 3)
 }

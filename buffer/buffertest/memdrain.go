@@ -40,6 +40,7 @@ type place struct {
 	err    string
 	reason buffer.Reason
 	at     time.Time // when it became final
+	answer *buffer.Answer
 }
 
 // newDrain makes a drain that the stream has not had before.
@@ -255,6 +256,7 @@ func (m *Mem) settle(drain string, offset uint64, fn func(*memDrain, *place)) {
 // note keeps how the last attempt went.
 func (p *place) note(r buffer.Result) {
 	p.tries.Attempts, p.status, p.err = r.Attempts, r.Status, r.Error
+	p.answer = r.Answer
 }
 
 // wait makes a message wait again and tells everyone.

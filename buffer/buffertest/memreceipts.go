@@ -123,6 +123,7 @@ func (d *memDrain) status(p place, offset uint64) buffer.DrainStatus {
 		Error:    p.err,
 		Reason:   p.reason,
 		At:       p.at,
+		Answer:   p.answer,
 	}
 	if p.state == buffer.Scheduled {
 		status.Due = p.due

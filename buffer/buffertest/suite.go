@@ -100,6 +100,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		concurrentSections(),
 		mixedSections(),
 		receiptSections(),
+		answerSections(),
 		ledgerSections(),
 		onceSections(),
 		expireSections(),

@@ -1,0 +1,118 @@
+package buffertest
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"forebay/buffer"
+)
+
+func answerSections() []section {
+	return needing(slices.Concat([]section{
+		{name: "answers: shown once a message is final", streams: twoDrains(), run: answersShown},
+		{name: "answers: of the last attempt alone", needs: []capability{needDeadLetters}, streams: oneDrain(), run: answersReplayed},
+	}, afterReopen([]reopening{
+		{name: "answers: keeps them", streams: oneDrain(), run: answersReopened},
+	})), needReceipts)
+}
+
+// answering is small with a place for the sink's answer.
+func answering(n int) buffer.Message {
+	msg := small(n)
+	msg.KeepAnswer = 1 << 10
+	return msg
+}
+
+func answer(body string) *buffer.Answer {
+	return &buffer.Answer{
+		Header: []buffer.Field{{Name: "Content-Type", Value: "text/plain"}, {Name: "X-Tag", Value: "caf\xe9"}, {Name: "X-Tag", Value: ""}},
+		Body:   []byte(body),
+	}
+}
+
+func (f *fixture) ackAnswered(drain string, offset uint64, a *buffer.Answer) {
+	f.Buffer.Ack(drain, offset, buffer.Result{At: f.now, Attempts: 1, Status: 201, Answer: a})
+}
+
+// wantAnswer compares the answer that the receipt shows of one drain.
+func (f *fixture) wantAnswer(offset uint64, drain string, want *buffer.Answer) {
+	f.Helper()
+	status := f.find(order(offset))
+	i := slices.IndexFunc(status.Drains, func(d buffer.DrainStatus) bool { return d.Drain == drain })
+	if i < 0 {
+		f.Fatalf("offset %d has no drain %s: %+v", offset, drain, status)
+	}
+	if diff := cmp.Diff(want, status.Drains[i].Answer, cmpopts.EquateEmpty()); diff != "" {
+		f.Fatalf("answer to offset %d, which is %s with %s (-want +got):\n%s", offset, status.Drains[i].State, drain, diff)
+	}
+}
+
+func answersShown(f *fixture) {
+	f.append("orders", answering(0), answering(1), answering(2))
+	f.wantTake("mail", 9, 0, 1, 2)
+	f.wantAnswer(0, "mail", nil)
+	whole := answer("order 7 accepted")
+	f.ackAnswered("mail", 0, whole)
+	cut := answer(string(bytes.Repeat([]byte("\x00\xff"), 512)))
+	cut.Truncated = true
+	f.Buffer.Bury("mail", 1, buffer.ReasonPermanent, buffer.Result{At: f.now, Attempts: 1, Status: 422, Answer: cut})
+	f.ackAnswered("mail", 2, nil)
+	check := func() {
+		f.Helper()
+		f.wantAnswer(0, "mail", whole)
+		f.wantAnswer(1, "mail", cut)
+		f.wantAnswer(2, "mail", nil)
+		f.wantAnswer(0, "sms", nil)
+	}
+	check()
+	f.settle()
+	check()
+	f.wantTake("sms", 1, 0)
+	other := answer("")
+	f.ackAnswered("sms", 0, other)
+	f.wantAnswer(0, "sms", other)
+	f.wantAnswer(0, "mail", whole)
+}
+
+func answersReplayed(f *fixture) {
+	f.append("orders", answering(0), answering(1))
+	for n, last := range []*buffer.Answer{answer("fine now"), nil} {
+		offset := uint64(n)
+		f.wantTake("mail", 1, offset)
+		refused := answer("refused")
+		f.Buffer.Bury("mail", offset, buffer.ReasonPermanent, buffer.Result{At: f.now, Attempts: 1, Status: 422, Answer: refused})
+		f.wantAnswer(offset, "mail", refused)
+		f.wantReplay(offset)
+		f.wantAnswer(offset, "mail", nil) // not final any more
+		f.wantTake("mail", 1, offset)
+		f.ackAnswered("mail", offset, last)
+		f.wantAnswer(offset, "mail", last)
+		f.settle()
+		f.wantAnswer(offset, "mail", last)
+	}
+}
+
+// answersReopened has answers in sealed segments too.
+func answersReopened(f *fixture, crash bool) {
+	const n = 40
+	var want []*buffer.Answer
+	for i := range n {
+		msg := answering(i)
+		msg.Body = noise(uint64(i), 64<<10)
+		f.append("orders", msg)
+		a := answer(string(noise(uint64(1000+i), 500)))
+		want = append(want, a)
+		f.wantTake("mail", 9, uint64(i))
+		f.ackAnswered("mail", uint64(i), a)
+	}
+	f.settle()
+	for range 2 {
+		f.reopen(crash)
+		for i, a := range want {
+			f.wantAnswer(uint64(i), "mail", a)
+		}
+	}
+}
