@@ -155,7 +155,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 	l.handler = ingress.New(ingress.Config{
 		Buffer: engine, Policy: l.reloader.policy, ETA: drains.ETA, Closed: op.gate.closed, WaitMax: wait,
 	}, a.log, a.reg)
-	a.reg.MustRegister(newStateCollector(engine.Stats, l.reloader.policy, op.gate, &ledger{audit: engine.Audit}))
+	a.reg.MustRegister(newStateCollector(stateSources{
+		stats: engine.Stats, policy: l.reloader.policy, gate: op.gate, burials: &op.burials, ledger: &ledger{audit: engine.Audit},
+	}))
 
 	stopDrains := a.startDrains(drains, group, &down)
 	if err := a.startPublic(l.handler, wait, group, &down); err != nil {

@@ -113,6 +113,7 @@ func (o *operator) settle(ctx context.Context, a admin.Act, do func(context.Cont
 		return len(offsets), 0, err
 	}
 	for page := range slices.Chunk(offsets, deadPage) {
+		o.burials.look(o.buf.Stats().Drains)
 		n, failed := do(ctx, a.Drain, page, time.Now())
 		done += n
 		if failed != nil {

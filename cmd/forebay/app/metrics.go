@@ -74,18 +74,25 @@ func (m *policyMetrics) failed() {
 	m.successful.Set(0)
 }
 
+// stateSources are what a stateCollector reads when it is scraped.
+type stateSources struct {
+	stats   func() buffer.Stats
+	policy  func() *policies.Set
+	gate    *gate
+	burials *burials
+	ledger  *ledger
+}
+
 // stateCollector reads counts and the policy when it is scraped, so that no
 // gauge can drift from what it mirrors.
 type stateCollector struct {
-	stats  func() buffer.Stats
-	policy func() *policies.Set
-	gate   *gate
-	ledger *ledger
-	descs  stateDescs
+	stateSources
+	fills fills
+	descs stateDescs
 }
 
-func newStateCollector(stats func() buffer.Stats, policy func() *policies.Set, g *gate, l *ledger) *stateCollector {
-	return &stateCollector{stats: stats, policy: policy, gate: g, ledger: l, descs: newStateDescs()}
+func newStateCollector(from stateSources) *stateCollector {
+	return &stateCollector{stateSources: from, descs: newStateDescs()}
 }
 
 type stateDescs struct {
@@ -93,7 +100,7 @@ type stateDescs struct {
 	accepted, messages, bytes, capacity, oldest       *prometheus.Desc
 	drainMessages, delivered, expired, cancelled      *prometheus.Desc
 	dead, imbalance, intervalActive, intervalNextEdge *prometheus.Desc
-	closed, streamOrphaned, drainOrphaned             *prometheus.Desc
+	closed, fullAt, streamOrphaned, drainOrphaned     *prometheus.Desc
 }
 
 func newStateDescs() stateDescs {
@@ -114,8 +121,9 @@ func newStateDescs() stateDescs {
 		delivered:      d("drain_delivered_messages_total", "Messages delivered, ever.", "drain"),
 		expired:        d("drain_expired_messages_total", "Messages expired, ever.", "drain"),
 		cancelled:      d("drain_cancelled_messages_total", "Messages cancelled, ever.", "drain"),
-		dead:           d("drain_dead_messages_total", "Messages buried, ever.", "drain", "reason"),
+		dead:           d("drain_dead_messages_total", "Messages buried; those that are dead at the start are counted, those replayed or dropped stay counted.", "drain", "reason"),
 		closed:         d("stream_closed", "Whether an operator has closed the stream's intake: 1, or 0.", "stream"),
+		fullAt:         d("stream_full_timestamp_seconds", "When the stream is at its max_bytes at its present growth, in Unix time; +Inf where it is not in sight.", "stream"),
 		streamOrphaned: d("stream_orphaned", "Whether the stream is stored and in no policy: 1, or 0.", "stream"),
 		drainOrphaned:  d("drain_orphaned", "Whether the drain is stored and in no policy, so that nobody delivers: 1, or 0.", "drain"),
 		imbalance: d("ledger_imbalance", "Accepted less delivered, expired, cancelled, dead and buffered, re-counted at most every 10 s. Anything but 0 is a fault.",
@@ -131,7 +139,7 @@ func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		d.size, d.free, d.segments, d.corrupt, d.accepted, d.messages, d.bytes, d.capacity, d.oldest, d.drainMessages,
 		d.delivered, d.expired, d.cancelled, d.dead, d.imbalance, d.intervalActive, d.intervalNextEdge,
-		d.closed, d.streamOrphaned, d.drainOrphaned,
+		d.closed, d.fullAt, d.streamOrphaned, d.drainOrphaned,
 	} {
 		ch <- desc
 	}
@@ -147,19 +155,22 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 		out.gauge(c.descs.segments, float64(st.Segments[state]), state)
 	}
 	out.counter(c.descs.corrupt, float64(st.Corrupt))
+	now := time.Now()
+	full := c.fills.look(now, st.Streams)
 	for _, s := range st.Streams {
-		c.stream(out, s)
+		c.stream(out, s, now, full[s.Stream])
 	}
+	c.burials.look(st.Drains)
 	for _, d := range st.Drains {
 		c.drain(out, d)
 	}
-	for _, a := range c.ledger.accounts(time.Now()) {
+	for _, a := range c.ledger.accounts(now) {
 		out.gauge(c.descs.imbalance, float64(a.Imbalance()), a.Stream, a.Drain)
 	}
-	c.intervals(out, time.Now())
+	c.intervals(out, now)
 }
 
-func (c *stateCollector) stream(out emitter, s buffer.StreamStats) {
+func (c *stateCollector) stream(out emitter, s buffer.StreamStats, now, full time.Time) {
 	out.counter(c.descs.accepted, float64(s.Accepted), s.Stream)
 	out.gauge(c.descs.messages, float64(s.Messages), s.Stream)
 	out.gauge(c.descs.bytes, float64(s.Bytes), s.Stream)
@@ -169,7 +180,12 @@ func (c *stateCollector) stream(out emitter, s buffer.StreamStats) {
 	}
 	out.gauge(c.descs.capacity, capacity, s.Stream)
 	out.gauge(c.descs.oldest, unixSeconds(s.Oldest), s.Stream)
-	_, closed := c.gate.at(s.Stream, time.Now())
+	at := math.Inf(1)
+	if !full.IsZero() {
+		at = unixSeconds(full)
+	}
+	out.gauge(c.descs.fullAt, at, s.Stream)
+	_, closed := c.gate.at(s.Stream, now)
 	out.gauge(c.descs.closed, oneIf(closed), s.Stream)
 	out.gauge(c.descs.streamOrphaned, oneIf(s.Orphaned), s.Stream)
 }
@@ -185,7 +201,7 @@ func (c *stateCollector) drain(out emitter, d buffer.DrainStats) {
 	var dead uint64
 	for _, reason := range buffer.Reasons() {
 		dead += d.Dead[reason]
-		out.counter(c.descs.dead, float64(d.Dead[reason]), d.Drain, string(reason))
+		out.counter(c.descs.dead, c.burials.total(d.Drain, reason), d.Drain, string(reason))
 	}
 	out.gauge(c.descs.drainMessages, float64(d.Pending), d.Drain, "pending")
 	out.gauge(c.descs.drainMessages, float64(d.InFlight), d.Drain, "in_flight")

@@ -65,8 +65,9 @@ func fixed() buffer.Stats {
 
 func TestStateCollector(t *testing.T) {
 	accounts := []buffer.Account{{Stream: "a", Drain: "d", Accepted: 7, Delivered: 2, Buffered: 3}}
-	c := newStateCollector(fixed, func() *policies.Set { return &policies.Set{} }, newGate(), &ledger{
-		audit: func(context.Context) ([]buffer.Account, error) { return accounts, nil },
+	c := newStateCollector(stateSources{
+		stats: fixed, policy: func() *policies.Set { return &policies.Set{} }, gate: newGate(), burials: &burials{},
+		ledger: &ledger{audit: func(context.Context) ([]buffer.Account, error) { return accounts, nil }},
 	})
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(c)

@@ -37,6 +37,8 @@ type operator struct {
 	gate   *gate
 	keeper *keeper
 	events *eventLog
+
+	burials burials
 }
 
 // acts are the operator's, by the path that the API has them at.
@@ -120,6 +122,7 @@ func (o *operator) drop(ctx context.Context, a admin.Act, kind string, do func(c
 	if err := a.NeedsReason(); err != nil {
 		return nil, err
 	}
+	o.burials.look(o.buf.Stats().Drains)
 	n, err := do(ctx, a.Object, time.Now())
 	if err != nil {
 		return nil, actError(err)

@@ -17,6 +17,7 @@ import (
 
 	"forebay/cmd/forebay/admin"
 	"forebay/cmd/forebay/config"
+	"forebay/drain"
 )
 
 // act sends a request to the admin API and reads its answer into v.
@@ -61,6 +62,26 @@ func (r *running) drain(t *testing.T) admin.Drain {
 		t.Fatalf("GET /drains/orders = %d", code)
 	}
 	return d
+}
+
+// metric is the sample of a family that has a label with that value.
+func (r *running) metric(t *testing.T, family, label string) float64 {
+	t.Helper()
+	families, err := r.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if f.GetName() == family && l.GetValue() == label {
+					return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	t.Fatalf("no %s of %s", family, label)
+	return 0
 }
 
 // postCode posts an order and returns the status and body of the answer.
@@ -280,6 +301,9 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
+	if got := r.metric(t, "forebay_drain_dead_messages_total", "permanent"); got != 5 {
+		t.Errorf("forebay_drain_dead_messages_total after the replay = %v, want 5 that died", got)
+	}
 	until(t, "what was replayed is delivered", func() bool { return r.drain(t).DeliveredTotal == 4 })
 	var audit admin.Audit
 	r.get(t, "/api/v1/audit", &audit)
@@ -342,20 +366,13 @@ func TestWhyAgrees(t *testing.T) {
 		if !slices.ContainsFunc(why.Constraints, func(c admin.Constraint) bool { return c.Name == binding }) {
 			t.Errorf("%s is not among the constraints: %+v", binding, why.Constraints)
 		}
-		families, err := r.reg.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range families {
-			if f.GetName() != "forebay_drain_binding" {
-				continue
+		for _, name := range drain.Constraints() {
+			want := 0.0
+			if string(name) == binding {
+				want = 1
 			}
-			for _, m := range f.GetMetric() {
-				for _, l := range m.GetLabel() {
-					if l.GetName() == "constraint" && (l.GetValue() == binding) != (m.GetGauge().GetValue() == 1) {
-						t.Errorf("forebay_drain_binding of %s = %v while %s binds", l.GetValue(), m.GetGauge().GetValue(), binding)
-					}
-				}
+			if got := r.metric(t, "forebay_drain_binding", string(name)); got != want {
+				t.Errorf("forebay_drain_binding of %s = %v while %s binds", name, got, binding)
 			}
 		}
 	}
