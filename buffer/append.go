@@ -144,7 +144,7 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 	defer e.mu.Unlock()
 	keyed := key.OnceKey != (OnceKey{})
 	if keyed {
-		if key.files != e.onceMoves {
+		if key.moves != e.onceMoves {
 			return a, at, nil, errFilesMoved
 		}
 		// Before admission: a full stream still knows what it has.

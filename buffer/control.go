@@ -372,13 +372,13 @@ func (e *Engine) applyToDrain(d *drain, op *operation) {
 		}
 	case opRetry:
 		if !d.finished(op.offset) {
+			if op.key != "" {
+				d.holding[op.offset] = op.key // sorted out by openKeys once all are known
+			}
 			d.addRetry(op.offset, Retry{
 				Due: fromMillis(op.at), Tries: Tries{Attempts: int(op.attempts), Answers: int(op.answers), FirstAt: fromMillis(op.first)},
 				Status: int(op.status), Error: op.name,
 			})
-			if op.key != "" {
-				d.holding[op.offset] = op.key // sorted out by openKeys once all are known
-			}
 		}
 	case opMarks:
 		d.low, d.done = op.marks.low, op.marks.done

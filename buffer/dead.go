@@ -60,6 +60,10 @@ func (e *Engine) DeadMessage(name string, offset uint64) (DeadLetter, Message, e
 // word is a fresh start.
 func (e *Engine) Replay(ctx context.Context, name string, offsets []uint64, now time.Time) (int, error) {
 	offsets = slices.Sorted(slices.Values(offsets)) // the first of a key goes first
+	untried, err := e.untriedBeforeDead(name, offsets)
+	if err != nil {
+		return 0, fmt.Errorf("replay for %s: %w", name, err)
+	}
 	return e.eachDead(ctx, name, offsets, func(d *drain, offset uint64, x *death) bool {
 		ref := d.stream.block(offset)
 		if ref == nil || x.reason == ReasonDamaged {
@@ -73,11 +77,31 @@ func (e *Engine) Replay(ctx context.Context, name string, offsets []uint64, now 
 			d.stream.bytes += int64(ref.size)
 		}
 		r := Retry{Due: now, Tries: Tries{Attempts: x.attempts}, Status: x.status, Error: x.err}
+		d.openFor(x.key, untried)
 		d.retryKeyed(offset, r, x.key)
 		e.delta.op(opRevive, uint64(d.num), offset)
 		e.delta.retry(d, offset, r, x.key)
 		return true
 	})
+}
+
+// untriedBeforeDead is untriedBefore for dead letters. It may read the disk.
+func (e *Engine) untriedBeforeDead(name string, offsets []uint64) (map[string]uint64, error) {
+	e.mu.Lock()
+	d := e.drains[name]
+	keys := map[uint64]string{}
+	if d != nil {
+		for _, offset := range offsets {
+			if x := d.dead[offset]; x != nil {
+				keys[offset] = x.key
+			}
+		}
+	}
+	e.mu.Unlock()
+	if d == nil {
+		return nil, ErrNoDrain
+	}
+	return e.untriedBefore(d, keys)
 }
 
 // DropDead implements [DeadLetters].

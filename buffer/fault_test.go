@@ -256,10 +256,20 @@ func TestDamage(t *testing.T) {
 			edit(t, files(t, dir, "seg-*/*.vlog")[0], func(b []byte) { b[nthBlock(t, b, nth)+block.HeaderSize+500] ^= 1 })
 		}
 	}
+	// The segment that was open, or the newest. Names do not tell: a reserved
+	// segment may have a higher one.
 	newest := func(pattern string, fn func([]byte)) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
 			names := files(t, dir, pattern)
-			edit(t, names[len(names)-1], fn)
+			used := names[len(names)-1]
+			for _, name := range names {
+				_, hasIndex := os.Stat(filepath.Join(filepath.Dir(name), "INDEX"))
+				_, hasBlocks := os.Stat(filepath.Join(filepath.Dir(name), "USED"))
+				if hasIndex != nil && hasBlocks == nil {
+					used = name
+				}
+			}
+			edit(t, used, fn)
 		}
 	}
 	zeroTail := func(b []byte) { clear(b[1000:]) }
@@ -561,6 +571,41 @@ func TestForgedIDs(t *testing.T) {
 	for _, forged := range []string{"", "x", strings.Repeat("a", 26), id[:25], id + "a", id[1:] + id[:1], strings.Repeat("0", 26), e.ID(buffer.Ref{Stream: "orders", Offset: 1})} {
 		if ref, err := e.Ref(forged); !errors.Is(err, buffer.ErrNoMessage) {
 			t.Errorf("Ref(%q) = %v, %v; want ErrNoMessage", forged, ref, err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTakeMix: due messages are held back while there are untried ones, and only
+// then.
+func TestTakeMix(t *testing.T) {
+	e := open(t, t.TempDir())
+	configure(t, e, "mail")
+	fill(t, e, 0, 10, 100)
+	ds, _, err := e.Take("mail", noon, 6)
+	if err != nil || len(ds) != 6 {
+		t.Fatal(ds, err)
+	}
+	for _, d := range ds {
+		e.Release("mail", d.Offset, buffer.Retry{Due: noon, Tries: buffer.Tries{Attempts: 1}})
+	}
+	for _, tc := range []struct {
+		limit, retries int
+		want           []uint64
+	}{
+		{3, 1, []uint64{0, 6, 7}},
+		{4, 1, []uint64{1, 8, 9, 2}}, // the untried run out
+		{5, 0, []uint64{3, 4, 5}},
+	} {
+		ds, _, err := e.TakeMix("mail", noon, tc.limit, tc.retries)
+		var got []uint64
+		for _, d := range ds {
+			got = append(got, d.Offset)
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" || err != nil {
+			t.Errorf("TakeMix(%d, %d): %v, offsets (-want +got):\n%s", tc.limit, tc.retries, err, diff)
 		}
 	}
 	if err := e.Close(); err != nil {

@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -53,44 +54,64 @@ func (e *Engine) AppendOnce(ctx context.Context, name string, now time.Time, msg
 	patience := time.NewTimer(inProgressWait)
 	defer patience.Stop()
 	for {
-		stored, found, files, err := e.findOnceFile(key.Key, now)
-		if err != nil {
-			return Accepted{}, false, fmt.Errorf("append to %s: %w", name, err)
-		}
-		if !found {
-			a, first, err := e.appendNew(ctx, name, now, msgs, onceClaim{key, files})
+		// Memory first: it has the newest, should the clock have been set back.
+		first, files := e.knownNow(key, now)
+		if first == nil {
+			stored, found, err := e.findOnceFile(files, key.Key, now)
+			if err != nil {
+				return Accepted{}, false, fmt.Errorf("append to %s: %w", name, err)
+			}
+			if found {
+				return stored.replay(name, key)
+			}
+			var a Accepted
+			a, first, err = e.appendNew(ctx, name, now, msgs, onceClaim{key, files.moves})
 			if errors.Is(err, errFilesMoved) {
 				continue
 			}
 			if first == nil {
 				return a, false, err
 			}
-			if first.Body != key.Body {
-				return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ErrMismatch)
-			}
-			if first.group != nil {
-				select {
-				case <-first.group.done:
-					continue // stored now, or free again
-				case <-patience.C:
-					return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ErrInProgress)
-				case <-ctx.Done():
-					return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ctx.Err())
-				}
-			}
-			stored = first.onceRecord
 		}
-		if stored.Body != key.Body {
-			return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ErrMismatch)
+		if first.group == nil || first.Body != key.Body {
+			return first.replay(name, key)
 		}
-		return Accepted{First: stored.first, Count: stored.count, At: time.UnixMilli(stored.at)}, true, nil
+		select {
+		case <-first.group.done: // stored now, or free again
+		case <-patience.C:
+			return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ErrInProgress)
+		case <-ctx.Done():
+			return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ctx.Err())
+		}
 	}
+}
+
+// replay is the answer to a request that was stored before.
+func (r *onceRecord) replay(name string, key OnceKey) (Accepted, bool, error) {
+	if r.Body != key.Body {
+		return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ErrMismatch)
+	}
+	return Accepted{First: r.first, Count: r.count, At: time.UnixMilli(r.at)}, true, nil
+}
+
+// onceFiles are the files of records at one moment.
+type onceFiles struct {
+	files []*onceFile // oldest first
+	moves int         // how often records had gone from memory into a file
+}
+
+// knownNow returns who has the key in memory, and the files to look into where
+// nobody has.
+func (e *Engine) knownNow(key OnceKey, now time.Time) (*onceEntry, onceFiles) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.knownOnce(key, now), onceFiles{e.onceFiles, e.onceMoves}
 }
 
 // onceClaim is a key that was not in the files.
 type onceClaim struct {
 	OnceKey
-	files int // onceMoves when they were read
+	moves int // of the files that were read
 }
 
 // errFilesMoved asks to look again: records went from memory into a file
@@ -164,7 +185,12 @@ type onceChunk struct {
 
 // saveOnces makes a file of the records of a segment, durable when it returns.
 func saveOnces(path string, c *block.Coder, records []onceRecord) error {
-	slices.SortFunc(records, func(a, b onceRecord) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	// Of a key that was used again after its TTL the later record counts.
+	records = slices.Clone(records)
+	slices.SortStableFunc(records, func(a, b onceRecord) int {
+		return cmp.Or(bytes.Compare(a.Key[:], b.Key[:]), cmp.Compare(b.until, a.until))
+	})
+	records = slices.CompactFunc(records, func(a, b onceRecord) bool { return a.Key == b.Key })
 	var b []byte
 	for list := range slices.Chunk(records, oncesPerChunk) {
 		raw := make([]byte, 0, len(list)*onceSize)
@@ -276,20 +302,18 @@ func (x *onceFile) find(key [16]byte) (onceRecord, bool, error) {
 
 // findOnceFile looks for a key in the files. It may read the disk, where a
 // filter says that it is probably there.
-func (e *Engine) findOnceFile(key [16]byte, now time.Time) (r onceRecord, found bool, moves int, err error) {
-	e.mu.Lock()
-	files, moves := e.onceFiles, e.onceMoves
-	e.mu.Unlock()
-	for _, x := range slices.Backward(files) {
+func (e *Engine) findOnceFile(in onceFiles, key [16]byte, now time.Time) (r onceRecord, found bool, err error) {
+	for _, x := range slices.Backward(in.files) {
 		r, found, err := x.find(key)
 		if err != nil {
-			return r, false, moves, err
+			return r, false, err
 		}
-		if found && r.until > now.UnixMilli() {
-			return r, true, moves, nil
+		if found {
+			// The newest counts, even if it is over and an older one seems not to be.
+			return r, r.until > now.UnixMilli(), nil
 		}
 	}
-	return onceRecord{}, false, moves, nil
+	return onceRecord{}, false, nil
 }
 
 func oncePath(dir string, id uint64) string {

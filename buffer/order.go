@@ -2,9 +2,12 @@ package buffer
 
 import (
 	"container/heap"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
+
+	"forebay/buffer/block"
 )
 
 // Order per key: of the messages with one key, only the first unfinished one is
@@ -148,14 +151,75 @@ func (d *drain) keyOf(ref *blockRef, offset uint64) string {
 }
 
 // openKeys opens the keys of what recovery found scheduled, first things first.
-func (d *drain) openKeys() {
+// Mostly that is the scheduled message itself, since all before it are finished;
+// but before one that was replayed there may be others that were not tried.
+func (e *Engine) openKeys(d *drain) error {
 	tried := d.holding
 	d.holding = map[uint64]string{}
+	untried, err := e.untriedBefore(d, tried)
+	if err != nil {
+		return err
+	}
 	for _, offset := range slices.Sorted(maps.Keys(tried)) {
 		if x := d.retries[offset]; x != nil {
+			d.openFor(tried[offset], untried)
 			d.retryKeyed(offset, x.Retry, tried[offset])
 		}
 	}
+	return nil
+}
+
+// openFor opens a key that nobody holds for a message that waits and was not
+// tried, if it has one.
+func (d *drain) openFor(key string, untried map[string]uint64) {
+	if at, ok := untried[key]; ok && d.keys[key] == nil && d.waits(at) {
+		if d.open(key, at) {
+			heap.Push(&d.returned, at)
+		}
+	}
+}
+
+// untriedBefore finds, for the keys of some messages, the first message of the
+// key that waits before them and was not tried. It reads the blocks with keys
+// from low up to the last of those.
+func (e *Engine) untriedBefore(d *drain, of map[uint64]string) (map[string]uint64, error) {
+	before, last := map[string]uint64{}, uint64(0)
+	for offset, key := range of {
+		if at, ok := before[key]; (!ok || offset < at) && key != "" {
+			before[key] = offset
+			last = max(last, offset)
+		}
+	}
+	e.mu.Lock()
+	var blocks []*blockRef
+	for _, ref := range d.stream.blocks {
+		if ref.keyed() && ref.end() > d.low && ref.first < last {
+			blocks = append(blocks, ref)
+		}
+	}
+	e.mu.Unlock()
+	found := map[string]uint64{}
+	for _, ref := range blocks {
+		dec, err := e.load(d.stream, ref)
+		if errors.Is(err, block.ErrDamaged) {
+			continue // met again, and counted, when its messages are taken
+		}
+		if err != nil {
+			return nil, err
+		}
+		e.mu.Lock()
+		for i := range dec.at {
+			offset, key := ref.first+uint64(i), dec.key(i)
+			if at, ok := before[key]; !ok || offset >= at || !d.waits(offset) {
+				continue
+			}
+			if _, ok := found[key]; !ok {
+				found[strings.Clone(key)] = offset
+			}
+		}
+		e.mu.Unlock()
+	}
+	return found, nil
 }
 
 // blockKeys are decoded blocks by reference, for their keys.

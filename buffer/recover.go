@@ -73,9 +73,6 @@ func (e *Engine) recover(ctx context.Context) error {
 	e.placeBlocks(segs)
 	for _, s := range e.streams {
 		s.settle()
-		for _, d := range s.drains {
-			d.openKeys()
-		}
 	}
 	for _, s := range e.streams {
 		e.recovery.Damaged += e.buryHoles(s)
@@ -96,6 +93,11 @@ func (e *Engine) recover(ctx context.Context) error {
 			if err := e.adopt(f); err != nil {
 				return err
 			}
+		}
+	}
+	for _, d := range e.drains {
+		if err := e.openKeys(d); err != nil {
+			return err
 		}
 	}
 	e.mu.Lock()

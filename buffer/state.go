@@ -233,49 +233,91 @@ func (d *drain) state(offset uint64) State {
 	return Queued
 }
 
-// pick chooses at most n messages to hand out at now: due again, then put
-// back or next of their key, then untried, each in the order of arrival. It
-// adds to picked, and stops at a block whose keys it has to know and that is
-// not in memory, which it returns.
-func (d *drain) pick(picked []uint64, now time.Time, n int, keys blockKeys) ([]uint64, *blockRef) {
+// picks is what one take chose, and what it may choose yet.
+type picks struct {
+	offsets []uint64
+	n       int // messages, at most
+	retries int // that were tried before, while there are untried ones
+}
+
+func (p *picks) full() bool { return len(p.offsets) >= p.n }
+
+// pick chooses what to hand out at now: due again, then put back or next of
+// their key, then untried, each in the order of arrival, then the rest of what is
+// due again. It stops at a block whose keys it has to know and that is not in
+// memory, which it returns.
+func (d *drain) pick(p *picks, now time.Time, keys blockKeys) (need *blockRef) {
 	for len(d.due) > 0 && !d.due[0].Due.After(now) {
 		x := heap.Pop(&d.due).(*retry)
 		x.index = inReady
 		heap.Push(&d.ready, x.offset)
 	}
-	for len(picked) < n && len(d.ready) > 0 {
+	for !p.full() && p.retries > 0 && d.pickReady(p) {
+		p.retries--
+	}
+	d.blocked = false
+	for more := true; more && !p.full(); {
+		if more, need = d.pickNext(p, keys); need != nil {
+			return need
+		}
+	}
+	for !p.full() && d.pickReady(p) {
+	}
+	return nil
+}
+
+// pickNext looks at one message that was not tried, the first of those put back
+// or the one at head; false: there is none.
+func (d *drain) pickNext(p *picks, keys blockKeys) (more bool, need *blockRef) {
+	atHead := d.head < d.stream.next && !d.blocked
+	switch {
+	case len(d.returned) > 0 && (d.returned[0] < d.head || !atHead):
+		if offset := heap.Pop(&d.returned).(uint64); d.waits(offset) && !d.displaced[offset] {
+			d.pickUntried(p, offset)
+		}
+	case atHead:
+		need = d.pickHead(p, keys)
+	default:
+		return false, nil
+	}
+	return true, need
+}
+
+// pickHead chooses the message at head, or passes it: after a start it comes by
+// messages that were tried before, and some follow another message of their key.
+func (d *drain) pickHead(p *picks, keys blockKeys) (need *blockRef) {
+	if d.waits(d.head) {
+		key, need := keys.of(d.stream, d.head)
+		if need != nil {
+			return need
+		}
+		if key == "" || d.open(key, d.head) {
+			d.pickUntried(p, d.head)
+		} else if d.blocked {
+			return nil
+		}
+	}
+	d.head++
+	return nil
+}
+
+func (d *drain) pickUntried(p *picks, offset uint64) {
+	d.flight[offset] = flight{}
+	p.offsets = append(p.offsets, offset)
+}
+
+// pickReady chooses the first message that is due again; false: none is.
+func (d *drain) pickReady(p *picks) bool {
+	for len(d.ready) > 0 {
 		offset := heap.Pop(&d.ready).(uint64)
 		if x := d.retries[offset]; x != nil && x.index == inReady {
 			delete(d.retries, offset)
 			d.flight[offset] = flight{last: x.Retry, retried: true}
-			picked = append(picked, offset)
+			p.offsets = append(p.offsets, offset)
+			return true
 		}
 	}
-	for len(picked) < n && len(d.returned) > 0 {
-		if offset := heap.Pop(&d.returned).(uint64); d.waits(offset) && !d.displaced[offset] {
-			d.flight[offset] = flight{}
-			picked = append(picked, offset)
-		}
-	}
-	// After a start, head passes messages that were tried before.
-	for d.blocked = false; len(picked) < n && d.head < d.stream.next; d.head++ {
-		if !d.waits(d.head) {
-			continue
-		}
-		key, need := keys.of(d.stream, d.head)
-		if need != nil {
-			return picked, need
-		}
-		if key != "" && !d.open(key, d.head) {
-			if d.blocked {
-				break
-			}
-			continue // it follows another message of its key
-		}
-		d.flight[d.head] = flight{}
-		picked = append(picked, d.head)
-	}
-	return picked, nil
+	return false
 }
 
 // waits reports whether a message is neither finished, in flight nor scheduled.
@@ -298,9 +340,14 @@ func (d *drain) putBack(offset uint64) {
 		return
 	}
 	delete(d.flight, offset)
-	if f.retried {
+	switch {
+	case f.retried:
 		d.addRetry(offset, f.last)
-	} else {
+	case d.holding[offset] != "":
+		// Its key may have got an earlier message meanwhile: one that was replayed.
+		d.follow(d.keys[d.holding[offset]], offset)
+		d.letGo(offset)
+	default:
 		heap.Push(&d.returned, offset)
 	}
 	d.signal()

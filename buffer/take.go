@@ -11,7 +11,13 @@ import (
 
 // Take implements [Buffer].
 func (e *Engine) Take(name string, now time.Time, limit int) ([]Delivery, time.Time, error) {
-	d, picked, refs, next, err := e.pick(name, now, limit)
+	return e.TakeMix(name, now, limit, limit)
+}
+
+// TakeMix is Take with at most so many messages that were tried before, while
+// there are untried ones to hand out.
+func (e *Engine) TakeMix(name string, now time.Time, limit, retries int) ([]Delivery, time.Time, error) {
+	d, picked, refs, next, err := e.pick(name, now, &picks{n: limit, retries: retries})
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("take for %s: %w", name, err)
 	}
@@ -47,7 +53,7 @@ func (e *Engine) Take(name string, now time.Time, limit int) ([]Delivery, time.T
 
 // pick chooses what a take hands out, and the blocks that hold it. Where keys
 // have to be known it reads blocks, without holding mu.
-func (e *Engine) pick(name string, now time.Time, limit int) (d *drain, picked []uint64, refs []*blockRef, next time.Time, err error) {
+func (e *Engine) pick(name string, now time.Time, p *picks) (d *drain, picked []uint64, refs []*blockRef, next time.Time, err error) {
 	have := blockKeys{}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -59,8 +65,8 @@ func (e *Engine) pick(name string, now time.Time, limit int) (d *drain, picked [
 		if d == nil || d.orphaned {
 			return nil, nil, nil, next, ErrNoDrain
 		}
-		var need *blockRef
-		if picked, need = d.pick(picked, now, limit, have); need == nil {
+		need := d.pick(p, now, have)
+		if need == nil {
 			break
 		}
 		e.mu.Unlock()
@@ -71,18 +77,18 @@ func (e *Engine) pick(name string, now time.Time, limit int) (d *drain, picked [
 		}
 		e.mu.Lock()
 		if err != nil {
-			for _, offset := range picked {
+			for _, offset := range p.offsets {
 				d.putBack(offset)
 			}
 			return nil, nil, nil, next, err
 		}
 		have[need] = dec
 	}
-	for _, offset := range picked {
+	for _, offset := range p.offsets {
 		refs = append(refs, d.stream.block(offset))
 		e.touch(d.stream, offset)
 	}
-	return d, picked, refs, d.nextDue(), nil
+	return d, p.offsets, refs, d.nextDue(), nil
 }
 
 // deliverable reads one message. It may read the disk.

@@ -24,6 +24,7 @@ func deadReplaySections() []section {
 	}, afterReopen([]reopening{
 		{name: "replay: is durable", streams: oneDrain(), run: replayReopened},
 		{name: "replay: after it", streams: oneDrain(), run: replayAfterReopen},
+		{name: "replay: keeps the order", needs: []capability{needExpirer}, streams: oneDrain(), run: replayOrderReopened},
 		{name: "replay: keeps who waits for whom", streams: oneDrain(), run: replayWaitsReopened},
 	})), needDeadLetters)
 }
@@ -294,4 +295,21 @@ func replayWaitsReopened(f *fixture, crash bool) {
 	f.settle()
 	f.reopen(crash)
 	f.wantTake("mail", 9, 2, 3)
+}
+
+// replayOrderReopened replays a message that comes after one that waits: after
+// a start too, the first is first.
+func replayOrderReopened(f *fixture, crash bool) {
+	f.fillKeys("orders", "a", "a", "b")
+	f.wantTake("mail", 9, 0, 2)
+	f.now = f.now.Add(time.Minute)
+	f.expire("mail", f.now, buffer.ReasonDeadline) // the follower, 1
+	f.Buffer.Return("mail", 0)
+	f.wantReplay(1)
+	for range 2 {
+		f.reopen(crash)
+		f.wantTake("mail", 9, 0, 2)
+	}
+	f.ack("mail", 0)
+	f.wantTake("mail", 9, 1)
 }
