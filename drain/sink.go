@@ -27,6 +27,8 @@ type Outcome struct {
 	Status int
 	// Error is a short category and a detail, without secrets; empty on success.
 	Error string
+	// Answer is what the sink said, for a message that keeps it; nil otherwise.
+	Answer *buffer.Answer
 	// RetryAfter asks that nothing be sent to the sink for so long; 0 asks nothing.
 	RetryAfter time.Duration
 }

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -127,5 +128,40 @@ func TestWaitForFinalState(t *testing.T) {
 	var got receipt
 	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || resp.StatusCode != http.StatusOK || got.State != "delivered" {
 		t.Errorf("GET with Prefer: wait=10 = %d, state %q, %v; want 200, delivered", resp.StatusCode, got.State, err)
+	}
+}
+
+// With store_result, a caller who waits is answered as the service answered, and
+// the receipt shows it, after a restart too.
+func TestStoredResult(t *testing.T) {
+	shop := newSink(t, func([]arrival, arrival) answer {
+		return answer{status: http.StatusCreated, header: http.Header{"X-Order": {"42"}}}
+	})
+	site := newSite(t, orderPolicy(shop.url, "50/s")+"    store_result: { max_bytes: 1KiB }\n")
+	srv := site.start()
+	req, err := http.NewRequest(http.MethodPost, srv.public+"/v1/orders", strings.NewReader(`{"order_id":"1"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Prefer", "wait=10")
+	resp, err := newCaller(t, 1).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated || resp.Header.Get("X-Order") != "42" {
+		t.Errorf("POST with Prefer: wait=10 = %d, X-Order %q; want the service's own 201, 42", resp.StatusCode, resp.Header.Get("X-Order"))
+	}
+	id := resp.Header.Get("Forebay-Id")
+	srv.stop()
+	again := site.start()
+	got, err := newCaller(t, 1).Get(again.public + "/.forebay/receipts/" + id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Body.Close()
+	text, err := io.ReadAll(got.Body)
+	if err != nil || !strings.Contains(string(text), `"X-Order":["42"]`) {
+		t.Errorf("receipt of %q after a restart = %d %s, %v; want X-Order in its result", id, got.StatusCode, text, err)
 	}
 }

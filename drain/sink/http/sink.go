@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	nethttp "net/http"
 	"slices"
 	"time"
@@ -80,20 +79,13 @@ func (s *Sink) attempt(ctx context.Context, m buffer.Delivery) drain.Outcome {
 		return failure(err, t.url.Host, 0)
 	}
 	defer resp.Body.Close()
-	if err := discard(resp); err != nil {
+	answer, err := read(resp, m.KeepAnswer)
+	if err != nil {
 		return failure(err, t.url.Host, resp.StatusCode)
 	}
-	return s.outcome(resp, t)
-}
-
-// discard reads what is left of an answer, so that its connection can be used
-// again. A body over the bound costs the connection, not the message.
-func discard(resp *nethttp.Response) error {
-	if resp.StatusCode == nethttp.StatusSwitchingProtocols {
-		return nil // no body follows, but a protocol that nobody asked for
-	}
-	_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswerBody))
-	return err
+	out := s.outcome(resp, t)
+	out.Answer = answer
+	return out
 }
 
 // outcome says what an answer means.

@@ -1,0 +1,162 @@
+package buffer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"forebay/buffer/block"
+	"forebay/buffer/segment"
+)
+
+// adopt makes a sealed segment of one that a crash left open. What Badger does
+// not know any more, though the log has it, is written again first.
+func (e *Engine) adopt(f *foundSegment) error {
+	dir := f.ref.seg.Dir
+	if len(f.scan) == 0 && f.Damaged == 0 {
+		e.segments = slices.DeleteFunc(e.segments, func(s *segmentRef) bool { return s == f.ref })
+		return e.discard(f.ref)
+	}
+	e.takeRecords(f)
+	lost := f.Damaged > 0
+	var known map[uint64]bool
+	if !lost {
+		seg, seqs, err := segment.Salvage(dir, e.comp.Sealer, e.log)
+		if err == nil {
+			f.ref.seg, known = seg, seqs
+		} else {
+			e.log.Error("badger cannot open a segment; it is rebuilt from its log", "segment", dir, "err", err)
+			lost = true
+		}
+	}
+	if err := e.carry(f, known); err != nil {
+		return err
+	}
+	if lost {
+		return e.quarantine(f)
+	}
+	return e.sealSegment(f.ref, false)
+}
+
+// takeRecords takes final states, answers and idempotency records out of the
+// changes of a segment that was not sealed.
+func (e *Engine) takeRecords(f *foundSegment) {
+	f.ref.records = newRecords()
+	for _, b := range f.scan {
+		if b.Kind == block.Control {
+			// Decoded once already, without an error.
+			_ = eachOp(b.payload, func(op *operation) error {
+				f.ref.records.take(e.comp, op)
+				return nil
+			})
+		}
+	}
+}
+
+// carryBytes bounds one commit of carried blocks.
+const carryBytes = 4 << 20
+
+// carry writes the blocks of messages that Badger does not know into the active
+// segment: same stream, offsets and ids.
+func (e *Engine) carry(f *foundSegment, known map[uint64]bool) error {
+	moved := map[uint64]*blockRef{}
+	for _, b := range f.ref.blocks {
+		if !known[b.seq] {
+			moved[b.seq] = b.blockRef
+		}
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	e.log.Warn("blocks are written again that badger lost", "segment", f.ref.seg.Dir, "blocks", len(moved))
+	var batch []carried
+	size := 0
+	_, err := segment.Scan(f.ref.seg.Dir, e.comp.Sealer, func(h block.Header, payload, _ []byte) error {
+		ref := moved[h.Seq]
+		if h.Kind != block.Messages || ref == nil {
+			return nil
+		}
+		batch = append(batch, carried{ref, h, slices.Clone(payload)})
+		if size += len(payload); size < carryBytes {
+			return nil
+		}
+		err := e.carryBatch(f.ref, batch)
+		batch, size = nil, 0
+		return err
+	})
+	if err == nil {
+		err = e.carryBatch(f.ref, batch)
+	}
+	return err
+}
+
+type carried struct {
+	ref     *blockRef
+	h       block.Header
+	payload []byte
+}
+
+func (e *Engine) carryBatch(from *segmentRef, blocks []carried) error {
+	if len(blocks) == 0 {
+		return nil
+	}
+	size := int64(0)
+	for _, c := range blocks {
+		size += segment.Size(c.payload) + block.HeaderSize
+	}
+	if !e.active.seg.Fits(len(blocks), size) {
+		b := &batch{group: newGroup(), carriedBlocks: len(blocks), carriedBytes: size}
+		err := e.roll(b, false)
+		if errors.Is(err, ErrDiskFull) {
+			err = e.roll(b, true)
+		}
+		if err != nil {
+			return err
+		}
+		e.indexBatch(b)
+	}
+	b := &batch{group: newGroup()}
+	for _, c := range blocks {
+		e.sealPacked(b, c.h, c.payload)
+	}
+	if err := e.flush(b); err != nil {
+		return err
+	}
+	for i, c := range blocks {
+		s := e.byNum[c.h.Stream]
+		c.ref.seq, c.ref.seg = b.heads[i].Seq, e.active
+		e.active.blocks = append(e.active.blocks, segBlock{s, c.ref})
+		if c.ref.pinned() {
+			e.active.live++
+			from.live--
+		}
+	}
+	from.blocks = slices.DeleteFunc(from.blocks, func(x segBlock) bool { return x.seg != from })
+	e.active.last, e.active.bytes = e.seq, e.active.seg.Bytes()
+	e.recovery.Carried += len(blocks)
+	return nil
+}
+
+// quarantine puts a damaged directory aside for whoever wants to look at it.
+func (e *Engine) quarantine(f *foundSegment) error {
+	if err := e.file(f.ref); err != nil {
+		return err
+	}
+	e.segments = slices.DeleteFunc(e.segments, func(s *segmentRef) bool { return s == f.ref })
+	var gone ops
+	gone.op(opGone, f.ref.id)
+	b := &batch{group: newGroup(), delta: gone}
+	e.encode(b, ops{})
+	if err := e.flush(b); err != nil {
+		return err
+	}
+	e.indexBatch(b)
+	aside := filepath.Join(e.cfg.Dir, fmt.Sprintf("quarantine-%016x", f.ref.id))
+	e.log.Error("a damaged segment was put aside", "dir", aside, "damaged_places", f.Damaged)
+	if err := os.Rename(f.ref.seg.Dir, aside); err != nil {
+		return fmt.Errorf("put segment aside: %w", err)
+	}
+	return segment.SyncDir(e.cfg.Dir)
+}

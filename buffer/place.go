@@ -1,0 +1,125 @@
+package buffer
+
+import (
+	"slices"
+
+	"forebay/buffer/block"
+)
+
+// placeBlocks makes the streams' directories. A block that was carried into a
+// later segment before a crash may be there twice; one of them is used.
+func (e *Engine) placeBlocks(segs []*foundSegment) {
+	for _, f := range segs {
+		if f.index != nil {
+			for _, b := range f.index.blocks {
+				e.place(f.ref, b)
+			}
+			if f.ref.last > e.seq {
+				e.seq, e.chain = f.ref.last, f.index.chain
+			}
+			continue
+		}
+		for _, b := range f.scan {
+			if b.Kind == block.Messages {
+				e.place(f.ref, indexedBlock{b.Stream, b.First, b.Count, b.size, b.Seq, b.Base, b.Flags})
+			}
+			if b.Seq > e.seq {
+				e.seq, e.chain = b.Seq, b.Sum
+			}
+		}
+		e.seq = max(e.seq, f.top) // the numbers of a commit that is left out are not used again
+	}
+	for _, s := range e.streams {
+		slices.SortFunc(s.blocks, func(a, b *blockRef) int {
+			if a.first != b.first {
+				return int(int64(a.first - b.first))
+			}
+			return int(int64(b.seq - a.seq))
+		})
+		end := uint64(0)
+		s.blocks = slices.DeleteFunc(s.blocks, func(b *blockRef) bool {
+			if b.first < end {
+				return true
+			}
+			end = b.end()
+			return false
+		})
+		s.next = max(s.next, end)
+		e.recovery.Blocks += len(s.blocks)
+		for _, b := range s.blocks {
+			b.seg.blocks = append(b.seg.blocks, segBlock{s, b})
+		}
+	}
+}
+
+func (e *Engine) place(seg *segmentRef, b indexedBlock) {
+	s := e.byNum[b.stream]
+	if s == nil && b.stream > e.lastNum {
+		e.log.Error("a block belongs to a stream that is not known; its messages cannot be delivered", "stream", b.stream, "segment", seg.seg.Dir, "messages", b.count)
+		e.corrupt++
+	}
+	if s != nil {
+		s.blocks = append(s.blocks, &blockRef{first: b.first, seq: b.seq, base: b.base, seg: seg, count: b.count, size: b.size, flags: b.flags})
+		s.lastAt = max(s.lastAt, b.base)
+	}
+}
+
+// settle counts for every block what is still owed, after a start.
+func (s *stream) settle() {
+	for _, d := range s.drains {
+		done := d.done.Iterator()
+		for _, b := range s.blocks {
+			first := max(b.first, d.low)
+			if first >= b.end() {
+				continue
+			}
+			owed := uint32(b.end() - first)
+			for done.AdvanceIfNeeded(first); done.HasNext() && done.PeekNext() < b.end(); done.Next() {
+				owed--
+			}
+			b.owed += owed
+		}
+		for offset := range d.dead {
+			if b := s.block(offset); b != nil {
+				b.dead++
+			}
+		}
+	}
+	for _, b := range s.blocks {
+		if !s.read {
+			b.owed = b.count
+		}
+		if b.owed > 0 {
+			s.bytes += int64(b.size)
+		}
+		if b.pinned() {
+			b.seg.live++
+		}
+	}
+}
+
+// buryHoles ends what should be there and is not: messages of blocks that
+// damage took. The caller holds mu.
+func (e *Engine) buryHoles(s *stream) (lost int) {
+	if len(s.drains) == 0 {
+		return 0 // counted when a drain comes
+	}
+	at := slices.MinFunc(s.drains, func(a, b *drain) int { return int(int64(a.low - b.low)) }).low
+	for _, b := range s.blocks {
+		lost += e.buryHole(s, at, b.first)
+		at = max(at, b.end())
+	}
+	return lost + e.buryHole(s, at, s.next)
+}
+
+func (e *Engine) buryHole(s *stream, from, end uint64) int {
+	if from >= end {
+		return 0
+	}
+	n := e.buryDamaged(s, from, end)
+	if n > 0 {
+		e.corrupt++
+		e.log.Error("messages are missing; they are dead as damaged", "stream", s.Name, "first_offset", from, "count", end-from, "ended", n)
+	}
+	return n
+}
