@@ -48,3 +48,17 @@ func (e *Engine) Seq() uint64 {
 	defer e.mu.Unlock()
 	return e.active.last
 }
+
+// Hook puts fn in the place of segment.Commit.
+func (e *Engine) Hook(fn func(*segment.Segment, []segment.Block) error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.commitBlocks = fn
+}
+
+// PendingParts is how many blocks gather for the next commit.
+func (e *Engine) PendingParts() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.pending.parts)
+}
