@@ -23,6 +23,8 @@ func open(t testing.TB, dir string) *buffer.Engine {
 	if err != nil {
 		t.Fatalf("open %s: %v", dir, err)
 	}
+	// A test that has closed it, or crashed it, has said so itself.
+	t.Cleanup(func() { _ = e.Close() })
 	return e
 }
 

@@ -108,11 +108,13 @@ func TestFindDuringRoll(t *testing.T) {
 		}
 		return s.Commit(b)
 	})
-	go func() {
+	var appends sync.WaitGroup
+	appends.Go(func() {
 		for i := uint64(3); i < 30; i++ {
 			e.Append(t.Context(), "orders", noon, []buffer.Message{noise(i, 60_000)})
 		}
-	}()
+	})
+	defer appends.Wait()
 	<-entered
 	_, err := e.Find(buffer.Ref{Stream: "orders", Offset: 1}, noon)
 	if err != nil {
