@@ -185,6 +185,8 @@ type Message struct {
 	Header []Field
 	Body   []byte
 	Key    string // ordering key; empty: none
+	// CancelKeys are what the message can be cancelled by; nil: its ordering key.
+	CancelKeys []string
 	// KeepAnswer is how many bytes of the sink's answer a receipt shows; 0: only
 	// its status.
 	KeepAnswer int
@@ -364,8 +366,9 @@ type DrainStats struct {
 	Cancelled     uint64
 	Dead          map[Reason]uint64 // at present: replay and drop take away
 	Oldest        time.Time
-	ParkedKeys    int  // keys whose first message is in flight or scheduled
-	Blocked       bool // as many keys are parked as may be: only those are served
+	LastDue       time.Time // when the last of what is scheduled is due; zero: none is
+	ParkedKeys    int       // keys whose first message is in flight or scheduled
+	Blocked       bool      // as many keys are parked as may be: only those are served
 }
 
 // Account is the balance of one stream with one drain.
