@@ -3,19 +3,13 @@ package buffer
 import (
 	"cmp"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"forebay/buffer/block"
 )
 
-// Answers of sinks live as outcomes do, in files of their own, since they are
-// large and bounded by bytes: the oldest file goes first.
+// Answers of sinks live as outcomes do, in files of their own, one a segment and
+// stream: they are large, and bounded by bytes for each stream.
 
 const (
 	// answerMemory is how much of them the open segment may hold before it ends.
@@ -30,19 +24,24 @@ type answerKey struct {
 	offset uint64
 }
 
-// answerSet is the answers that belong to one segment.
+// answerSet is the answers that belong to one segment: of all streams until they
+// are files, then of one.
 type answerSet struct {
-	open   map[answerKey]string // encoded; until they are a file
-	bytes  int
-	newest int64 // Unix ms
+	open   map[answerKey]string // encoded; until they are files
+	sizes  map[uint32]int64     // of them, by drain
+	bytes  int                  // their sum
+	newest int64                // Unix ms
 	path   string
 	chunks []chunk
 }
 
-func newAnswerSet() *answerSet { return &answerSet{open: map[answerKey]string{}} }
+func newAnswerSet() *answerSet {
+	return &answerSet{open: map[answerKey]string{}, sizes: map[uint32]int64{}}
+}
 
 func (s *answerSet) add(k answerKey, at int64, encoded string) {
 	s.open[k] = encoded
+	s.sizes[k.drain] += int64(len(encoded))
 	s.bytes += len(encoded)
 	s.newest = max(s.newest, at)
 }
@@ -177,82 +176,4 @@ func (e *Engine) answer(drain uint32, offset uint64) *Answer {
 		}
 	}
 	return nil
-}
-
-func answerPath(dir string, id uint64) string {
-	return filepath.Join(dir, "outcomes", fmt.Sprintf("%016x%s", id, answerExtension))
-}
-
-func openAnswers(path string) (*answerSet, error) {
-	chunks, err := openChunks(path)
-	if chunks == nil && err != nil {
-		return nil, err
-	}
-	s := newAnswerSet()
-	s.path, s.chunks = path, chunks
-	for _, x := range chunks {
-		s.newest = max(s.newest, x.h.Base)
-		s.bytes += x.size
-	}
-	return s, err
-}
-
-// loadAnswers opens every file of answers, oldest first.
-func (e *Engine) loadAnswers() error {
-	paths, err := filepath.Glob(filepath.Join(e.cfg.Dir, "outcomes", "*"+answerExtension))
-	if err != nil {
-		return err
-	}
-	slices.SortFunc(paths, strings.Compare)
-	for _, path := range paths {
-		s, err := openAnswers(path)
-		if s == nil {
-			return err
-		}
-		if err != nil {
-			e.log.Error("answers of sinks are damaged; receipts show their status alone", "err", err)
-		}
-		e.answerFiles = append(e.answerFiles, s)
-	}
-	return nil
-}
-
-// dropOldAnswers removes files past every keep_delivered, and the oldest while
-// one stream has more than its bound.
-func (e *Engine) dropOldAnswers(now time.Time) error {
-	e.mu.Lock()
-	bytes := map[*stream]int64{}
-	var old []string
-	kept := make([]*answerSet, 0, len(e.answerFiles))
-	for _, s := range slices.Backward(e.answerFiles) {
-		if e.keepsAnswers(s, now, bytes) {
-			kept = append(kept, s)
-		} else {
-			old = append(old, s.path)
-		}
-	}
-	slices.Reverse(kept)
-	e.answerFiles = kept
-	e.mu.Unlock()
-	var errs []error
-	for _, path := range old {
-		errs = append(errs, os.Remove(path))
-	}
-	return errors.Join(errs...)
-}
-
-func (e *Engine) keepsAnswers(s *answerSet, now time.Time, bytes map[*stream]int64) bool {
-	young := false
-	for _, x := range s.chunks {
-		d := e.drainNums[x.h.Stream]
-		if d == nil {
-			continue
-		}
-		bytes[d.stream] += int64(x.size)
-		if bytes[d.stream] > d.stream.KeepResultsBytes {
-			return false
-		}
-		young = young || now.Sub(time.UnixMilli(s.newest)) <= d.stream.KeepDelivered
-	}
-	return young
 }

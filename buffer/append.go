@@ -23,12 +23,11 @@ const packAt = 64 << 10
 
 // group is what one commit takes, and where its callers wait.
 type group struct {
-	parts    []*part
-	onces    []*onceEntry
-	messages int
-	done     chan struct{}
-	err      error // of the messages; set before done is closed
-	changes  error // of what rode with them
+	parts   []*part
+	onces   []*onceEntry
+	done    chan struct{}
+	err     error // of the messages; set before done is closed
+	changes error // of what rode with them
 }
 
 func newGroup() *group { return &group{done: make(chan struct{})} }
@@ -41,8 +40,8 @@ type part struct {
 	raw    []byte
 	at     []uint32 // where each record starts in raw
 	closed bool     // packed already: takes no more
-	keyed  bool     // a message has an ordering key
-	held   int64    // bytes of append memory
+	flags  block.Flags
+	held   int64 // bytes of append memory
 
 	payload []byte
 	codec   block.Codec
@@ -96,7 +95,7 @@ func (e *Engine) appendNew(ctx context.Context, name string, now time.Time, msgs
 type prepared struct {
 	count         int
 	size, largest int64
-	keyed         bool
+	flags         block.Flags
 	parts         []*part  // where it is large: packed on its caller's goroutine
 	records       *scratch // else
 }
@@ -115,7 +114,7 @@ func (e *Engine) prepare(msgs []Message) (*prepared, error) {
 	for i := range msgs {
 		p.size += int64(recordLen(&msgs[i])) + 2*binary.MaxVarintLen32
 		p.largest = max(p.largest, int64(len(msgs[i].Body)))
-		p.keyed = p.keyed || msgs[i].Key != ""
+		p.flags |= flagsOf(&msgs[i])
 	}
 	if p.size > appendMemory {
 		return nil, fmt.Errorf("%w: %d bytes at once", ErrTooLarge, p.size)
@@ -130,6 +129,16 @@ func (e *Engine) prepare(msgs []Message) (*prepared, error) {
 		p.records.b = appendRecord(p.records.b, &msgs[i])
 	}
 	return p, nil
+}
+
+func flagsOf(m *Message) (f block.Flags) {
+	if m.Key != "" {
+		f |= block.Keyed
+	}
+	if len(m.CancelKeys) > 0 {
+		f |= block.Cancels
+	}
+	return f
 }
 
 // spot is where in a group an append is.
@@ -166,20 +175,19 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 	if p.parts != nil {
 		at.part = p.parts[0]
 		for _, x := range p.parts {
-			x.stream, x.base, x.keyed = st, st.lastAt, p.keyed
+			x.stream, x.base, x.flags = st, st.lastAt, p.flags
 		}
 		at.group.parts = append(at.group.parts, p.parts...)
 	} else {
 		at.part = at.group.part(st)
 		at.index = len(at.part.at)
 		at.part.add(p.records.b, p.count, st.lastAt)
-		at.part.keyed = at.part.keyed || p.keyed
+		at.part.flags |= p.flags
 	}
 	if once != nil {
 		once.part, once.index, once.count = at.part, at.index, p.count
 		once.at, once.until = st.lastAt, now.Add(key.TTL).UnixMilli()
 	}
-	at.group.messages += p.count
 	at.part.held += p.size
 	st.waiting += p.size
 	e.held += p.size

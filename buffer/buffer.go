@@ -102,6 +102,10 @@ type Once interface {
 	// append is under way it waits for at most a second, then ErrInProgress.
 	// ErrMismatch: the key came with other content.
 	AppendOnce(ctx context.Context, stream string, now time.Time, msgs []Message, key OnceKey) (a Accepted, replayed bool, err error)
+	// Lookup returns what AppendOnce said of a key, as long as it would say it
+	// again at now. It may read the disk. ErrNoMessage: never, past the TTL, or the
+	// first append is still under way. ErrNoStream: no such stream is stored.
+	Lookup(ctx context.Context, stream string, key [16]byte, now time.Time) (Accepted, error)
 }
 
 // OnceKey tells a request that is sent again.
@@ -151,13 +155,18 @@ type DeadLetter struct {
 	At         time.Time // when it was buried
 }
 
-// Searcher is the capability of finding messages by their ordering key.
+// Searcher is the capability of finding messages by their keys. Nothing is
+// found by an empty one.
 type Searcher interface {
 	// FindKey returns the unfinished messages of a key, in order, at most max. It
 	// reads what is stored of the stream.
 	FindKey(ctx context.Context, stream, key string, max int) ([]Ref, error)
-	// CancelKey cancels the waiting messages of a key with every drain, durable
-	// when it returns, and counts them.
+	// CancelKey cancels the messages that have a cancel key with every drain where
+	// they wait. Attempts in flight end, and are the last: delivered if they
+	// succeed, cancelled if they are released, buried or returned, and where a
+	// crash leaves that open. All of it is durable when CancelKey returns. n counts
+	// the messages that were cancelled at once with one drain at least: what is in
+	// flight alone may yet be delivered, and is not counted.
 	CancelKey(ctx context.Context, stream, key string, now time.Time) (n int, err error)
 }
 
@@ -185,7 +194,8 @@ type Message struct {
 	Header []Field
 	Body   []byte
 	Key    string // ordering key; empty: none
-	// CancelKeys are what the message can be cancelled by; nil: its ordering key.
+	// CancelKeys are what the message can be cancelled by; nil: its ordering key;
+	// empty: nothing.
 	CancelKeys []string
 	// KeepAnswer is how many bytes of the sink's answer a receipt shows; 0: only
 	// its status.
@@ -341,6 +351,7 @@ type Stats struct {
 	Free     int64          // of the volume
 	Segments map[string]int // by state: open, sealed
 	Corrupt  uint64         // blocks found damaged since the start
+	ReadOnly bool           // appends are refused: no segment can be reserved, or the engine stopped
 }
 
 // StreamStats counts one stream.
@@ -365,6 +376,7 @@ type DrainStats struct {
 	Expired       uint64
 	Cancelled     uint64
 	Dead          map[Reason]uint64 // at present: replay and drop take away
+	Buried        map[Reason]uint64 // since the start, those dead at the start included: never less
 	Oldest        time.Time
 	LastDue       time.Time // when the last of what is scheduled is due; zero: none is
 	ParkedKeys    int       // keys whose first message is in flight or scheduled

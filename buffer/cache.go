@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -38,6 +39,30 @@ func (e *Engine) load(s *stream, ref *blockRef) (*decoded, error) {
 		e.remember(ref, dec)
 	}
 	return dec, nil
+}
+
+// loadOwed is load for a block that was owed to some drain. It returns nil where
+// nothing is left to do in the block: all of it was finished meanwhile, when its
+// segment may be gone, or it is damaged, which is then accounted for.
+func (e *Engine) loadOwed(s *stream, ref *blockRef) (*decoded, error) {
+	dec, err := e.load(s, ref)
+	switch {
+	case err == nil:
+		return dec, nil
+	case !e.pinned(ref):
+		return nil, nil
+	case errors.Is(err, block.ErrDamaged):
+		e.reportDamage(s, ref, ref.first, ref.end(), err)
+		return nil, nil
+	}
+	return nil, err
+}
+
+// pinned reports whether a block has to be readable.
+func (e *Engine) pinned(ref *blockRef) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return ref.pinned()
 }
 
 func (e *Engine) read(s *stream, ref *blockRef) (*decoded, error) {

@@ -126,7 +126,8 @@ func (e *Engine) commit() {
 // write puts a batch into the active segment, or into a new one where it has
 // no room. On ErrDiskFull the messages are refused. The changes are written all
 // the same: first into the reserve for them, then into a small segment that may
-// take from min_free; only without any space at all they wait.
+// take from min_free; only without any space at all they wait, and the janitor asks
+// for them again.
 func (e *Engine) write(b *batch) error {
 	aged := e.count > maxSegmentMessages || b.answers > answerMemory ||
 		(e.active.seg.Blocks() > 0 && time.Since(e.started) > maxSegmentAge)
@@ -142,7 +143,7 @@ func (e *Engine) write(b *batch) error {
 		}
 	}
 	if n, size := b.size(); full != nil && !e.active.seg.FitsControl(n, size) {
-		err := e.roll(b, true)
+		err := e.rollAnyway(b)
 		if errors.Is(err, ErrDiskFull) {
 			e.mu.Lock()
 			b.delta.add(e.delta)
@@ -191,7 +192,7 @@ func (e *Engine) encode(b *batch, snapshot ops) {
 		p.first = first
 		next[p.stream] = first + uint64(len(p.at))
 		e.sealPacked(b, block.Header{
-			Kind: block.Messages, Codec: p.codec, Flags: p.flags(), First: first, Base: p.base,
+			Kind: block.Messages, Codec: p.codec, Flags: p.flags, First: first, Base: p.base,
 			Stream: p.stream.num, Count: uint32(len(p.at)), RawLen: uint32(len(p.raw)),
 		}, p.payload)
 	}
@@ -203,13 +204,6 @@ func (e *Engine) encode(b *batch, snapshot ops) {
 			e.sealRaw(b, block.Header{Kind: block.Control, Count: 1}, part)
 		}
 	}
-}
-
-func (p *part) flags() block.Flags {
-	if p.keyed {
-		return block.Keyed
-	}
-	return 0
 }
 
 func (e *Engine) sealRaw(b *batch, h block.Header, raw []byte) {
@@ -251,11 +245,13 @@ func (e *Engine) flush(b *batch) error {
 	}
 	last := b.heads[len(b.heads)-1]
 	e.seq, e.chain = last.Seq, last.Sum
+	messages := 0 // fewer than the group's where they were refused
 	for _, p := range b.parts {
 		e.grown[p.stream] = true
+		messages += len(p.at)
 	}
-	e.count += b.group.messages
-	e.metrics.committed(b.group.messages, time.Since(begin))
+	e.count += messages
+	e.metrics.committed(messages, time.Since(begin))
 	return nil
 }
 
@@ -273,6 +269,7 @@ func (e *Engine) publish(b *batch, err error) {
 	}
 	if err != nil && !failed && e.full == nil && e.standby == nil {
 		e.full = err
+		signal(e.sweep) // the janitor tries until there is space
 		e.log.Warn("appends are refused until there is space", "err", err)
 	}
 	b.group.err = err

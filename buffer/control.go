@@ -30,8 +30,9 @@ const (
 	opNums       = 12 // the last number given to a stream or drain; snapshots alone
 	opRevive     = 13 // drain, offset: a dead message is unfinished again
 	opDropDead   = 14 // as opFinish, for a dead message
-	opAnswer     = 16 // drain, offset, at, answer
 	opOnce       = 15 // stream, first, count, acceptedAt, until, key, body
+	opAnswer     = 16 // drain, offset, at, answer
+	opCancel     = 17 // drain, offset, at: in flight, and not to be tried again
 )
 
 // maxError bounds what is kept of a sink's words, in bytes.
@@ -145,6 +146,9 @@ func (e *Engine) snapshot() (o ops, err error) {
 			for offset, f := range d.flight {
 				if f.retried {
 					o.retry(d, offset, f.last, d.holding[offset])
+				}
+				if f.cancelAt != 0 {
+					o.op(opCancel, uint64(d.num), offset, uint64(f.cancelAt))
 				}
 			}
 			for offset, x := range d.dead {
@@ -266,6 +270,8 @@ func readOp(r *block.Reader) (*operation, error) {
 		op.name, op.key = r.String(), r.String()
 	case opRevive:
 		op.num, op.offset = uint32(r.Uint()), r.Uint()
+	case opCancel:
+		op.num, op.offset, op.at = uint32(r.Uint()), r.Uint(), r.Uint()
 	case opAnswer:
 		op.num, op.offset, op.at = uint32(r.Uint()), r.Uint(), r.Uint()
 		op.name = r.String()
@@ -380,6 +386,10 @@ func (e *Engine) applyToDrain(d *drain, op *operation) {
 				Status: int(op.status), Error: op.name,
 			})
 		}
+	case opCancel:
+		if !d.finished(op.offset) {
+			d.flight[op.offset] = flight{cancelAt: int64(op.at)} // until endAttempts
+		}
 	case opMarks:
 		d.low, d.done = op.marks.low, op.marks.done
 		d.delivered, d.cancelled, d.expired = op.marks.delivered, op.marks.cancelled, op.marks.expired
@@ -409,6 +419,7 @@ func (d *drain) count(s State) {
 
 func (d *drain) bury(offset uint64, x *death) {
 	d.deadBy[x.reason]++
+	d.buried[x.reason]++
 	d.dead[offset] = x
 	d.stream.deadBytes += x.size
 }

@@ -225,7 +225,8 @@ func (e *Engine) unlock() {
 }
 
 // holdBallast keeps half a segment of space back, which a start on a full disk
-// gives up so that recovery has somewhere to write.
+// gives up so that recovery has somewhere to write, and so does the change that
+// lets segments go.
 func (e *Engine) holdBallast() error {
 	path := filepath.Join(e.cfg.Dir, ballastFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

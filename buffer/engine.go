@@ -89,8 +89,10 @@ type Engine struct {
 
 	recovery Recovery
 
-	// commitBlocks is segment.Commit; a test puts failures here.
-	commitBlocks func(*segment.Segment, []segment.Block) error
+	// commitBlocks is segment.Commit, and createSegment segment.Create; a test puts
+	// failures here.
+	commitBlocks  func(*segment.Segment, []segment.Block) error
+	createSegment func(dir string, capacity int64, k block.Sealer, log *slog.Logger) (*segment.Segment, error)
 
 	// The committer's own.
 	seq     uint64 // of the newest durable block
@@ -181,7 +183,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		pending: newGroup(), records: newRecords(), cache: list.New(),
 		streams: map[string]*stream{}, byNum: map[uint32]*stream{},
 		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{}, onces: map[[16]byte]*onceEntry{}, grown: map[*stream]bool{},
-		commitBlocks: (*segment.Segment).Commit,
+		commitBlocks: (*segment.Segment).Commit, createSegment: segment.Create,
 	}
 	if err := e.prepareDir(); err != nil {
 		e.unlock()
@@ -259,10 +261,8 @@ func (e *Engine) closeSegments() error {
 	for _, s := range e.segments {
 		errs = append(errs, s.seg.Drop())
 	}
-	if e.standby != nil {
-		errs = append(errs, e.standby.Drop(), os.RemoveAll(e.standby.Dir))
-		e.standby = nil
-	}
+	errs = append(errs, giveUp(e.standby))
+	e.standby = nil
 	return errors.Join(errs...)
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"forebay/buffer"
 	"forebay/buffer/buffertest"
@@ -35,8 +36,9 @@ func subject(t *testing.T) buffertest.Subject {
 	}
 	e := open(t, dir)
 	return buffertest.Subject{
-		Buffer:  e,
-		Settled: func() error { return e.Settled() },
+		Buffer:    e,
+		Settled:   func() error { return e.Settled() },
+		Housekeep: func(now time.Time) { e.KeepHouse(now) },
 		Reopen: func(crash bool) (buffertest.Engine, error) {
 			if crash {
 				dir = crashed(t, e, dir)

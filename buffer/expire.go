@@ -2,12 +2,8 @@ package buffer
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
-
-	"forebay/buffer/block"
 )
 
 // expireStep bounds how many messages are ended at once, while others wait for mu.
@@ -26,14 +22,13 @@ func (e *Engine) Expire(name string, now, before time.Time, why Reason) (n int, 
 		if err != nil || ref == nil {
 			return n, time.Time{}, err
 		}
-		dec, err := e.load(d.stream, ref)
-		if errors.Is(err, block.ErrDamaged) {
-			e.reportDamage(d.stream, ref, ref.first, ref.end(), err)
-			at = ref.end()
-			continue
-		}
+		dec, err := e.loadOwed(d.stream, ref)
 		if err != nil {
 			return n, time.Time{}, fmt.Errorf("expire for %s: %w", name, err)
+		}
+		if dec == nil {
+			at = ref.end()
+			continue
 		}
 		e.mu.Lock()
 		step := 0
@@ -104,10 +99,18 @@ func (e *Engine) DropDrain(ctx context.Context, name string, now time.Time) (int
 		if err != nil {
 			return n, fmt.Errorf("drop %s: %w", name, err)
 		}
-		if n += step; step < expireStep {
+		if n += step; step < expireStep || !e.knows(name) {
 			return n, g.wait(ctx)
 		}
 	}
+}
+
+// knows reports whether a drain is there: an orphaned one goes with its last
+// message.
+func (e *Engine) knows(drain string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.drains[drain] != nil
 }
 
 func (e *Engine) dropSome(name string, now time.Time) (n int, g *group, err error) {
@@ -168,66 +171,6 @@ func (e *Engine) DropStream(ctx context.Context, name string, now time.Time) (n 
 			}
 		}
 		e.retireStream(s)
-	}
-	g, err := e.join()
-	e.mu.Unlock()
-	if err != nil {
-		return n, err
-	}
-	return n, g.wait(ctx)
-}
-
-// FindKey implements [Searcher].
-func (e *Engine) FindKey(ctx context.Context, stream, key string, limit int) (refs []Ref, err error) {
-	e.mu.Lock()
-	s := e.streams[stream]
-	if s == nil {
-		e.mu.Unlock()
-		return nil, fmt.Errorf("find in %s: %w", stream, ErrNoStream)
-	}
-	blocks := slices.DeleteFunc(slices.Clone(s.blocks), func(b *blockRef) bool { return b.owed == 0 || !b.keyed() })
-	e.mu.Unlock()
-	for _, b := range blocks {
-		if err := ctx.Err(); err != nil {
-			return refs, err
-		}
-		dec, err := e.load(s, b)
-		if errors.Is(err, block.ErrDamaged) {
-			e.reportDamage(s, b, b.first, b.end(), err)
-			continue
-		}
-		if err != nil {
-			return refs, fmt.Errorf("find in %s: %w", stream, err)
-		}
-		for i := range dec.at {
-			if dec.key(i) != key || !e.unfinished(s, b.first+uint64(i)) {
-				continue
-			}
-			if refs = append(refs, Ref{Stream: stream, Offset: b.first + uint64(i)}); len(refs) == limit {
-				return refs, nil
-			}
-		}
-	}
-	return refs, nil
-}
-
-func (e *Engine) unfinished(s *stream, offset uint64) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.ContainsFunc(s.drains, func(d *drain) bool { return offset >= d.from && !d.finished(offset) })
-}
-
-// CancelKey implements [Searcher].
-func (e *Engine) CancelKey(ctx context.Context, stream, key string, now time.Time) (n int, err error) {
-	refs, err := e.FindKey(ctx, stream, key, 0)
-	if err != nil {
-		return 0, err
-	}
-	e.mu.Lock()
-	for _, ref := range refs {
-		if _, err := e.cancel(ref, now); err == nil {
-			n++
-		}
 	}
 	g, err := e.join()
 	e.mu.Unlock()

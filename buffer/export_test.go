@@ -2,7 +2,11 @@ package buffer
 
 import (
 	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
 
+	"forebay/buffer/block"
 	"forebay/buffer/segment"
 )
 
@@ -42,6 +46,15 @@ func (e *Engine) FailCommits(stored bool) {
 	}
 }
 
+// KeepHouse does at once what the engine does every minute.
+func (e *Engine) KeepHouse(now time.Time) { e.keepHouse(now) }
+
+// ParseRecord reads a message as it is stored in a block.
+func ParseRecord(b string) (Message, error) {
+	_, m, err := parseRecord(b)
+	return m, err
+}
+
 // Seq is the newest block that can be read.
 func (e *Engine) Seq() uint64 {
 	e.mu.Lock()
@@ -54,6 +67,22 @@ func (e *Engine) Hook(fn func(*segment.Segment, []segment.Block) error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.commitBlocks = fn
+}
+
+// FillVolume lets no segment be reserved while full says so, and counts those
+// that were asked for.
+func (e *Engine) FillVolume(full func() bool) (asked *atomic.Int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	create := e.createSegment
+	asked = &atomic.Int64{}
+	e.createSegment = func(dir string, capacity int64, k block.Sealer, log *slog.Logger) (*segment.Segment, error) {
+		if asked.Add(1); full() {
+			return nil, segment.ErrNoSpace
+		}
+		return create(dir, capacity, k, log)
+	}
+	return asked
 }
 
 // PendingParts is how many blocks gather for the next commit.

@@ -429,6 +429,9 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(err, buffer.ErrDiskFull) {
 		t.Fatalf("append on a full disk = %v, want ErrDiskFull", err)
 	}
+	if !e.Stats().ReadOnly {
+		t.Error("Stats does not say that appends are refused")
+	}
 	if diff := cmp.Diff(upTo(accepted), drainAll(t, e, "mail")); diff != "" {
 		t.Errorf("delivered (-want +got):\n%s", diff)
 	}
@@ -437,6 +440,9 @@ func TestFullDisk(t *testing.T) {
 		_, err := e.Append(t.Context(), "orders", noon, []buffer.Message{noise(accepted, 60_000)})
 		return err == nil
 	})
+	if e.Stats().ReadOnly {
+		t.Error("Stats says that appends are refused, when they are taken again")
+	}
 	wantBalanced(t, e)
 	if err := e.Close(); err != nil {
 		t.Error(err)

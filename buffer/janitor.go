@@ -71,6 +71,9 @@ func (e *Engine) sweepOnce() error {
 	if e.standby != nil {
 		e.takeAgain()
 	}
+	if e.full != nil && !e.delta.empty() {
+		e.noteChange() // changes that found no space
+	}
 	reserve := (e.reserving || e.full != nil) && e.standby == nil
 	e.mu.Unlock()
 	for _, s := range full {
@@ -82,6 +85,9 @@ func (e *Engine) sweepOnce() error {
 		if err := e.removeSegment(s); err != nil {
 			return err
 		}
+	}
+	if len(done) > 0 {
+		_ = e.holdBallast() // mostly it is there; without space the next removal tries again
 	}
 	if reserve {
 		return e.reserveStandby()
@@ -104,14 +110,17 @@ func (e *Engine) reserveStandby() error {
 		return err
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.reserving = false
-	if err != nil {
-		return nil // the committer says so when it needs the space
+	passed := e.lastID > id // the committer did not wait: see nextSegment
+	if err == nil && !passed {
+		e.standby, e.standbyID = seg, id
+		e.takeAgain()
 	}
-	e.standby, e.standbyID = seg, id
-	e.takeAgain()
-	return nil
+	e.mu.Unlock()
+	if passed {
+		return giveUp(seg)
+	}
+	return nil // where there is no space, the committer says so when it needs it
 }
 
 // takeAgain ends the refusal of appends. The caller holds mu.

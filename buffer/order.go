@@ -132,7 +132,7 @@ func (d *drain) retryKeyed(offset uint64, r Retry, key string) {
 		return
 	}
 	d.dropRetry(offset)
-	d.retries[offset] = &retry{Retry: r, offset: offset, index: following, key: key}
+	d.schedule(&retry{Retry: r, offset: offset, index: following, key: key})
 	d.follow(k, offset)
 }
 
@@ -201,8 +201,8 @@ func (e *Engine) untriedBefore(d *drain, of map[uint64]string) (map[string]uint6
 	found := map[string]uint64{}
 	for _, ref := range blocks {
 		dec, err := e.load(d.stream, ref)
-		if errors.Is(err, block.ErrDamaged) {
-			continue // met again, and counted, when its messages are taken
+		if errors.Is(err, block.ErrDamaged) || (err != nil && !e.pinned(ref)) {
+			continue // damage is met again, and counted, when its messages are taken
 		}
 		if err != nil {
 			return nil, err

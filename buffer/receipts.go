@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"forebay/buffer/block"
 )
 
 // Find implements [Receipts].
@@ -108,16 +106,15 @@ func (x *DrainStatus) ofOutcome(o outcome) {
 
 // withAcceptedAt reads it from the message itself.
 func (e *Engine) withAcceptedAt(st Status, s *stream, ref *blockRef) (Status, error) {
-	dec, err := e.load(s, ref)
-	if errors.Is(err, block.ErrDamaged) {
-		e.reportDamage(s, ref, ref.first, ref.end(), err)
-		if len(st.Drains) == 0 {
-			return Status{}, ErrGone // no drain to which it could be dead
-		}
-		return e.Find(st.Ref, time.Now())
-	}
+	dec, err := e.loadOwed(s, ref)
 	if err != nil {
 		return Status{}, err
+	}
+	if dec == nil {
+		if len(st.Drains) == 0 {
+			return Status{}, ErrGone // no drain with which it could have ended
+		}
+		return e.Find(st.Ref, time.Now())
 	}
 	st.AcceptedAt = time.UnixMilli(dec.acceptedAt(int(st.Offset - ref.first)))
 	return st, nil
@@ -188,25 +185,31 @@ func (e *Engine) cancel(ref Ref, now time.Time) (*group, error) {
 	if err := e.stopped(); err != nil {
 		return nil, err
 	}
-	waits, flies := false, false
-	for _, d := range slices.Clone(s.drains) { // one that is orphaned goes with its last message
-		if d.finished(ref.Offset) {
-			continue
-		}
-		if _, ok := d.flight[ref.Offset]; ok {
-			flies = true
-			continue
-		}
-		waits = true
-		e.endWaiting(d, ref.Offset, 0, Cancelled, "", now)
-	}
+	waited, flying := e.cancelWaiting(s, ref.Offset, now)
 	switch {
-	case waits:
+	case waited:
 		return e.join()
-	case flies:
+	case len(flying) > 0:
 		return nil, ErrDelivering
 	}
 	return nil, ErrFinal
+}
+
+// cancelWaiting ends a message with every drain where it waits, and returns
+// those that have it in flight. The caller holds mu.
+func (e *Engine) cancelWaiting(s *stream, offset uint64, now time.Time) (waited bool, flying []*drain) {
+	for _, d := range slices.Clone(s.drains) { // one that is orphaned goes with its last message
+		if d.finished(offset) {
+			continue
+		}
+		if _, ok := d.flight[offset]; ok {
+			flying = append(flying, d)
+			continue
+		}
+		waited = true
+		e.endWaiting(d, offset, 0, Cancelled, "", now)
+	}
+	return waited, flying
 }
 
 // watch is everyone who waits for a change of one message.

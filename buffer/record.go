@@ -15,10 +15,13 @@ import (
 //	string   method, target
 //	uvarint  number of fields, then name and value of each
 //	string   body
-//	string   ordering key         absent where all that follows
-//	uvarint  bytes of the answer  is empty or 0
+//	string   ordering key
+//	uvarint  bytes of the answer
+//	uvarint  number of cancel keys, then each
 //
-// where a string is a uvarint length and its bytes.
+// where a string is a uvarint length and its bytes. The last three are stored up
+// to the last that says something. Cancel keys that are stored are said, even if
+// there are none: then the message cannot be cancelled by a key.
 
 // appendRecord appends the part of a record after its time.
 func appendRecord(dst []byte, m *Message) []byte {
@@ -31,22 +34,55 @@ func appendRecord(dst []byte, m *Message) []byte {
 		dst = block.AppendString(dst, f.Value)
 	}
 	dst = block.AppendString(dst, m.Body)
-	if m.Key != "" || m.KeepAnswer > 0 {
+	fields := tailFields(m)
+	if fields >= tailKey {
 		dst = block.AppendString(dst, m.Key)
 	}
-	if m.KeepAnswer > 0 {
+	if fields >= tailAnswer {
 		dst = binary.AppendUvarint(dst, uint64(m.KeepAnswer))
+	}
+	if fields >= tailCancel {
+		dst = binary.AppendUvarint(dst, uint64(len(m.CancelKeys)))
+		for _, key := range m.CancelKeys {
+			dst = block.AppendString(dst, key)
+		}
 	}
 	return dst
 }
 
+// The fields at the end of a record, of which it has so many.
+const (
+	tailKey = 1 + iota
+	tailAnswer
+	tailCancel
+)
+
+func tailFields(m *Message) int {
+	switch {
+	case m.CancelKeys != nil:
+		return tailCancel
+	case m.KeepAnswer > 0:
+		return tailAnswer
+	case m.Key != "":
+		return tailKey
+	}
+	return 0
+}
+
 func recordLen(m *Message) int {
 	n := stringLen(len(m.Method)) + stringLen(len(m.Target)) + uvarintLen(uint64(len(m.Header))) + stringLen(len(m.Body))
-	if m.Key != "" || m.KeepAnswer > 0 {
+	fields := tailFields(m)
+	if fields >= tailKey {
 		n += stringLen(len(m.Key))
 	}
-	if m.KeepAnswer > 0 {
+	if fields >= tailAnswer {
 		n += uvarintLen(uint64(m.KeepAnswer))
+	}
+	if fields >= tailCancel {
+		n += uvarintLen(uint64(len(m.CancelKeys)))
+		for _, key := range m.CancelKeys {
+			n += stringLen(len(key))
+		}
 	}
 	for _, f := range m.Header {
 		n += stringLen(len(f.Name)) + stringLen(len(f.Value))
@@ -85,6 +121,12 @@ func parseRecord(b string) (ms uint64, m Message, err error) {
 	}
 	if in.Len() > 0 {
 		m.KeepAnswer = int(min(in.Uint(), 1<<30))
+	}
+	if in.Len() > 0 {
+		m.CancelKeys = make([]string, in.Count(1))
+		for i := range m.CancelKeys {
+			m.CancelKeys[i] = in.String()
+		}
 	}
 	if err := r.Err(); err != nil {
 		return 0, Message{}, err
@@ -135,8 +177,8 @@ func (d *decoded) acceptedAt(i int) int64 {
 	return d.base + int64(block.NewReader(d.data[d.at[i]:]).Uint())
 }
 
-// key is the ordering key of the ith message, a part of the block's memory.
-func (d *decoded) key(i int) string {
+// tail reads from the end of the ith message's body on.
+func (d *decoded) tail(i int) *block.Reader {
 	r := block.NewReader(d.data[d.at[i]:])
 	r.Uint()
 	in := block.NewReader(r.String())
@@ -145,10 +187,37 @@ func (d *decoded) key(i int) string {
 		_, _ = in.String(), in.String()
 	}
 	_ = in.String()
+	return in
+}
+
+// key is the ordering key of the ith message, a part of the block's memory.
+func (d *decoded) key(i int) string {
+	in := d.tail(i)
 	if in.Len() == 0 {
 		return ""
 	}
 	return in.String()
+}
+
+// cancelledBy reports whether a key is among the cancel keys of the ith message.
+func (d *decoded) cancelledBy(i int, key string) bool {
+	in := d.tail(i)
+	if in.Len() == 0 {
+		return false
+	}
+	own := in.String()
+	if in.Len() > 0 {
+		in.Uint()
+	}
+	if in.Len() == 0 {
+		return own == key
+	}
+	for range in.Count(1) {
+		if in.String() == key {
+			return true
+		}
+	}
+	return false
 }
 
 // size is what the block takes in memory, in bytes.

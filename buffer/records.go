@@ -48,7 +48,7 @@ func (e *Engine) file(s *segmentRef) error {
 	r.outcomes.packAll(e.comp)
 	e.mu.Unlock()
 	var outcomes *outcomeSet
-	var answers *answerSet
+	var answers []*answerSet
 	var onces *onceFile
 	var err error
 	if path := outcomePath(e.cfg.Dir, s.id); !r.outcomes.empty() {
@@ -56,10 +56,8 @@ func (e *Engine) file(s *segmentRef) error {
 			outcomes, err = openOutcomes(path)
 		}
 	}
-	if path := answerPath(e.cfg.Dir, s.id); err == nil && len(r.answers.open) > 0 {
-		if err = r.answers.save(e.comp, path); err == nil {
-			answers, err = openAnswers(path)
-		}
+	if err == nil {
+		answers, err = e.saveAnswers(s.id, r.answers)
 	}
 	if path := oncePath(e.cfg.Dir, s.id); err == nil && len(r.onces) > 0 {
 		if err = saveOnces(path, e.comp, r.onces); err == nil {
@@ -72,7 +70,9 @@ func (e *Engine) file(s *segmentRef) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.outcomeFiles = replace(e.outcomeFiles, outcomes, func(x *outcomeSet) string { return x.path })
-	e.answerFiles = replace(e.answerFiles, answers, func(x *answerSet) string { return x.path })
+	for _, x := range answers {
+		e.answerFiles = replace(e.answerFiles, x, func(x *answerSet) string { return x.path })
+	}
 	e.onceFiles = replace(e.onceFiles, onces, func(x *onceFile) string { return x.path })
 	e.onceMoves++
 	for _, o := range r.onces {

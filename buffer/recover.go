@@ -80,6 +80,10 @@ func (e *Engine) recover(ctx context.Context) error {
 	for _, f := range segs {
 		e.segments = append(e.segments, f.ref)
 	}
+	for _, d := range e.drains {
+		e.endAttempts(d)
+		d.buried = maps.Clone(d.deadBy)
+	}
 	if err := e.begin(); err != nil {
 		return err
 	}

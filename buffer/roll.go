@@ -63,6 +63,20 @@ func (e *Engine) roll(b *batch, anyway bool) error {
 	return nil
 }
 
+// rollAnyway is roll for changes alone on a full disk. Those that give segments
+// up free more than they take: for them the ballast goes, until the janitor holds
+// it again.
+func (e *Engine) rollAnyway(b *batch) error {
+	err := e.roll(b, true)
+	if !errors.Is(err, ErrDiskFull) || len(b.gone) == 0 {
+		return err
+	}
+	if err := e.dropBallast(); err != nil {
+		return err
+	}
+	return e.roll(b, true)
+}
+
 func (e *Engine) standbyReady() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -70,7 +84,9 @@ func (e *Engine) standbyReady() bool {
 }
 
 // nextSegment returns the standby, or a segment made now where there is none
-// or the commit needs a larger one.
+// or the commit needs a larger one. Segments are used in the order of their ids:
+// by those a start knows which file of records is newer. So a standby that was
+// passed over is given up.
 func (e *Engine) nextSegment(n int, size int64, anyway bool) (*segmentRef, error) {
 	e.mu.Lock()
 	seg, id := e.standby, e.standbyID
@@ -93,7 +109,24 @@ func (e *Engine) nextSegment(n int, size int64, anyway bool) (*segmentRef, error
 	if err != nil {
 		return nil, err
 	}
-	return &segmentRef{id: id, seg: seg}, nil
+	e.mu.Lock()
+	var passed *segment.Segment
+	if e.standby != nil && e.standbyID < id {
+		passed, e.standby = e.standby, nil
+	}
+	e.mu.Unlock()
+	return &segmentRef{id: id, seg: seg}, giveUp(passed)
+}
+
+// giveUp removes a segment that was never used; nil is none.
+func giveUp(seg *segment.Segment) error {
+	if seg == nil {
+		return nil
+	}
+	if err := errors.Join(seg.Drop(), os.RemoveAll(seg.Dir)); err != nil {
+		return fmt.Errorf("give up a segment: %w", err)
+	}
+	return nil
 }
 
 func (e *Engine) segmentDir(id uint64) string {
@@ -119,7 +152,7 @@ func (e *Engine) room(capacity int64) error {
 
 // create reserves a segment, or fails with ErrDiskFull.
 func (e *Engine) create(id uint64, capacity int64) (*segment.Segment, error) {
-	seg, err := segment.Create(e.segmentDir(id), capacity, e.comp.Sealer, e.log)
+	seg, err := e.createSegment(e.segmentDir(id), capacity, e.comp.Sealer, e.log)
 	if errors.Is(err, segment.ErrNoSpace) {
 		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"container/list"
 	"maps"
-	"slices"
 	"sort"
 	"time"
 
@@ -88,6 +87,7 @@ type drain struct {
 
 	flight   map[uint64]flight
 	retries  map[uint64]*retry
+	late     lateHeap  // retries, the last one due first
 	due      retryHeap // retries whose time has not been seen to come
 	ready    offsets   // the others; may hold offsets that are no retries any more
 	returned offsets   // untried, taken and put back
@@ -99,7 +99,7 @@ type drain struct {
 	blocked   bool                 // the last pick stopped at the bound of keys
 
 	delivered, cancelled, expired uint64
-	deadBy                        map[Reason]uint64
+	deadBy, buried                map[Reason]uint64 // at present, and as they came since the start
 	dead                          map[uint64]*death
 	wake                          chan struct{}
 }
@@ -109,6 +109,7 @@ type flight struct {
 	acceptedAt int64
 	last       Retry // as it was scheduled before
 	retried    bool  // it was: last holds
+	cancelAt   int64 // its key was cancelled then, Unix ms: no other attempt; 0: not
 	size       int64 // of the message, in bytes
 }
 
@@ -117,6 +118,7 @@ type retry struct {
 	Retry
 	offset uint64
 	index  int    // in due, or one of the following
+	late   int    // in the drain's late
 	key    string // ordering key; empty: none
 }
 
@@ -143,7 +145,7 @@ func newDrain(name string, num uint32, s *stream, from uint64) *drain {
 		name: name, num: num, stream: s, from: from, low: from, head: from,
 		done: roaring64.New(), flight: map[uint64]flight{}, retries: map[uint64]*retry{},
 		keys: map[string]*keyState{}, displaced: map[uint64]bool{}, holding: map[uint64]string{},
-		deadBy: map[Reason]uint64{}, dead: map[uint64]*death{}, wake: make(chan struct{}, 1),
+		deadBy: map[Reason]uint64{}, buried: map[Reason]uint64{}, dead: map[uint64]*death{}, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -207,8 +209,18 @@ func (d *drain) signal() {
 func (d *drain) addRetry(offset uint64, r Retry) {
 	d.dropRetry(offset)
 	x := &retry{Retry: r, offset: offset, key: d.holding[offset]}
-	d.retries[offset] = x
+	d.schedule(x)
 	heap.Push(&d.due, x)
+}
+
+func (d *drain) schedule(x *retry) {
+	d.retries[x.offset] = x
+	heap.Push(&d.late, x)
+}
+
+func (d *drain) unschedule(x *retry) {
+	heap.Remove(&d.late, x.late)
+	delete(d.retries, x.offset)
 }
 
 func (d *drain) dropRetry(offset uint64) {
@@ -219,7 +231,7 @@ func (d *drain) dropRetry(offset uint64) {
 	if x.index >= 0 {
 		heap.Remove(&d.due, x.index)
 	}
-	delete(d.retries, offset)
+	d.unschedule(x)
 }
 
 // state is where a message stands with the drain.
@@ -311,7 +323,7 @@ func (d *drain) pickReady(p *picks) bool {
 	for len(d.ready) > 0 {
 		offset := heap.Pop(&d.ready).(uint64)
 		if x := d.retries[offset]; x != nil && x.index == inReady {
-			delete(d.retries, offset)
+			d.unschedule(x)
 			d.flight[offset] = flight{last: x.Retry, retried: true}
 			p.offsets = append(p.offsets, offset)
 			return true
@@ -371,53 +383,14 @@ func (d *drain) stats() DrainStats {
 		Delivered: d.delivered, Expired: d.expired, Cancelled: d.cancelled, Dead: map[Reason]uint64{},
 	}
 	s.ParkedKeys, s.Blocked = d.parkedKeys(), d.blocked
+	if len(d.late) > 0 {
+		s.LastDue = d.late[0].Due
+	}
 	s.Pending = d.unfinished(d.stream.next) - s.InFlight - s.Scheduled
 	maps.Copy(s.Dead, d.deadBy)
+	s.Buried = maps.Clone(d.buried)
 	if b := d.stream.block(d.low); b != nil && d.low < d.stream.next {
 		s.Oldest = time.UnixMilli(b.base)
 	}
 	return s
-}
-
-// retryHeap is a heap by due time, then offset.
-type retryHeap []*retry
-
-func (h retryHeap) Len() int { return len(h) }
-func (h retryHeap) Less(i, j int) bool {
-	if !h[i].Due.Equal(h[j].Due) {
-		return h[i].Due.Before(h[j].Due)
-	}
-	return h[i].offset < h[j].offset
-}
-
-func (h retryHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-func (h *retryHeap) Push(x any) {
-	r := x.(*retry)
-	r.index = len(*h)
-	*h = append(*h, r)
-}
-
-func (h *retryHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	*h = slices.Delete(old, len(old)-1, len(old))
-	return x
-}
-
-// offsets is a heap of offsets.
-type offsets []uint64
-
-func (h offsets) Len() int           { return len(h) }
-func (h offsets) Less(i, j int) bool { return h[i] < h[j] }
-func (h offsets) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *offsets) Push(x any)        { *h = append(*h, x.(uint64)) }
-func (h *offsets) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return x
 }

@@ -16,6 +16,7 @@ func (e *Engine) Stats() Stats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	st := Stats{Bytes: e.usedLocked(), Free: free, Segments: map[string]int{"open": 0, "sealed": 0}, Corrupt: e.corrupt}
+	st.ReadOnly = e.full != nil || e.broken != nil
 	for _, s := range e.segments {
 		if s.phase <= sealing {
 			st.Segments["open"]++

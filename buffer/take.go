@@ -33,7 +33,7 @@ func (e *Engine) TakeMix(name string, now time.Time, limit, retries int) ([]Deli
 			_, flying := d.flight[offset]
 			if flying {
 				for _, offset := range picked {
-					d.putBack(offset)
+					e.putBack(d, offset)
 				}
 			}
 			e.mu.Unlock()
@@ -70,15 +70,11 @@ func (e *Engine) pick(name string, now time.Time, p *picks) (d *drain, picked []
 			break
 		}
 		e.mu.Unlock()
-		dec, err := e.load(d.stream, need)
-		if errors.Is(err, block.ErrDamaged) {
-			e.reportDamage(d.stream, need, need.first, need.end(), err)
-			dec, err = nil, nil
-		}
+		dec, err := e.loadOwed(d.stream, need)
 		e.mu.Lock()
 		if err != nil {
 			for _, offset := range p.offsets {
-				d.putBack(offset)
+				e.putBack(d, offset)
 			}
 			return nil, nil, nil, next, err
 		}
@@ -112,7 +108,10 @@ func (e *Engine) handOut(d *drain, ds []Delivery) []Delivery {
 	defer e.mu.Unlock()
 	kept := ds[:0]
 	for _, x := range ds {
-		if d.handOut(&x) {
+		switch {
+		case d.flight[x.Offset].cancelAt != 0:
+			e.putBack(d, x.Offset)
+		case d.handOut(&x):
 			kept = append(kept, x)
 		}
 	}
@@ -135,9 +134,30 @@ func (e *Engine) Return(name string, offset uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if d := e.drains[name]; d != nil {
-		d.putBack(offset)
+		e.putBack(d, offset)
 		e.touch(d.stream, offset)
 	}
+}
+
+// putBack undoes pick for one message. One that was cancelled meanwhile ends. The
+// caller holds mu.
+func (e *Engine) putBack(d *drain, offset uint64) {
+	f := d.flight[offset]
+	if f.cancelAt == 0 {
+		d.putBack(offset)
+		return
+	}
+	e.endCancelled(d, offset, Result{Attempts: f.last.Attempts, Status: f.last.Status})
+	e.noteChange()
+}
+
+// endCancelled ends a message that was cancelled while it was in flight. The
+// caller holds mu, and asks for a commit.
+func (e *Engine) endCancelled(d *drain, offset uint64, r Result) {
+	if r.At.IsZero() {
+		r.At = time.UnixMilli(d.flight[offset].cancelAt)
+	}
+	e.end(d, offset, Cancelled, "", r)
 }
 
 // Ack implements [Buffer].
@@ -147,12 +167,22 @@ func (e *Engine) Ack(name string, offset uint64, r Result) {
 
 // Bury implements [Buffer].
 func (e *Engine) Bury(name string, offset uint64, why Reason, r Result) {
-	e.settle(name, offset, func(d *drain) { e.end(d, offset, Dead, why, r) })
+	e.settle(name, offset, func(d *drain) {
+		if d.flight[offset].cancelAt != 0 {
+			e.endCancelled(d, offset, r)
+			return
+		}
+		e.end(d, offset, Dead, why, r)
+	})
 }
 
 // Release implements [Buffer].
 func (e *Engine) Release(name string, offset uint64, r Retry) {
 	e.settle(name, offset, func(d *drain) {
+		if d.flight[offset].cancelAt != 0 {
+			e.endCancelled(d, offset, Result{Attempts: r.Attempts, Status: r.Status})
+			return
+		}
 		r.Error = clip(r.Error)
 		delete(d.flight, offset)
 		d.addRetry(offset, r)

@@ -54,6 +54,9 @@ const (
 	Keyed Flags = 1
 	// Last says that a block is the last of its commit.
 	Last Flags = 2
+	// Cancels says that at least one message has cancel keys that are not its
+	// ordering key.
+	Cancels Flags = 4
 )
 
 // Header is the envelope of a block.

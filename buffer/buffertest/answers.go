@@ -16,6 +16,7 @@ func answerSections() []section {
 		{name: "answers: of the last attempt alone", needs: []capability{needDeadLetters}, streams: oneDrain(), run: answersReplayed},
 	}, afterReopen([]reopening{
 		{name: "answers: keeps them", streams: oneDrain(), run: answersReopened},
+		{name: "answers: the newest within their bound", needs: []capability{needHousekeep}, streams: answerBound(), run: answersBounded},
 	})), needReceipts)
 }
 
@@ -114,5 +115,57 @@ func answersReopened(f *fixture, crash bool) {
 		for i, a := range want {
 			f.wantAnswer(uint64(i), "mail", a)
 		}
+	}
+}
+
+const boundOfAnswers = 256 << 10
+
+// answerBound lets a second stream keep as much as it likes.
+func answerBound() []buffer.Stream {
+	return []buffer.Stream{
+		{Name: "orders", Drains: []string{"mail"}, KeepResultsBytes: boundOfAnswers},
+		{Name: "logs", Drains: []string{"archive"}},
+	}
+}
+
+// answersBounded has four times as much as is kept, in several segments where
+// those are small. What is kept is the newest, and the other stream's is not touched.
+func answersBounded(f *fixture, crash bool) {
+	const n, size = 64, 16 << 10
+	f.append("logs", answering(0))
+	f.wantTake("archive", 9, 0)
+	f.ackAnswered("archive", 0, answer("kept"))
+	for i := range uint64(n) {
+		msg := answering(int(i))
+		msg.Body = noise(i, 64<<10)
+		f.append("orders", msg)
+		f.wantTake("mail", 9, i)
+		f.ackAnswered("mail", i, answer(string(noise(1000+i, size))))
+	}
+	f.settle()
+	f.wantAnswersKept(n, size)
+	f.reopen(crash)
+	f.wantAnswersKept(n, size)
+}
+
+func (f *fixture) wantAnswersKept(n uint64, size int) {
+	f.Helper()
+	var kept []uint64
+	f.eventually("answers are within their bound", func() bool {
+		f.Housekeep(f.now)
+		kept = nil
+		for offset := range n {
+			if f.find(order(offset)).Drains[0].Answer != nil {
+				kept = append(kept, offset)
+			}
+		}
+		return len(kept)*size <= boundOfAnswers
+	})
+	// By twos and threes they may go, but not by the half of the bound.
+	if want := count(n-uint64(len(kept)), len(kept)); len(kept)*size < boundOfAnswers/2 || !slices.Equal(kept, want) {
+		f.Fatalf("answers are kept to offsets %v; want the newest, of %d bytes in all", kept, boundOfAnswers)
+	}
+	if got := f.find(buffer.Ref{Stream: "logs"}).Drains[0].Answer; got == nil {
+		f.Fatal("the answer in another stream is not kept")
 	}
 }

@@ -16,9 +16,12 @@ func deadSections() []section {
 		{name: "dead: list nothing", streams: oneDrain(), run: deadNothing},
 		{name: "dead: show one whole", streams: twoDrains(), run: deadShow},
 		{name: "dead: drop", streams: twoDrains(), run: deadDrop},
+		{name: "dead: counted as they come", needs: []capability{needInspector}, streams: oneDrain(), run: deadBuried},
 		{name: "dead: full", streams: deadBound(), run: deadFull},
+		{name: "dead: kept for so long", needs: []capability{needHousekeep, needInspector, needReceipts}, streams: deadHour(), run: deadKept},
 	}, afterReopen([]reopening{
 		{name: "dead: keeps the list", streams: oneDrain(), run: deadListReopened},
+		{name: "dead: counted anew", needs: []capability{needInspector}, streams: oneDrain(), run: deadBuriedReopened},
 		{name: "dead: keeps a drop", streams: oneDrain(), run: deadDropReopened},
 		{name: "dead: stays full", streams: deadBound(), run: deadFullReopened},
 	})), needDeadLetters)
@@ -135,6 +138,37 @@ func deadList(f *fixture) {
 	if err != nil || more || len(list) != 0 {
 		f.Fatalf("Dead(mail, after the last, 9): %+v, more %v, %v; want none", list, more, err)
 	}
+}
+
+func (f *fixture) wantBuried(step string, want uint64) {
+	f.Helper()
+	if got := f.drainStats("mail").Buried[buffer.ReasonPermanent]; got != want {
+		f.Fatalf("%s: %d buried, want %d", step, got, want)
+	}
+}
+
+// deadBuried holds that a burial stays counted, whatever becomes of the message.
+func deadBuried(f *fixture) {
+	f.fill("orders", 3)
+	f.takeBury("mail", 0, 1)
+	f.wantBuried("two died", 2)
+	f.wantReplay(0)
+	f.wantBuried("one is brought back", 2)
+	f.takeBury("mail", 0)
+	f.wantBuried("and dies again", 3)
+	f.dropDead("mail", 0, 1)
+	f.wantBuried("both are dropped", 3)
+}
+
+func deadBuriedReopened(f *fixture, crash bool) {
+	f.fill("orders", 3)
+	f.takeBury("mail", 0, 1)
+	f.wantReplay(0)
+	f.settle()
+	f.reopen(crash)
+	f.wantBuried("one is dead at the start", 1)
+	f.takeBury("mail", 0)
+	f.wantBuried("and another one dies", 2)
 }
 
 func deadNothing(f *fixture) {

@@ -101,10 +101,10 @@ func expireInFlight(f *fixture) {
 	}
 	f.ack("mail", 0) // the attempt that was under way counts
 	f.Buffer.Return("mail", 1)
-	f.release("mail", 2, time.Minute)
+	due := f.release("mail", 2, time.Minute).Due
 	if f.can(needInspector) {
 		f.wantDrainStats("answers to what was in flight", buffer.DrainStats{
-			Drain: "mail", Stream: "orders", Pending: 1, Scheduled: 1, Delivered: 1, Expired: 1, Oldest: at[1],
+			Drain: "mail", Stream: "orders", Pending: 1, Scheduled: 1, Delivered: 1, Expired: 1, Oldest: at[1], LastDue: due,
 		})
 	}
 	n, oldest := f.expire("mail", end, "")

@@ -107,6 +107,7 @@ func (m *machine) appendSome(t *rapid.T, n int) {
 
 func (m *machine) nextMessage(t *rapid.T) buffer.Message {
 	msg := keyed(m.serial, drawKey(t))
+	msg.CancelKeys = rapid.SampledFrom([][]string{nil, nil, {}, {"d"}, {"d", "a"}}).Draw(t, "cancel keys")
 	if size := rapid.SampledFrom([]int{0, 0, 0, 300, 20_000}).Draw(t, "noise"); size > 0 {
 		msg.Body = noise(uint64(m.serial), size)
 	}
@@ -161,7 +162,7 @@ func inFlight(p *modelPlace) bool { return p.inFlight }
 func (m *machine) ackOne(t *rapid.T) {
 	d, offset, p := m.oneOf(t, "in flight", inFlight)
 	r := buffer.Result{At: m.now, Attempts: p.tries.Attempts + 1, Status: 201}
-	p.become(outcome{state: buffer.Delivered, result: r})
+	p.settle(outcome{state: buffer.Delivered, result: r})
 	m.Buffer.Ack(d.name, offset, r)
 }
 
@@ -169,7 +170,7 @@ func (m *machine) buryOne(t *rapid.T) {
 	d, offset, p := m.oneOf(t, "in flight", inFlight)
 	r := buffer.Result{At: m.now, Attempts: p.tries.Attempts + 1, Status: 422, Error: "refused"}
 	why := rapid.SampledFrom([]buffer.Reason{buffer.ReasonPermanent, buffer.ReasonMaxAttempts, buffer.ReasonMaxAge}).Draw(t, "reason")
-	p.become(outcome{state: buffer.Dead, tries: p.tries, result: r, reason: why})
+	p.settle(outcome{state: buffer.Dead, tries: p.tries, result: r, reason: why})
 	m.Buffer.Bury(d.name, offset, why, r)
 }
 
@@ -182,13 +183,17 @@ func (m *machine) releaseOne(t *rapid.T) {
 		tries.FirstAt = m.now
 	}
 	due := m.now.Add(time.Duration(rapid.IntRange(0, 5000).Draw(t, "due in ms")) * time.Millisecond)
-	p.become(outcome{state: buffer.Scheduled, tries: tries, due: due})
+	p.settle(outcome{state: buffer.Scheduled, tries: tries, due: due})
 	m.Buffer.Release(d.name, offset, buffer.Retry{Due: due, Tries: tries, Status: 503, Error: "busy"})
 }
 
 func (m *machine) returnOne(t *rapid.T) {
 	d, offset, p := m.oneOf(t, "in flight", inFlight)
-	p.inFlight = false
+	if p.cancelAt.IsZero() {
+		p.inFlight = false
+	} else {
+		p.settle(outcome{})
+	}
 	m.Buffer.Return(d.name, offset)
 }
 
@@ -336,7 +341,7 @@ func (m *machine) reopenBoth(crash bool) {
 	for _, d := range m.model.drains() {
 		d.holders = nil
 		for i, p := range d.places {
-			p.inFlight = false
+			p.endAttempt()
 			if len(p.earlier) > 0 {
 				m.adopt(d, d.start+uint64(i), p)
 			}

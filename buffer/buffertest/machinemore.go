@@ -29,6 +29,8 @@ func (m *machine) moreActions() map[string]func(*rapid.T) {
 		{"dropDead", needDeadLetters, m.dropSome},
 		{"dead", needDeadLetters, m.listDead},
 		{"findKey", needSearcher, m.findKey},
+		{"cancelKey", needSearcher, m.cancelKey},
+		{"lookup", needOnce, m.lookUp},
 	} {
 		if m.can(a.needs) {
 			actions[a.name] = a.do
@@ -162,6 +164,18 @@ func (m *machine) listDead(t *rapid.T) {
 // forget how the last one went.
 func unanswered(why buffer.Reason) bool {
 	return why == buffer.ReasonDeadline || why == buffer.ReasonRetention
+}
+
+func (m *machine) cancelKey(t *rapid.T) {
+	s := m.drawStream(t)
+	key := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "key")
+	m.wantCancelKey(s.name, key, s.cancelKey(key, m.now))
+}
+
+func (m *machine) lookUp(t *rapid.T) {
+	s := m.drawStream(t)
+	key := rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "idempotency key")
+	m.wantLookup(s.name, onceKey(s.name+key, ""), s.lookUp(key, m.now))
 }
 
 func (m *machine) findKey(t *rapid.T) {

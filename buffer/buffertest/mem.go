@@ -14,10 +14,11 @@ import (
 
 // The defaults that buffer.Stream names.
 const (
-	defaultMaxMessageBytes = 1 << 20
-	defaultKeepDelivered   = 24 * time.Hour
-	defaultDeadKeep        = 14 * 24 * time.Hour
-	defaultDeadMaxBytes    = 1 << 30
+	defaultMaxMessageBytes  = 1 << 20
+	defaultKeepDelivered    = 24 * time.Hour
+	defaultDeadKeep         = 14 * 24 * time.Hour
+	defaultDeadMaxBytes     = 1 << 30
+	defaultKeepResultsBytes = 1 << 30
 )
 
 // Mem is a buffer in memory that keeps to the contract of buffer.Buffer and of
@@ -44,11 +45,12 @@ type memStream struct {
 	messages  []memMessage // by offset
 	drains    []*memDrain  // the configured ones in their order, then orphans
 	once      map[[16]byte]onceRecord
-	lastAt    time.Time // of the newest message
-	open      uint64    // messages unfinished with at least one drain
-	low       int       // no message before it is open
-	bytes     int64     // of open messages
-	deadBytes int64     // of bodies of messages that are dead with a drain
+	lastAt    time.Time  // of the newest message
+	open      uint64     // messages unfinished with at least one drain
+	low       int        // no message before it is open
+	bytes     int64      // of open messages
+	deadBytes int64      // of bodies of messages that are dead with a drain
+	answers   []answered // in the order they came
 }
 
 type memMessage struct {
@@ -133,6 +135,7 @@ func (m *Mem) configure(want buffer.Stream) {
 	want.KeepDelivered = cmp.Or(want.KeepDelivered, defaultKeepDelivered)
 	want.DeadKeep = cmp.Or(want.DeadKeep, defaultDeadKeep)
 	want.DeadMaxBytes = cmp.Or(want.DeadMaxBytes, defaultDeadMaxBytes)
+	want.KeepResultsBytes = cmp.Or(want.KeepResultsBytes, defaultKeepResultsBytes)
 	s.Stream, s.orphaned, s.dropped = want, false, false
 
 	before := s.drains
@@ -281,11 +284,15 @@ func size(msg buffer.Message) int64 {
 	for _, f := range msg.Header {
 		n += len(f.Name) + len(f.Value) + 2*8
 	}
+	for _, key := range msg.CancelKeys {
+		n += len(key) + 8
+	}
 	return int64(n)
 }
 
 func clone(msg buffer.Message) buffer.Message {
 	msg.Header = slices.Clone(msg.Header)
 	msg.Body = slices.Clone(msg.Body)
+	msg.CancelKeys = slices.Clone(msg.CancelKeys) // nil stays nil: the ordering key
 	return msg
 }

@@ -14,7 +14,10 @@ import (
 )
 
 func TestMem(t *testing.T) {
-	Run(t, func(*testing.T) Subject { return Subject{Buffer: NewMem()} })
+	Run(t, func(*testing.T) Subject {
+		m := NewMem()
+		return Subject{Buffer: m, Housekeep: m.Housekeep}
+	})
 }
 
 func TestMemModel(t *testing.T) {
@@ -41,7 +44,7 @@ func TestMissing(t *testing.T) {
 	bare := Subject{Buffer: struct{ Engine }{NewMem()}}
 	all := newStore().subject()
 	every := []capability{
-		needReceipts, needInspector, needReopen, needOnce, needExpirer, needDeadLetters, needSearcher, needRemover,
+		needReceipts, needInspector, needReopen, needOnce, needExpirer, needDeadLetters, needSearcher, needRemover, needHousekeep,
 	}
 	tests := []struct {
 		needs   []capability
@@ -181,11 +184,18 @@ func (s *store) subject() Subject {
 	return Subject{
 		Buffer:  s,
 		Settled: func() error { s.save(); return nil },
+		Housekeep: func(now time.Time) {
+			s.Mem.Housekeep(now)
+			s.save()
+		},
 		Reopen: func(crash bool) (Engine, error) {
 			if !crash {
 				s.save()
 			}
 			s.Mem = s.durable.copied()
+			for _, d := range s.drains {
+				d.buried = maps.Clone(d.dead) // a start counts anew
+			}
 			return s, nil
 		},
 		Close: func() error { return nil },
@@ -266,6 +276,7 @@ func (m *Mem) copied() *Mem {
 		sc := *s
 		sc.messages = slices.Clone(s.messages)
 		sc.once = maps.Clone(s.once)
+		sc.answers = slices.Clone(s.answers)
 		sc.drains = nil
 		for _, d := range s.drains {
 			dc := d.copied(&sc)
@@ -283,13 +294,19 @@ func (d *memDrain) copied(s *memStream) *memDrain {
 	c.wake = make(chan struct{}, 1)
 	c.places = slices.Clone(d.places)
 	c.retries = slices.Clone(d.retries)
-	c.dead = maps.Clone(d.dead)
+	c.dead, c.buried = maps.Clone(d.dead), maps.Clone(d.buried)
 	c.ready, c.lines, c.parked = nil, make(map[string]*line), 0
 	var open []uint64
-	for i, p := range c.places {
-		offset := c.start + uint64(i)
-		if p.state == buffer.Delivering {
-			c.wait(&c.places[i], offset)
+	for i := range c.places {
+		p, offset := &c.places[i], c.start+uint64(i)
+		switch {
+		case p.state == buffer.Delivering && !p.cancelAt.IsZero():
+			c.leave(p, offset)
+			p.state, p.at = buffer.Cancelled, p.cancelAt
+			c.count(p, offset)
+			s.finished(offset)
+		case p.state == buffer.Delivering:
+			c.wait(p, offset)
 		}
 		if !p.state.Final() {
 			c.enter(offset)

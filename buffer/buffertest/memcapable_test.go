@@ -60,55 +60,6 @@ func TestMemBlocked(t *testing.T) {
 	blocked("all was acked", false)
 }
 
-func TestMemDefaultBound(t *testing.T) {
-	f := newFixture(t, Subject{Buffer: NewMem()}, oneDrain())
-	msgs := make([]buffer.Message, MaxParkedKeys+1)
-	for i := range msgs {
-		msgs[i].Key = fmt.Sprint(i)
-	}
-	f.append("orders", msgs...)
-	if got := len(f.takeAll("mail")); got != MaxParkedKeys {
-		t.Fatalf("took the first messages of %d keys, want %d", got, MaxParkedKeys)
-	}
-	if got := f.drainStats("mail"); !got.Blocked || got.ParkedKeys != MaxParkedKeys || got.Pending != 1 {
-		t.Fatalf("stats at the bound: %+v, want blocked, %d parked keys, 1 pending", got, MaxParkedKeys)
-	}
-}
-
-func TestMemHousekeep(t *testing.T) {
-	m := NewMem()
-	streams := twoDrains()
-	streams[0].DeadKeep = time.Hour
-	f := newFixture(t, Subject{Buffer: m}, streams)
-	f.fill("orders", 3)
-	f.fill("logs", 1)
-	f.takeBury("mail", 0, 1)
-	f.takeBury("archive", 0)
-	f.now = f.now.Add(time.Minute)
-	f.takeBury("mail", 2)
-
-	m.Housekeep(f.now.Add(time.Hour - time.Minute)) // as old as allowed
-	f.wantDead("mail", 0, 1, 2)
-	changed, stop := m.Watch(order(0))
-	defer stop()
-	f.now = f.now.Add(time.Hour)
-	m.Housekeep(f.now)
-	f.wantDead("mail", 2)
-	f.wantDead("archive", 0) // kept for 14 days
-	if !pending(changed) {
-		t.Fatal("Watch did not fire when a dead letter expired")
-	}
-	if got := f.find(order(0)).Drains[0]; got.State != buffer.Expired || !got.At.Equal(f.now) || got.Reason != "" {
-		t.Fatalf("a dead letter past its time is %+v, want expired at %s", got, clock(f.now))
-	}
-	f.wantAccounts("Housekeep",
-		buffer.Account{Stream: "orders", Drain: "mail", Accepted: 3, Expired: 2, Dead: 1},
-		buffer.Account{Stream: "orders", Drain: "sms", Accepted: 3, Buffered: 3},
-		buffer.Account{Stream: "logs", Drain: "archive", Accepted: 1, Dead: 1})
-	m.Housekeep(f.now.Add(15 * 24 * time.Hour))
-	f.wantDead("archive")
-}
-
 func TestMemForgetsKeys(t *testing.T) {
 	m := NewMem()
 	f := newFixture(t, Subject{Buffer: m}, oneDrain())

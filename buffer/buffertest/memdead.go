@@ -123,7 +123,8 @@ func (m *Mem) Replay(ctx context.Context, drain string, offsets []uint64, now ti
 		d.stream.owe(offset)
 		d.low = min(d.low, int(offset-d.start))
 		p.tries = buffer.Tries{Attempts: p.tries.Attempts}
-		p.retry, p.due, p.reason, p.at, p.answer = true, now, "", time.Time{}, nil
+		p.retry, p.due, p.reason, p.at = true, now, "", time.Time{}
+		d.keepAnswer(p, offset, nil)
 		d.enter(offset)
 		m.wait(d, p, offset)
 	})

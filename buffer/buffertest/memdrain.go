@@ -26,7 +26,7 @@ type memDrain struct {
 
 	pending, inFlight             uint64
 	delivered, cancelled, expired uint64
-	dead                          map[buffer.Reason]uint64
+	dead, buried                  map[buffer.Reason]uint64 // at present, and as they came
 }
 
 // place is where one message stands with a drain. While it is in flight, tries,
@@ -41,6 +41,8 @@ type place struct {
 	reason buffer.Reason
 	at     time.Time // when it became final
 	answer *buffer.Answer
+	// cancelAt is when its key was cancelled while it was in flight; zero: not.
+	cancelAt time.Time
 }
 
 // newDrain makes a drain that the stream has not had before.
@@ -61,6 +63,7 @@ func (s *memStream) newDrain(name string) *memDrain {
 		start:  uint64(start),
 		lines:  make(map[string]*line),
 		dead:   make(map[buffer.Reason]uint64),
+		buried: make(map[buffer.Reason]uint64),
 	}
 	for offset := d.start; offset < uint64(len(s.messages)); offset++ {
 		if !first { // else it was owed to whatever drain comes first
@@ -162,6 +165,16 @@ func (d *memDrain) nextDue() time.Time {
 	return next
 }
 
+// lastDue is the latest due time of what is scheduled.
+func (d *memDrain) lastDue() (last time.Time) {
+	for _, offset := range d.retries {
+		if due := d.place(offset).due; due.After(last) {
+			last = due
+		}
+	}
+	return last
+}
+
 // hand puts a waiting message in flight.
 func (m *Mem) hand(d *memDrain, offset uint64) buffer.Delivery {
 	p := d.place(offset)
@@ -211,13 +224,13 @@ func (d *memDrain) wait(p *place, offset uint64) {
 
 // Return implements buffer.Buffer. A message that is not in flight stays as it is.
 func (m *Mem) Return(drain string, offset uint64) {
-	m.settle(drain, offset, func(d *memDrain, p *place) { m.wait(d, p, offset) })
+	m.settle(drain, offset, func(d *memDrain, p *place) { m.waitAgain(d, p, offset) })
 }
 
 // Ack implements buffer.Buffer. A message that is not in flight stays as it is.
 func (m *Mem) Ack(drain string, offset uint64, r buffer.Result) {
 	m.settle(drain, offset, func(d *memDrain, p *place) {
-		p.note(r)
+		d.note(p, offset, r)
 		m.finish(d, p, offset, buffer.Delivered, r.At)
 	})
 }
@@ -226,14 +239,18 @@ func (m *Mem) Ack(drain string, offset uint64, r buffer.Result) {
 func (m *Mem) Release(drain string, offset uint64, r buffer.Retry) {
 	m.settle(drain, offset, func(d *memDrain, p *place) {
 		p.retry, p.tries, p.due, p.status, p.err = true, r.Tries, r.Due, r.Status, r.Error
-		m.wait(d, p, offset)
+		m.waitAgain(d, p, offset)
 	})
 }
 
 // Bury implements buffer.Buffer. A message that is not in flight stays as it is.
 func (m *Mem) Bury(drain string, offset uint64, why buffer.Reason, r buffer.Result) {
 	m.settle(drain, offset, func(d *memDrain, p *place) {
-		p.note(r)
+		d.note(p, offset, r)
+		if !p.cancelAt.IsZero() {
+			m.finish(d, p, offset, buffer.Cancelled, r.At)
+			return
+		}
 		p.reason = why
 		m.finish(d, p, offset, buffer.Dead, r.At)
 	})
@@ -254,9 +271,18 @@ func (m *Mem) settle(drain string, offset uint64, fn func(*memDrain, *place)) {
 }
 
 // note keeps how the last attempt went.
-func (p *place) note(r buffer.Result) {
+func (d *memDrain) note(p *place, offset uint64, r buffer.Result) {
 	p.tries.Attempts, p.status, p.err = r.Attempts, r.Status, r.Error
-	p.answer = r.Answer
+	d.keepAnswer(p, offset, r.Answer)
+}
+
+// waitAgain makes a message that was in flight wait again, or end as cancelled.
+func (m *Mem) waitAgain(d *memDrain, p *place, offset uint64) {
+	if p.cancelAt.IsZero() {
+		m.wait(d, p, offset)
+		return
+	}
+	m.finish(d, p, offset, buffer.Cancelled, p.cancelAt)
 }
 
 // wait makes a message wait again and tells everyone.
@@ -287,6 +313,7 @@ func (d *memDrain) count(p *place, offset uint64) {
 		d.expired++
 	case buffer.Dead:
 		d.dead[p.reason]++
+		d.buried[p.reason]++
 		d.stream.died(offset)
 	}
 }

@@ -42,3 +42,18 @@ func (m *Mem) AppendOnce(ctx context.Context, stream string, now time.Time, msgs
 	s.once[key.Key] = onceRecord{accepted: a, body: key.Body, until: now.Add(key.TTL)}
 	return a, false, nil
 }
+
+// Lookup implements buffer.Once.
+func (m *Mem) Lookup(ctx context.Context, stream string, key [16]byte, now time.Time) (buffer.Accepted, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, err := m.known(ctx, stream)
+	if err != nil {
+		return buffer.Accepted{}, fmt.Errorf("look up in %s: %w", stream, err)
+	}
+	r, ok := s.once[key]
+	if !ok || !r.holds(now) {
+		return buffer.Accepted{}, fmt.Errorf("look up in %s: %w", stream, buffer.ErrNoMessage)
+	}
+	return r.accepted, nil
+}

@@ -137,7 +137,7 @@ func (d *memDrain) status(p place, offset uint64) buffer.DrainStatus {
 // ahead counts the waiting messages with a smaller offset.
 func (d *memDrain) ahead(offset uint64) uint64 {
 	var n uint64
-	for _, p := range d.places[:offset-d.start] {
+	for _, p := range d.places[d.low : offset-d.start] { // the message itself is unfinished
 		if p.state == buffer.Queued || p.state == buffer.Scheduled {
 			n++
 		}

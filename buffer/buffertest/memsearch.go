@@ -27,8 +27,7 @@ func (m *Mem) FindKey(ctx context.Context, stream, key string, limit int) ([]buf
 	return refs, nil
 }
 
-// CancelKey implements buffer.Searcher. What is in flight with every drain is
-// left alone, and not counted.
+// CancelKey implements buffer.Searcher. It looks at every message.
 func (m *Mem) CancelKey(ctx context.Context, stream, key string, now time.Time) (n int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -36,12 +35,28 @@ func (m *Mem) CancelKey(ctx context.Context, stream, key string, now time.Time) 
 	if err != nil {
 		return 0, fmt.Errorf("cancel key in %s: %w", stream, err)
 	}
-	for _, offset := range s.withKey(key) {
+	for i, msg := range s.messages {
+		if !cancelledBy(msg.Message, key) {
+			continue
+		}
+		offset := uint64(i)
 		if m.cancel(s, offset, now) == nil {
 			n++
 		}
+		for _, d := range s.drains {
+			if p := d.place(offset); p != nil && p.state == buffer.Delivering && p.cancelAt.IsZero() {
+				p.cancelAt = now
+			}
+		}
 	}
 	return n, nil
+}
+
+func cancelledBy(msg buffer.Message, key string) bool {
+	if msg.CancelKeys == nil {
+		return key != "" && msg.Key == key
+	}
+	return key != "" && slices.Contains(msg.CancelKeys, key)
 }
 
 // known returns a stream, orphaned or not, unless the caller has gone.

@@ -49,7 +49,9 @@ func (d *memDrain) stats(maxParked int) buffer.DrainStats {
 		Expired:    d.expired,
 		Cancelled:  d.cancelled,
 		Dead:       maps.Clone(d.dead),
+		Buried:     maps.Clone(d.buried),
 		Oldest:     d.oldest(),
+		LastDue:    d.lastDue(),
 		ParkedKeys: d.parked,
 		Blocked:    d.parked >= maxParked,
 	}

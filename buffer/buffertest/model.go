@@ -34,6 +34,7 @@ type modelDrain struct {
 type modelPlace struct {
 	outcome
 	inFlight bool
+	cancelAt time.Time // when its key was cancelled in flight; zero: not
 	// What a crash may bring back: what was true since the last time that all
 	// was known to be durable. Empty when outcome is durable.
 	earlier []outcome
@@ -51,6 +52,38 @@ type outcome struct {
 func (p *modelPlace) become(o outcome) {
 	p.earlier = append(p.earlier, p.outcome)
 	p.outcome, p.inFlight = o, false
+}
+
+// settle is become for what ends an attempt: there is no other after a cancel. o
+// is what the message becomes without one.
+func (p *modelPlace) settle(o outcome) {
+	if p.cancelAt.IsZero() {
+		p.become(o)
+		return
+	}
+	p.endAttempt() // what a crash makes of it, until this is durable
+	p.become(p.orCancelled(o))
+}
+
+// orCancelled is how a message ends whose key was cancelled during the attempt.
+func (p *modelPlace) orCancelled(o outcome) outcome {
+	if o.state == buffer.Delivered {
+		return o
+	}
+	at := o.result.At
+	if at.IsZero() {
+		at = p.cancelAt
+	}
+	return outcome{state: buffer.Cancelled, result: buffer.Result{At: at}}
+}
+
+// endAttempt ends what is in flight as a stop does: it waits again, unless its
+// key was cancelled.
+func (p *modelPlace) endAttempt() {
+	if p.inFlight && !p.cancelAt.IsZero() {
+		p.outcome, p.earlier = p.orCancelled(outcome{}), nil
+	}
+	p.inFlight = false
 }
 
 func (p *modelPlace) now() buffer.State {
@@ -231,6 +264,9 @@ func (d *modelDrain) stats() buffer.DrainStats {
 			stats.Pending++
 		case buffer.Scheduled:
 			stats.Scheduled++
+			if p.due.After(stats.LastDue) {
+				stats.LastDue = p.due
+			}
 		case buffer.Delivering:
 			stats.InFlight++
 		case buffer.Delivered:

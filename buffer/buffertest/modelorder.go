@@ -85,25 +85,3 @@ func (p *modelPlace) drop(now time.Time) {
 	p.outcome = outcome{state: buffer.Cancelled, result: buffer.Result{At: now}}
 	p.earlier = nil
 }
-
-// modelOnce is what a stream knows of an idempotency key.
-type modelOnce struct {
-	body     string
-	accepted buffer.Accepted
-	until    time.Time
-}
-
-// unfinishedOf returns the messages of a key that a drain has not finished.
-func (s *modelStream) unfinishedOf(key string) []uint64 {
-	var list []uint64
-	for offset := range uint64(len(s.messages)) {
-		open := slices.ContainsFunc(s.drains, func(d *modelDrain) bool {
-			p := d.place(offset)
-			return p != nil && !p.state.Final()
-		})
-		if open && s.messages[offset].Key == key {
-			list = append(list, offset)
-		}
-	}
-	return list
-}

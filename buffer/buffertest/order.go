@@ -21,6 +21,7 @@ func orderSections() []section {
 		{name: "order: without a key there is none", streams: oneDrain(), run: orderNoKey},
 		{name: "order: a hot key hides nobody", streams: oneDrain(), run: orderHotKey},
 		{name: "order: many keys are parked", streams: oneDrain(), run: orderManyKeys},
+		{name: "order: no more than 100,000 keys are parked", needs: []capability{needInspector}, streams: oneDrain(), run: orderBound},
 		{name: "order: parked keys are counted", needs: []capability{needInspector}, streams: oneDrain(), run: orderCounted},
 		{name: "order: a long run without an inversion", streams: oneDrain(), run: func(f *fixture) { newOrderRun(f).run() }},
 	}, afterReopen([]reopening{

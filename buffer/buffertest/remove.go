@@ -11,6 +11,7 @@ func removeSections() []section {
 	return needing(slices.Concat([]section{
 		{name: "remove: an orphaned drain", streams: twoDrains(), run: removeOrphan},
 		{name: "remove: what is left of a drain", streams: twoDrains(), run: removeBacklog},
+		{name: "remove: a long backlog of an orphaned drain", streams: oneDrain(), run: removeLong},
 		{name: "remove: a stream", streams: twoDrains(), run: removeStream},
 		{name: "remove: a stream that never had a drain", streams: []buffer.Stream{{Name: "orders"}}, run: removeUnread},
 		{name: "remove: no such name", streams: oneDrain(), run: removeNothing},
@@ -68,6 +69,18 @@ func removeOrphan(f *fixture) {
 	f.wantTake("mail", 9) // new again: at the end
 	f.fill("orders", 1)
 	f.wantTake("mail", 9, 7)
+}
+
+// removeLong has as many messages as an engine may end in one step, and one more.
+func removeLong(f *fixture) {
+	for _, n := range []int{10_000, 10_001} {
+		f.configure(oneDrain())
+		f.fill("orders", n)
+		f.configure(nil)
+		f.wantDropped("DropDrain", f.dropDrain, "mail", n)
+		f.wantAccounts("DropDrain of a long backlog")
+		f.configure([]buffer.Stream{{Name: "orders"}})
+	}
 }
 
 func removeBacklog(f *fixture) {

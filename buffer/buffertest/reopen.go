@@ -103,7 +103,7 @@ func reopenFinished(f *fixture, crash bool) {
 
 	for range 2 { // the second finds what the first wrote
 		f.reopen(crash)
-		f.wantFinishedStats(cancels)
+		f.wantFinishedStats(cancels, due)
 		if cancels {
 			f.wantOutcomes(due)
 		}
@@ -125,7 +125,7 @@ func reopenFinished(f *fixture, crash bool) {
 }
 
 // wantFinishedStats wants the counts of reopenFinished.
-func (f *fixture) wantFinishedStats(cancels bool) {
+func (f *fixture) wantFinishedStats(cancels bool, due time.Time) {
 	f.Helper()
 	if _, ok := f.Buffer.(buffer.Inspector); !ok {
 		return
@@ -135,7 +135,7 @@ func (f *fixture) wantFinishedStats(cancels bool) {
 		Drain: "mail", Stream: "orders",
 		Pending: 7, Scheduled: 1, Delivered: 3,
 		Dead:   map[buffer.Reason]uint64{buffer.ReasonMaxAttempts: 1},
-		Oldest: accepted,
+		Oldest: accepted, LastDue: due,
 	}
 	sms := buffer.DrainStats{Drain: "sms", Stream: "orders", Pending: 12, Oldest: accepted}
 	orders := buffer.StreamStats{Stream: "orders", Messages: 12, Accepted: 12, Oldest: accepted}

@@ -42,13 +42,13 @@ func (f *fixture) wantKey(stream, key string, limit int, want ...uint64) {
 	}
 }
 
-func (f *fixture) wantCancelKey(key string, want int) {
+func (f *fixture) wantCancelKey(stream, key string, want int) {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	n, err := f.searcher().CancelKey(ctx, "orders", key, f.now)
+	n, err := f.searcher().CancelKey(ctx, stream, key, f.now)
 	if err != nil || n != want {
-		f.Fatalf("CancelKey(orders, %s): %d messages, %v; want %d", key, n, err, want)
+		f.Fatalf("CancelKey(%s, %s): %d messages, %v; want %d", stream, key, n, err, want)
 	}
 }
 
@@ -94,17 +94,16 @@ func searchCancel(f *fixture) {
 	f.wantTake("mail", 1, 0)
 	f.wantTake("sms", 1, 0)
 	f.ack("sms", 0)
-	f.wantCancelKey("c", 0)
-	f.wantCancelKey("a", 3) // the first is in flight with mail, and finished with sms
+	f.wantCancelKey("orders", "c", 0)
+	f.wantCancelKey("orders", "a", 3) // the first is in flight with mail, and finished with sms
 	f.wantTake("mail", 9, 1)
 	f.wantTake("sms", 9, 1)
 	f.wantKey("orders", "a", 9, 0)
 	f.ack("mail", 0)
 	f.wantKey("orders", "a", 9)
-	f.wantCancelKey("a", 0)
-	f.wantCancelKey("b", 0) // in flight with both
+	f.wantCancelKey("orders", "a", 0)
 	f.release("mail", 1, time.Hour)
-	f.wantCancelKey("b", 1) // scheduled with one
+	f.wantCancelKey("orders", "b", 1) // scheduled with one, in flight with the other
 	f.ack("sms", 1)
 	f.wantKey("orders", "b", 9)
 	if f.can(needInspector) {
@@ -125,7 +124,7 @@ func searchNothing(f *fixture) {
 // searchReopened does not wait for anything: a cancel is durable when it returns.
 func searchReopened(f *fixture, crash bool) {
 	f.fillKeys("orders", "a", "b", "a")
-	f.wantCancelKey("a", 2)
+	f.wantCancelKey("orders", "a", 2)
 	f.reopen(crash)
 	f.wantKey("orders", "a", 9)
 	f.wantKey("orders", "b", 9, 1)

@@ -3,6 +3,7 @@ package buffertest
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"forebay/buffer"
 )
@@ -25,6 +26,9 @@ type Subject struct {
 	// Settled waits until every ack, release and bury so far is durable. Nil
 	// means that they are when their methods return.
 	Settled func() error
+	// Housekeep does what the engine does from time to time: what was kept for long
+	// enough goes.
+	Housekeep func(now time.Time)
 	// Reopen ends the buffer and returns another one on the same store: after a
 	// clean stop, or with only what was durable, as after kill -9. Settled and
 	// Close work on the new one from then on. Nil means that nothing is stored.
@@ -41,11 +45,13 @@ const (
 	needReceipts    capability = "receipts"
 	needInspector   capability = "inspector"
 	needReopen      capability = "reopen"
+	needHousekeep   capability = "housekeeping"
 	needOnce        capability = "once"
 	needExpirer     capability = "expirer"
 	needDeadLetters capability = "dead letters"
 	needSearcher    capability = "searcher"
 	needRemover     capability = "remover"
+	needStandings   capability = "standings"
 )
 
 func (s Subject) can(c capability) (ok bool) {
@@ -64,6 +70,10 @@ func (s Subject) can(c capability) (ok bool) {
 		_, ok = s.Buffer.(buffer.Searcher)
 	case needRemover:
 		_, ok = s.Buffer.(buffer.Remover)
+	case needStandings:
+		_, ok = s.Buffer.(standings)
+	case needHousekeep:
+		ok = s.Housekeep != nil
 	case needReopen:
 		ok = s.Reopen != nil
 	}
@@ -103,11 +113,14 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		answerSections(),
 		ledgerSections(),
 		onceSections(),
+		lookupSections(),
 		expireSections(),
 		deadSections(),
 		deadReplaySections(),
 		searchSections(),
+		cancelSections(),
 		removeSections(),
+		headSections(),
 		reopenSections(),
 		bulkSections(),
 	)

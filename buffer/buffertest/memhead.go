@@ -1,0 +1,29 @@
+package buffertest
+
+import "forebay/buffer"
+
+// Standing is the engine's.
+func (m *Mem) Standing(drain string, offset uint64) (buffer.DrainStatus, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.drains[drain]
+	if !ok {
+		return buffer.DrainStatus{}, false
+	}
+	p := d.place(offset)
+	if p == nil || p.state.Final() {
+		return buffer.DrainStatus{}, false
+	}
+	return d.status(*p, offset), true
+}
+
+// Head is the engine's.
+func (m *Mem) Head(drain string) (buffer.Ref, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.drains[drain]
+	if !ok || d.oldest().IsZero() {
+		return buffer.Ref{}, false
+	}
+	return buffer.Ref{Stream: d.stream.Name, Offset: d.start + uint64(d.low)}, true
+}

@@ -1,0 +1,28 @@
+package buffer
+
+// Standing returns where a message of a drain's stream stands with the drain. It
+// does not touch the disk, and is cheap. ok is false for what the drain has
+// finished, or never had.
+func (e *Engine) Standing(name string, offset uint64) (s DrainStatus, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.drains[name]
+	if d == nil || offset >= d.stream.next || d.finished(offset) {
+		return DrainStatus{}, false
+	}
+	s.Drain = name
+	s.ofWaiting(d, offset)
+	return s, true
+}
+
+// Head returns the oldest unfinished message of a drain; false where there is
+// none. It does not touch the disk.
+func (e *Engine) Head(name string) (ref Ref, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.drains[name]
+	if d == nil || d.low >= d.stream.next {
+		return Ref{}, false
+	}
+	return Ref{Stream: d.stream.Name, Offset: d.low}, true
+}
