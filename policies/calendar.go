@@ -25,9 +25,9 @@ type intervalDraft struct {
 var intervalSchema = schema[intervalDraft]{
 	what: "a time interval",
 	fields: []field[intervalDraft]{
-		nameField(func(iv *intervalDraft) *text { return &iv.name }),
+		nameField(func(iv *intervalDraft) *text { return &iv.name }).says("Unique among time intervals."),
 		{
-			name: "intervals", example: "[{ weekdays: [saturday, sunday] }]", required: true,
+			name: "intervals", about: "It is active while one of these is.", example: "[{ weekdays: [saturday, sunday] }]", required: true,
 			shape: listShape(specSchema.shape(), 1, maxSpecs),
 			read: func(v value, iv *intervalDraft) {
 				v.list(maxSpecs, func(item value) { item.spec(&iv.specs) })
@@ -42,28 +42,38 @@ var intervalSchema = schema[intervalDraft]{
 var specSchema = schema[spec]{
 	what: "an interval",
 	fields: []field[spec]{
-		{name: "times", shape: listShape(timesSchema.shape(), 0, maxTimes), read: func(v value, s *spec) { v.times(&s.times) }},
+		{
+			name: "times", about: "Times of the day; default: all of it.",
+			shape: listShape(timesSchema.shape(), 0, maxTimes), read: func(v value, s *spec) { v.times(&s.times) },
+		},
 		calendarField("weekdays", weekdayUnit, func(s *spec, r span) {
 			for d := r.from; d <= r.to; d++ {
 				s.weekdays |= 1 << d
 			}
-		}),
-		calendarField("days_of_month", dayOfMonthUnit, func(s *spec, r span) { s.daysOfMonth = append(s.daysOfMonth, r) }),
+		}).says("Weekdays or ranges of them; the week begins on Sunday."),
+		calendarField("days_of_month", dayOfMonthUnit, func(s *spec, r span) { s.daysOfMonth = append(s.daysOfMonth, r) }).
+			says("1 to 31, -1 for the last day, or ranges."),
 		calendarField("months", monthUnit, func(s *spec, r span) {
 			for m := r.from; m <= r.to; m++ {
 				s.months |= 1 << m
 			}
-		}),
-		calendarField("years", yearUnit, func(s *spec, r span) { s.years = append(s.years, r) }),
-		{name: "dates", shape: listShape(dateUnit.shape(), 0, maxCalendar), read: func(v value, s *spec) {
-			v.calendar(dateUnit, func(r span) { s.dates = append(s.dates, r) })
-			s.dates, s.datesAt = merge(s.dates, 1), v.place()
-		}},
-		{name: "calendar_file", shape: shape{"type": "string", "minLength": 1}, read: func(v value, s *spec) {
-			v.calendarFile(&s.dates)
-			s.datesAt = v.place()
-		}},
-		{name: "location", shape: stringShape, read: func(v value, s *spec) { v.location(&s.loc) }},
+		}).says("Months by name or number, or ranges."),
+		calendarField("years", yearUnit, func(s *spec, r span) { s.years = append(s.years, r) }).says("Years or ranges."),
+		{
+			name: "dates", about: "Dates YYYY-MM-DD or ranges of them.", shape: listShape(dateUnit.shape(), 0, maxCalendar),
+			read: func(v value, s *spec) {
+				v.calendar(dateUnit, func(r span) { s.dates = append(s.dates, r) })
+				s.dates, s.datesAt = merge(s.dates, 1), v.place()
+			},
+		},
+		{
+			name: "calendar_file", about: "A file of dates, one or a range a line, beside the policy file.", shape: shape{"type": "string", "minLength": 1},
+			read: func(v value, s *spec) {
+				v.calendarFile(&s.dates)
+				s.datesAt = v.place()
+			},
+		},
+		zoneField("location", func(s *spec) **time.Location { return &s.loc }).says("A name of the IANA time zone database; default UTC."),
 	},
 	check: func(v value, _ *spec, keys keys) {
 		if at := keys["calendar_file"]; at != nil && keys["dates"] != nil {
@@ -96,8 +106,8 @@ type timesDraft struct{ start, end text }
 var timesSchema = schema[timesDraft]{
 	what: "a time range",
 	fields: []field[timesDraft]{
-		clockField("start_time", func(t *timesDraft) *text { return &t.start }).must(`"00:30"`),
-		clockField("end_time", func(t *timesDraft) *text { return &t.end }).must(`"06:30"`),
+		clockField("start_time", func(t *timesDraft) *text { return &t.start }).must(`"00:30"`).says("From, inclusive."),
+		clockField("end_time", func(t *timesDraft) *text { return &t.end }).must(`"06:30"`).says("To, exclusive; 24:00 is the end of the day."),
 	},
 }
 

@@ -2,7 +2,6 @@ package policies
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"unicode/utf8"
 )
@@ -15,13 +14,13 @@ const (
 
 // calendars are the calendar files of one policy, each read once.
 type calendars struct {
-	read  func(name string) ([]byte, error)
+	*outside
 	files []File            // in the order in which they are named
 	dates map[string][]span // of each file; empty where it has a mistake
 }
 
-func newCalendars(read func(name string) ([]byte, error)) *calendars {
-	return &calendars{read: read, dates: make(map[string][]span)}
+func newCalendars(o *outside) *calendars {
+	return &calendars{outside: o, dates: make(map[string][]span)}
 }
 
 // calendarFile reads the dates of the file that v names, which lies beside the
@@ -31,10 +30,7 @@ func (v value) calendarFile(to *[]span) {
 	if !ok {
 		return
 	}
-	name := s
-	if !filepath.IsAbs(name) {
-		name = filepath.Join(filepath.Dir(v.src.name), filepath.FromSlash(name))
-	}
+	name := v.beside(s)
 	c := v.calendars
 	if dates, known := c.dates[name]; known {
 		*to = dates
@@ -51,7 +47,7 @@ func (v value) calendarFile(to *[]span) {
 	case err != nil:
 		v.fail("it is looked for from the folder of the policy file", "calendar file %s: %v", quote(name), err)
 	case len(data) > maxFileBytes:
-		v.fail("", "calendar file %s is over 1 MiB", quote(name))
+		v.fail("split it: intervals are joined", "calendar file %s is over 1 MiB", quote(name))
 	case !utf8.Valid(data):
 		v.fail("save it as UTF-8", "calendar file %s is not UTF-8 text", quote(name))
 	default:

@@ -78,7 +78,8 @@ func TestCalendarFileBounds(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			policy := "version: 1\ntime_intervals: [{ name: x, intervals: [" + tt.specs + "] }]"
-			_, mistakes, _ := parseWith([]File{{"p.yaml", []byte(policy)}}, func(string) ([]byte, error) { return []byte(tt.data), nil })
+			_, found, _ := parseWith([]File{{"p.yaml", []byte(policy)}}, &outside{read: func(string) ([]byte, error) { return []byte(tt.data), nil }})
+			mistakes := found.errors()
 			if len(mistakes) == 0 || mistakes[0].Message != tt.want {
 				t.Errorf("mistakes = %.300v, want the first to be %q", mistakes, tt.want)
 			}

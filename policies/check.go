@@ -16,6 +16,7 @@ func Check(s *Set, now time.Time) Errors {
 	c := &checker{set: s, now: now}
 	c.streams()
 	c.sinks()
+	c.callers()
 	c.intervals()
 	for i := range s.Drains {
 		c.drain(&s.Drains[i])
@@ -59,6 +60,9 @@ func (c *checker) streams() {
 	for _, r := range c.set.Routes {
 		fed[r.Stream] = true
 	}
+	for _, s := range c.set.Sources {
+		fed[s.Stream] = true
+	}
 	for _, d := range c.set.Drains {
 		read[d.Stream] = true
 	}
@@ -68,7 +72,7 @@ func (c *checker) streams() {
 			c.warn(o, "add a drain, or its messages wait for good", "no drain reads stream %s", s.Name)
 		}
 		if !fed[s.Name] {
-			c.warn(o, "add a route, or remove the stream once it is empty", "no route feeds stream %s", s.Name)
+			c.warn(o, "add a route, or remove the stream once it is empty", "no route or source feeds stream %s", s.Name)
 		}
 		if s.MaxBytes > 0 && s.MaxBytes < s.MaxMessageBytes {
 			c.warn(o, "raise max_bytes, or lower max_message_bytes", "stream %s cannot hold one message of its max_message_bytes", s.Name)
@@ -84,13 +88,20 @@ func (c *checker) sinks() {
 	for _, d := range c.set.Drains {
 		used[d.Sink] = true
 	}
+	for _, r := range c.set.Routes {
+		used[r.Sink] = true
+	}
 	for _, s := range c.set.Sinks {
 		o := object{"sink", s.Name}
 		if !used[s.Name] {
 			c.warn(o, "name it in a drain, or remove it", "nothing uses sink %s", s.Name)
 		}
 		if s.Budget.Limit.Rate == 0 {
-			c.warn(o, "to stop for a while, pause its drains instead", "the budget of sink %s is 0: nothing will ever be delivered", s.Name)
+			c.warn(o, "a budget of 0 lets nothing through, at any time; write what the sink can take, and to stop for a while run `forebay drains pause DRAIN --reason WHY`",
+				"the budget of sink %s is 0: nothing will ever be delivered", s.Name)
+		}
+		if s.HTTP == nil {
+			continue
 		}
 		for _, status := range s.HTTP.Permanent {
 			if slices.Contains([]int{429, 502, 503, 504}, status) {
@@ -103,6 +114,30 @@ func (c *checker) sinks() {
 				c.warn(o, "use https", "sink %s sends messages to %s in clear text", s.Name, u.Host)
 			}
 		}
+	}
+}
+
+// callers finds what no route knows callers by.
+func (c *checker) callers() {
+	used := make(map[object]bool)
+	for _, r := range c.set.Routes {
+		for _, name := range r.Auth {
+			used[object{"auth entry", name}] = true
+		}
+		for _, name := range r.Limits {
+			used[object{"limit", name}] = true
+		}
+	}
+	unused := func(o object) {
+		if !used[o] {
+			c.warn(o, "name it in a route, or remove it", "no route uses %s %s", o.kind, o.name)
+		}
+	}
+	for _, a := range c.set.Auth {
+		unused(object{"auth entry", a.Name})
+	}
+	for _, l := range c.set.Limits {
+		unused(object{"limit", l.Name})
 	}
 }
 
@@ -123,8 +158,10 @@ func (c *checker) route(r *Route) {
 	if c.set.router.shadowed(r) {
 		c.warn(o, "remove it, or one of those", "route %s never matches: more specific routes take all of its requests", r.Name)
 	}
-	c.warn(object{"idempotency", r.Name}, "let callers choose keys that nobody guesses, such as a UUID",
-		"without auth the idempotency keys of route %s are shared by all of its callers", r.Name)
+	if len(r.Auth) == 0 {
+		c.warn(object{"idempotency", r.Name}, "let callers choose keys that nobody guesses, such as a UUID",
+			"without auth the idempotency keys of route %s are shared by all of its callers", r.Name)
+	}
 	if r.Split == SplitNone && r.MaxInflated != maxInflated {
 		c.warn(o, "remove it, or split the bodies", "max_inflated of route %s has no effect: only bodies that are split are inflated", r.Name)
 	}

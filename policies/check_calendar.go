@@ -58,6 +58,21 @@ func (c *checker) drain(d *Drain) {
 	if budget == limiter.Unlimited && d.Schedule.Base == limiter.Unlimited {
 		c.warn(o, "give it a schedule, or its sink a budget with a rate", "nothing paces drain %s", d.Name)
 	}
+	c.rates(d, budget)
+	s := c.set.Stream(d.Stream)
+	if s != nil && d.Deadline.MaxDelay >= s.Retention {
+		c.warn(o, "lower max_delay, or raise the stream's retention", "the max_delay %s of drain %s never comes: retention of stream %s is %s",
+			formatDuration(d.Deadline.MaxDelay), d.Name, s.Name, formatDuration(s.Retention))
+	}
+	c.calendar(d, s)
+}
+
+// rates compares a drain's rates with its sink's budget.
+func (c *checker) rates(d *Drain, budget limiter.Rate) {
+	if budget == 0 {
+		return // the sink's own warning says it
+	}
+	o := object{"drain", d.Name}
 	if r := d.Schedule.Base; r != limiter.Unlimited && r > budget {
 		c.warn(o, "lower it, or raise the budget if the sink can take more", "the base rate %s of drain %s is above its sink's budget of %s", r, d.Name, budget)
 	}
@@ -67,12 +82,6 @@ func (c *checker) drain(d *Drain) {
 				"the rate %s of entry %s is above its sink's budget of %s", e.Rate, quote(e.Name), budget)
 		}
 	}
-	s := c.set.Stream(d.Stream)
-	if s != nil && d.Deadline.MaxDelay >= s.Retention {
-		c.warn(o, "lower max_delay, or raise the stream's retention", "the max_delay %s of drain %s never comes: retention of stream %s is %s",
-			formatDuration(d.Deadline.MaxDelay), d.Name, s.Name, formatDuration(s.Retention))
-	}
-	c.calendar(d, s)
 }
 
 // calendar looks 400 days ahead, or until everything has been seen.
@@ -103,7 +112,8 @@ func (c *checker) calendar(d *Drain, s *Stream) {
 	}
 	switch o := (object{"drain", d.Name}); {
 	case !moves:
-		c.warn(o, "give its schedule a base or an entry above 0", "the rate of drain %s is 0 for the next 400 days", d.Name)
+		c.warn(o, "rate 0 starts no delivery; give its schedule a base or an entry above 0, and to stop it for a while run `forebay drains pause "+d.Name+" --reason WHY`",
+			"the rate of drain %s is 0 for the next 400 days", d.Name)
 	case !stuck.IsZero():
 		c.warn(o, "let it move in between, or raise retention or max_delay",
 			"drain %s stands still from %s on for longer than a message may wait: %s", d.Name, stuck.UTC().Format(time.RFC3339), formatDuration(patience))

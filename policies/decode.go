@@ -39,38 +39,41 @@ func (v value) fail(hint, format string, args ...any) {
 }
 
 // notYet refuses a construct of the language that this version does not have.
-func (v value) notYet(name string) {
-	v.fail("remove it: this version does not have it", "%s is not supported yet", name)
+func (v value) notYet(hint, name string) {
+	v.fail(hint, "%s is not supported yet", name)
 }
 
 // field is one key of an object: how it is read, into what, and what it looks
 // like to an editor.
 type field[T any] struct {
 	name     string
+	about    string // one line for people, in editors
 	example  string // of a value, for hints
 	required bool
 	read     func(v value, to *T)
 	shape    shape
+	// unbuilt is the hint to a key that the language has and this version does not.
+	// Such a key is read like any other, so that its mistakes show, and then refused.
+	unbuilt string
 }
 
 // schema is the table of an object's keys.
 type schema[T any] struct {
 	what   string // with its article: "a stream"
 	fields []field[T]
-	// later are the keys that the language has and this version does not.
-	later []string
+	// oneOf are the keys of which an object has exactly one.
+	oneOf []string
 	// preset, if any, fills in the defaults before the keys are read; check, if any,
 	// looks at all of them after.
 	preset func(to *T)
 	check  func(v value, to *T, keys keys)
 }
 
-// keys are the values of a mapping by key, those that are not built among them.
+// keys are the values of a mapping by key.
 type keys map[string]*yaml.Node
 
-func (k keys) any(names []string) bool {
-	return slices.ContainsFunc(names, func(name string) bool { return k[name] != nil })
-}
+// at is the value of a key that is there.
+func (k keys) at(v value, name string) value { return value{v.decoder, k[name], name} }
 
 // read decodes a mapping and reports all that is wrong with it. It returns nil
 // where it is none.
@@ -86,7 +89,7 @@ func (s *schema[T]) read(v value, to *T) keys {
 	for i := 0; i+1 < len(v.node.Content); i += 2 {
 		key := value{v.decoder, v.node.Content[i], "a key"}
 		if key.node.Kind != yaml.ScalarNode {
-			key.fail("known keys: "+strings.Join(s.known(), ", "), "a key must be a word, not %s", kind(key.node))
+			key.fail("known keys: "+few(s.known(false)), "a key must be a word, not %s", kind(key.node))
 			continue
 		}
 		name := key.node.Value
@@ -102,6 +105,7 @@ func (s *schema[T]) read(v value, to *T) keys {
 			v.fail("add "+f.sample(), "%s has no %s", s.what, f.name)
 		}
 	}
+	s.checkOneOf(v, seen)
 	if s.check != nil {
 		s.check(v, to, seen)
 	}
@@ -109,30 +113,62 @@ func (s *schema[T]) read(v value, to *T) keys {
 }
 
 func (s *schema[T]) readKey(key, v value, to *T) {
-	if slices.Contains(s.later, v.name) {
-		key.notYet(v.name)
-		return
-	}
 	i := slices.IndexFunc(s.fields, func(f field[T]) bool { return f.name == v.name })
 	if i < 0 {
-		hint := suggest(v.name, s.known(), "known keys")
-		if later := nearest(v.name, s.later); later != "" && nearest(v.name, s.known()) == "" {
-			hint = "did you mean " + later + "? it is not supported yet"
-		}
-		key.fail(hint, "unknown key %s in %s", quote(v.name), s.what)
+		key.fail(s.hint(v.name), "unknown key %s in %s", quote(v.name), s.what)
 		return
+	}
+	f := s.fields[i]
+	if f.unbuilt != "" {
+		key.notYet(f.unbuilt, f.name)
 	}
 	if isNull(v.node) {
 		v.fail("give it one, or remove the key", "%s has no value", v.name)
 		return
 	}
-	s.fields[i].read(v, to)
+	f.read(v, to)
 }
 
-func (s *schema[T]) known() []string {
+// checkOneOf reports an object that has none of the keys of which it must have
+// one, or a second of them.
+func (s *schema[T]) checkOneOf(v value, seen keys) {
+	var have []string
+	for _, name := range s.oneOf {
+		if seen[name] != nil {
+			have = append(have, name)
+		}
+	}
+	switch {
+	case len(s.oneOf) > 0 && len(have) == 0:
+		usual := slices.IndexFunc(s.fields, func(f field[T]) bool { return f.name == s.oneOf[0] })
+		none := "no"
+		if len(s.oneOf) > 1 {
+			none = "none of"
+		}
+		v.fail("add "+s.fields[usual].sample(), "%s has %s %s", s.what, none, strings.Join(s.oneOf, ", "))
+	case len(have) > 1:
+		seen.at(v, have[1]).fail("keep one, or make two of it", "%s has both %s and %s", s.what, have[0], have[1])
+	}
+}
+
+// hint is what may have been meant by an unknown key.
+func (s *schema[T]) hint(name string) string {
+	if best := nearest(name, s.known(false)); best != "" {
+		return "did you mean " + best + "?"
+	}
+	if best := nearest(name, s.known(true)); best != "" {
+		return "did you mean " + best + "? it is not supported yet"
+	}
+	return "known keys: " + few(s.known(false))
+}
+
+// known are the keys that this version has; with unbuilt set, all of the language.
+func (s *schema[T]) known(unbuilt bool) []string {
 	names := make([]string, 0, len(s.fields))
 	for _, f := range s.fields {
-		names = append(names, f.name)
+		if unbuilt || f.unbuilt == "" {
+			names = append(names, f.name)
+		}
 	}
 	return names
 }
@@ -158,7 +194,7 @@ func (v value) list(limit int, each func(item value)) {
 	for i, n := range v.node.Content {
 		item := value{v.decoder, n, "an item of " + v.name}
 		if i >= limit {
-			item.fail("", "%s has more than %d items", v.name, limit)
+			item.fail("remove some, or split the object", "%s has more than %d items", v.name, limit)
 			return
 		}
 		if isNull(n) {

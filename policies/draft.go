@@ -23,6 +23,9 @@ type draft struct {
 	streams   []streamDraft
 	drains    []drainDraft
 	routes    []routeDraft
+	sources   []sourceDraft
+	auth      []authDraft
+	limits    []limitDraft
 	// unread are the sections that are no lists: what they define is not known.
 	unread map[string]bool
 }
@@ -30,18 +33,31 @@ type draft struct {
 var policyFile = schema[draft]{
 	what: "a policy",
 	fields: []field[draft]{
-		{name: "version", example: "1", required: true, shape: shape{"enum": []any{1, "1"}}, read: func(v value, _ *draft) {
-			if s, ok := v.word("1"); ok && s != "1" {
-				v.fail("write version: 1", "version %s is not known", quote(s))
-			}
-		}},
-		section("time_intervals", &intervalSchema, maxIntervals, func(d *draft) *[]intervalDraft { return &d.intervals }),
-		section("sinks", &sinkSchema, maxObjects, func(d *draft) *[]sinkDraft { return &d.sinks }),
-		section("streams", &streamSchema, maxObjects, func(d *draft) *[]streamDraft { return &d.streams }),
-		section("drains", &drainSchema, maxObjects, func(d *draft) *[]drainDraft { return &d.drains }),
-		section("routes", &routeSchema, maxObjects, func(d *draft) *[]routeDraft { return &d.routes }),
+		{
+			name: "version", about: "Of the language: 1.", example: "1", required: true, shape: shape{"enum": []any{1, "1"}},
+			read: func(v value, _ *draft) {
+				if s, ok := v.word("1"); ok && s != "1" {
+					v.fail("write version: 1", "version %s is not known", quote(s))
+				}
+			},
+		},
+		section("time_intervals", &intervalSchema, maxIntervals, func(d *draft) *[]intervalDraft { return &d.intervals }).
+			says("Named stretches of calendar time."),
+		section("auth", &authSchema, maxAuth, func(d *draft) *[]authDraft { return &d.auth }).
+			says("How callers show who they are.").later(absent),
+		section("limits", &limitSchema, maxLimits, func(d *draft) *[]limitDraft { return &d.limits }).
+			says("What callers may send: token buckets by key.").later(absent),
+		section("sinks", &sinkSchema, maxObjects, func(d *draft) *[]sinkDraft { return &d.sinks }).
+			says("What is delivered to, and how much it can take."),
+		section("streams", &streamSchema, maxObjects, func(d *draft) *[]streamDraft { return &d.streams }).
+			says("Where messages wait, durably."),
+		section("drains", &drainSchema, maxObjects, func(d *draft) *[]drainDraft { return &d.drains }).
+			says("Who reads a stream, when and how fast."),
+		section("sources", &sourceSchema, maxSources, func(d *draft) *[]sourceDraft { return &d.sources }).
+			says("What feeds a stream besides routes.").later(absent),
+		section("routes", &routeSchema, maxObjects, func(d *draft) *[]routeDraft { return &d.routes }).
+			says("Which requests, and what happens to them."),
 	},
-	later: []string{"auth", "limits", "sources"},
 }
 
 // section is a list of objects at the top of a file.

@@ -16,13 +16,21 @@ var unstoredHeaders = []string{
 	"X-Api-Key",
 }
 
-// header reads the name of a header field into its canonical form.
-func (v value) header(s string) (string, bool) {
+// fieldName reads the name of a header field into its canonical form.
+func (v value) fieldName(s string) (string, bool) {
 	if !headerForm.MatchString(s) {
 		v.fail("write its name alone: X-Customer-Id", "%s is not a header field", quote(s))
 		return "", false
 	}
-	name := textproto.CanonicalMIMEHeaderKey(s)
+	return textproto.CanonicalMIMEHeaderKey(s), true
+}
+
+// header reads the name of a header field that is stored with a message.
+func (v value) header(s string) (string, bool) {
+	name, ok := v.fieldName(s)
+	if !ok {
+		return "", false
+	}
 	if slices.Contains(unstoredHeaders, name) || strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Forebay-") {
 		v.fail("name a field that is stored with the message", "header field %s cannot name a message", name)
 		return "", false

@@ -1,10 +1,7 @@
 package policies
 
 import (
-	"fmt"
 	"math"
-	"net/netip"
-	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -13,11 +10,6 @@ import (
 )
 
 const (
-	maxURLs        = 64
-	maxAddresses   = 100
-	minStatus      = 300
-	maxStatus      = 599
-	maxStatuses    = maxStatus - minStatus + 1
 	maxConcurrency = 10000
 	maxBurst       = math.MaxInt32
 	maxTimeout     = time.Hour
@@ -31,30 +23,47 @@ type sinkDraft struct {
 	out  Sink
 }
 
-// sinkKinds are the kinds that this version does not have.
-var sinkKinds = []string{"kafka", "elasticsearch", "webhdfs"}
+// httpAlone is the hint to the kinds of sinks that this version does not have.
+const httpAlone = "use http: this version delivers to nothing else"
 
 var sinkSchema = schema[sinkDraft]{
-	what: "a sink",
+	what:  "a sink",
+	oneOf: []string{"http", "kafka", "elasticsearch", "webhdfs"},
 	preset: func(s *sinkDraft) {
-		s.out.Budget = Budget{Limit: limiter.Limit{Rate: limiter.Unlimited}, Concurrency: 64}
+		s.out.Budget = Budget{
+			Limit: limiter.Limit{Rate: limiter.Unlimited}, Concurrency: 64, Mode: ConcurrencyFixed,
+			Scope: ScopeLocal, OnStoreError: StoreLocal,
+		}
 		s.out.Breaker = Breaker{FailureRatio: 0.5, MinRequests: 50, Window: 30 * time.Second, OpenFor: 15 * time.Second}
 		s.out.SlowStart = 10 * time.Second
 	},
 	fields: []field[sinkDraft]{
-		nameField(func(s *sinkDraft) *text { return &s.name }),
-		nested("http", &httpSchema, func(s *sinkDraft) *httpDraft { return &s.http }),
-		nested("budget", &budgetSchema, func(s *sinkDraft) *Budget { return &s.out.Budget }),
-		{name: "breaker", shape: shape{"anyOf": []shape{enumShape([]string{off}), breakerSchema.shape()}}, read: readBreaker},
-		durationField("slow_start", 0, maxTimeout, func(s *sinkDraft) *time.Duration { return &s.out.SlowStart }),
+		nameField(func(s *sinkDraft) *text { return &s.name }).says("Unique among sinks."),
+		nested("http", &httpSchema, func(s *sinkDraft) *httpDraft { return &s.http }).such(`{ urls: ["https://…"] }`).
+			says("A service that takes messages as HTTP requests."),
+		optional("kafka", &kafkaSchema, func(s *sinkDraft) **KafkaSink { return &s.out.Kafka }).
+			says("A Kafka topic.").later(httpAlone),
+		optional("elasticsearch", &elasticsearchSchema, func(s *sinkDraft) **ElasticsearchSink { return &s.out.Elasticsearch }).
+			says("An Elasticsearch index.").later(httpAlone),
+		optional("webhdfs", &webHDFSSchema, func(s *sinkDraft) **WebHDFSSink { return &s.out.WebHDFS }).
+			says("Files on HDFS.").later(httpAlone),
+		nested("budget", &budgetSchema, func(s *sinkDraft) *Budget { return &s.out.Budget }).
+			says("What the sink can take, from all of its drains and live traffic together."),
+		{
+			name: "breaker", shape: shape{"anyOf": []shape{enumShape([]string{off}), breakerSchema.shape()}}, read: readBreaker,
+			about: "Stops attempts while the sink fails; off: never.",
+		},
+		durationField("slow_start", 0, maxTimeout, func(s *sinkDraft) *time.Duration { return &s.out.SlowStart }).
+			says("How long the rate rises after the breaker has closed; default 10s."),
+		booleanField("may_cancel", func(s *sinkDraft) *bool { return &s.out.MayCancel }).
+			says("Whether its answers may cancel waiting messages with Forebay-Cancel-Key; default false."),
 	},
-	later: append([]string{"may_cancel"}, sinkKinds...),
 	check: func(v value, s *sinkDraft, keys keys) {
 		if limit := &s.out.Budget.Limit; limit.Burst == 0 {
 			limit.Burst = defaultBurst(limit.Rate)
 		}
-		if keys["http"] == nil && !keys.any(sinkKinds) {
-			v.fail("add `http: { urls: [\"https://…\"] }`", "a sink has no http")
+		if keys["http"] == nil && s.out.MayCancel {
+			keys.at(v, "may_cancel").fail("remove it: only answers of an http sink have header fields", "a sink without http cannot cancel")
 		}
 	},
 }
@@ -79,11 +88,15 @@ var breakerSchema = schema[Breaker]{
 	fields: []field[Breaker]{
 		{
 			name: "failure_ratio", example: "0.5", shape: shape{"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-			read: func(v value, b *Breaker) { v.ratio(&b.FailureRatio) },
+			about: "It opens once this share of attempts failed; default 0.5.",
+			read:  func(v value, b *Breaker) { v.ratio(&b.FailureRatio) },
 		},
-		numberField("min_requests", 1, maxRequests, func(b *Breaker) *int { return &b.MinRequests }),
-		durationField("window", minWindow, maxTimeout, func(b *Breaker) *time.Duration { return &b.Window }),
-		durationField("open_for", minWindow, maxTimeout, func(b *Breaker) *time.Duration { return &b.OpenFor }),
+		numberField("min_requests", 1, maxRequests, func(b *Breaker) *int { return &b.MinRequests }).
+			says("Of at least so many attempts; default 50."),
+		durationField("window", minWindow, maxTimeout, func(b *Breaker) *time.Duration { return &b.Window }).
+			says("In so much time; default 30s."),
+		durationField("open_for", minWindow, maxTimeout, func(b *Breaker) *time.Duration { return &b.OpenFor }).
+			says("Nothing is sent for so long, then single probes; default 15s."),
 	},
 }
 
@@ -99,129 +112,48 @@ func defaultBurst(r limiter.Rate) int {
 var budgetSchema = schema[Budget]{
 	what: "a budget",
 	fields: []field[Budget]{
-		rateField("rate", func(b *Budget) *limiter.Rate { return &b.Limit.Rate }).such("100/s"),
-		numberField("burst", 1, maxBurst, func(b *Budget) *int { return &b.Limit.Burst }),
-		nested("concurrency", &concurrencySchema, func(b *Budget) *Budget { return b }),
+		rateField("rate", func(b *Budget) *limiter.Rate { return &b.Limit.Rate }).such("100/s").
+			says("Attempts a second; default unlimited. 0 lets nothing through."),
+		numberField("burst", 1, maxBurst, func(b *Budget) *int { return &b.Limit.Burst }).
+			says("Attempts that may start at once; default 10 ms of the rate, at least 1."),
+		{
+			name: "bytes", shape: shape{"type": []string{"integer", "string"}, "minimum": 1, "pattern": byteRateForm},
+			about:   "Bytes of bodies a second.",
+			unbuilt: absent,
+			read:    func(v value, b *Budget) { v.byteRate(&b.Bytes) },
+		},
+		nested("concurrency", &concurrencySchema, func(b *Budget) *Budget { return b }).
+			says("Attempts in flight."),
+		percentField("reserve_for_live", func(b *Budget) *float64 { return &b.ReserveForLive }).
+			says("The share of live traffic while drains wait too.").later(absent),
+		scopeField(func(b *Budget) *Scope { return &b.Scope }),
+		storeErrorField(func(b *Budget) *StoreError { return &b.OnStoreError }),
 	},
-	later: []string{"reserve_for_live", "bytes", "scope", "on_store_error"},
+	check: func(v value, b *Budget, keys keys) {
+		checkStoreError(v, b.Scope, keys)
+		if keys["reserve_for_live"] != nil && b.Limit.Burst == 1 {
+			keys.at(v, "burst").fail("write burst: 2 or more: live traffic and drains have a bucket each", "a budget with reserve_for_live has a burst of 1")
+		}
+	},
 }
 
 var concurrencySchema = schema[Budget]{
 	what: "concurrency",
 	fields: []field[Budget]{
-		numberField("max", 1, maxConcurrency, func(b *Budget) *int { return &b.Concurrency }).such("64"),
-		{name: "mode", shape: enumShape([]string{"fixed"}), read: func(v value, _ *Budget) {
-			v.choice([]string{"fixed"}, []string{"adaptive"})
-		}},
+		numberField("max", 1, maxConcurrency, func(b *Budget) *int { return &b.Concurrency }).such("64").
+			says("The most attempts in flight; default 64."),
+		numberField("min", 1, maxConcurrency, func(b *Budget) *int { return &b.MinConcurrency }).such("4").
+			says("The least that mode: adaptive goes down to."),
+		choiceField("mode", []ConcurrencyMode{ConcurrencyFixed}, []ConcurrencyMode{ConcurrencyAdaptive}, func(b *Budget) *ConcurrencyMode { return &b.Mode }).
+			says("Whether max holds always, or falls with the sink's latency; default fixed."),
 	},
-	later: []string{"min"},
-}
-
-type httpDraft struct {
-	HTTPSink
-	at []value // of the URLs
-}
-
-var httpSchema = schema[httpDraft]{
-	what: "an http sink",
-	preset: func(h *httpDraft) {
-		h.ConnectTimeout, h.Timeout = 2*time.Second, 30*time.Second
-		h.Permanent = []int{400, 401, 403, 404, 405, 409, 410, 413, 415, 422}
-	},
-	fields: []field[httpDraft]{
-		{
-			name: "urls", example: `["https://orders.internal"]`, required: true, read: readURLs,
-			shape: listShape(patternShape("^[Hh][Tt][Tt][Pp][Ss]?://[^@?#]+$"), 1, maxURLs),
-		},
-		{name: "allow_addresses", shape: listShape(stringShape, 0, maxAddresses), read: readAddresses},
-		nested("timeout", &timeoutSchema, func(h *httpDraft) *HTTPSink { return &h.HTTPSink }),
-		{name: "permanent", shape: listShape(numberShape(minStatus, maxStatus), 0, maxStatuses), read: readPermanent},
-	},
-	later: []string{"balance", "auth", "sign", "batch", "preserve_host"},
-	check: func(_ value, h *httpDraft, _ keys) {
-		for i, u := range h.URLs {
-			// A host name is judged when it is dialled.
-			addr, err := netip.ParseAddr(u.Hostname())
-			if err == nil && !h.MayDial(addr) {
-				h.at[i].fail(fmt.Sprintf("if it is meant, write allow_addresses: [%q]", addr),
-					"address %s is link-local, a metadata service or none at all", addr)
-			}
+	check: func(v value, b *Budget, keys keys) {
+		switch {
+		case keys["min"] == nil:
+		case b.Mode != ConcurrencyAdaptive:
+			keys.at(v, "min").fail("remove it: max alone holds with mode: fixed", "min has no effect without mode: adaptive")
+		case b.MinConcurrency > b.Concurrency:
+			keys.at(v, "min").fail("raise max, or lower min", "concurrency has a min of %d above its max of %d", b.MinConcurrency, b.Concurrency)
 		}
 	},
-}
-
-func readURLs(v value, h *httpDraft) {
-	seen := make(map[string]bool)
-	v.list(maxURLs, func(item value) {
-		s, ok := item.str()
-		if !ok {
-			return
-		}
-		u, message, hint := parseURL(s)
-		if message != "" {
-			item.fail(hint, "%s", message)
-			return
-		}
-		if seen[u.String()] {
-			item.fail("remove one", "url %s is listed twice", quote(s))
-			return
-		}
-		seen[u.String()] = true
-		h.URLs, h.at = append(h.URLs, u), append(h.at, item)
-	})
-	if v.emptyList() {
-		v.fail("write at least one", "urls is empty")
-	}
-}
-
-func readAddresses(v value, h *httpDraft) {
-	v.list(maxAddresses, func(item value) {
-		s, ok := item.str()
-		if !ok {
-			return
-		}
-		prefix, err := netip.ParsePrefix(s)
-		if addr, addrErr := netip.ParseAddr(s); addrErr == nil && addr.Zone() == "" {
-			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
-		}
-		if err != nil {
-			item.fail("write 169.254.10.1 or 169.254.10.0/24", "%s is not an address or a range of them", quote(s))
-			return
-		}
-		h.AllowAddresses = append(h.AllowAddresses, prefix.Masked())
-	})
-}
-
-var timeoutSchema = schema[HTTPSink]{
-	what: "timeout",
-	fields: []field[HTTPSink]{
-		durationField("connect", time.Millisecond, maxTimeout, func(h *HTTPSink) *time.Duration { return &h.ConnectTimeout }).such("2s"),
-		durationField("total", time.Millisecond, maxTimeout, func(h *HTTPSink) *time.Duration { return &h.Timeout }),
-	},
-	check: func(v value, h *HTTPSink, keys keys) {
-		// A total below the default of connect is no mistake: it bounds both.
-		if keys["connect"] == nil {
-			h.ConnectTimeout = min(h.ConnectTimeout, h.Timeout)
-		}
-		if h.ConnectTimeout > h.Timeout {
-			value{v.decoder, keys["connect"], "connect"}.fail("total includes connecting: raise it, or lower connect",
-				"connect %s is longer than total %s", formatDuration(h.ConnectTimeout), formatDuration(h.Timeout))
-		}
-	},
-}
-
-func readPermanent(v value, h *httpDraft) {
-	h.Permanent = []int{}
-	v.list(maxStatuses, func(item value) {
-		status := 0
-		item.number(&status, minStatus, maxStatus)
-		if status == 0 {
-			return
-		}
-		if slices.Contains(h.Permanent, status) {
-			item.fail("remove one", "status %d is listed twice", status)
-			return
-		}
-		h.Permanent = append(h.Permanent, status)
-	})
 }

@@ -1,16 +1,16 @@
 package policies
 
 import (
-	"fmt"
 	"math"
-	"slices"
-	"strings"
 	"time"
 )
 
-// maxKeyParts bounds the parts of an ordering key: each is looked for in every
-// message.
-const maxKeyParts = 8
+// Priorities of messages and drains: a higher one goes first.
+const (
+	minPriority     = 0
+	maxPriority     = 9
+	defaultPriority = 5
+)
 
 type streamDraft struct {
 	name text
@@ -21,100 +21,88 @@ var streamSchema = schema[streamDraft]{
 	what: "a stream",
 	preset: func(s *streamDraft) {
 		s.out = Stream{
-			MaxMessageBytes: 1 << 20, KeepDelivered: 24 * time.Hour,
-			Retention: 72 * time.Hour, OnRetention: EndDead,
+			MaxMessageBytes: 1 << 20, KeepDelivered: 24 * time.Hour, KeepResultsBytes: 1 << 30,
+			Retention: 72 * time.Hour, OnRetention: EndDead, WhenFull: FullReject,
 			DeadKeep: 14 * 24 * time.Hour, DeadMaxBytes: 1 << 30,
+			Priority: Priority{Default: defaultPriority},
 		}
 	},
 	fields: []field[streamDraft]{
-		nameField(func(s *streamDraft) *text { return &s.name }),
-		sizeField("max_bytes", 1, math.MaxInt64, func(s *streamDraft) *int64 { return &s.out.MaxBytes }),
-		sizeField("max_message_bytes", 1, maxMessageBytes, func(s *streamDraft) *int64 { return &s.out.MaxMessageBytes }),
-		durationField("keep_delivered", time.Second, maxPatience, func(s *streamDraft) *time.Duration { return &s.out.KeepDelivered }),
-		durationField("retention", time.Second, maxPatience, func(s *streamDraft) *time.Duration { return &s.out.Retention }),
-		choiceField("on_retention", []Ending{EndDead, EndExpire}, nil, func(s *streamDraft) *Ending { return &s.out.OnRetention }),
-		nested("dead", &deadSchema, func(s *streamDraft) *Stream { return &s.out }),
+		nameField(func(s *streamDraft) *text { return &s.name }).says("Unique among streams."),
+		sizeField("max_bytes", 1, math.MaxInt64, func(s *streamDraft) *int64 { return &s.out.MaxBytes }).
+			says("What unfinished messages may hold, as stored; default: the disk's bound alone."),
+		sizeField("max_message_bytes", 1, maxMessageBytes, func(s *streamDraft) *int64 { return &s.out.MaxMessageBytes }).
+			says("A longer message is refused with 413; default 1MiB, at most 16MiB."),
+		durationField("keep_delivered", time.Second, maxPatience, func(s *streamDraft) *time.Duration { return &s.out.KeepDelivered }).
+			says("How long the receipt of a finished message can be read; default 24h."),
+		sizeField("keep_results_bytes", 1, math.MaxInt64, func(s *streamDraft) *int64 { return &s.out.KeepResultsBytes }).
+			says("What stored answers of sinks may hold; default 1GiB.").later(absent),
+		durationField("retention", time.Second, maxPatience, func(s *streamDraft) *time.Duration { return &s.out.Retention }).
+			says("The age at which what is unfinished ends as on_retention says; default 72h."),
+		choiceField("on_retention", []Ending{EndDead, EndExpire}, nil, func(s *streamDraft) *Ending { return &s.out.OnRetention }).
+			says("How a message ends at that age; default dead."),
+		nested("dead", &deadSchema, func(s *streamDraft) *Stream { return &s.out }).
+			says("How long and how many dead letters are kept, apart from max_bytes."),
+		keyField("ordering_key", func(s *streamDraft) *Key { return &s.out.OrderingKey }).
+			says("Where the key is; messages of one key are delivered in the order in which they came. Several places are a tuple."),
 		{
-			name: "ordering_key", shape: listShape(patternShape("^(json:/|header:.)"), 1, maxKeyParts),
-			read: func(v value, s *streamDraft) { v.key(&s.out.OrderingKey) },
+			name: "cancel_key", shape: keyShape,
+			about: "Where the keys are by which a message can be cancelled; default: the ordering key. * stands for every element or member.",
+			read:  func(v value, s *streamDraft) { s.out.CancelKey = CancelKeys{v.keyParts(true)} },
 		},
-		{
-			name: "when_full", shape: enumShape([]string{"reject"}),
-			// The only answer of this version, and so nothing to keep.
-			read: func(v value, _ *streamDraft) { v.choice([]string{"reject"}, []string{"shed_lowest_priority"}) },
-		},
+		keyField("tenant", func(s *streamDraft) *Key { return &s.out.Tenant }).
+			says("Where the tenant is; tenants share a drain fairly.").later(absent),
+		nested("priority", &prioritySchema, func(s *streamDraft) *Priority { return &s.out.Priority }).
+			says("Which messages go first.").later(absent),
+		choiceField("when_full", []Fullness{FullReject}, []Fullness{FullShed}, func(s *streamDraft) *Fullness { return &s.out.WhenFull }).
+			says("What becomes of new messages when the stream is full; default reject: 503."),
 	},
-	later: []string{"cancel_key", "tenant", "priority", "keep_results_bytes"},
 }
 
 var deadSchema = schema[Stream]{
 	what: "dead",
 	fields: []field[Stream]{
-		durationField("keep", time.Second, maxPatience, func(s *Stream) *time.Duration { return &s.DeadKeep }).such("14d"),
-		sizeField("max_bytes", 1, math.MaxInt64, func(s *Stream) *int64 { return &s.DeadMaxBytes }),
+		durationField("keep", time.Second, maxPatience, func(s *Stream) *time.Duration { return &s.DeadKeep }).such("14d").
+			says("How long a dead letter is kept; default 14d."),
+		sizeField("max_bytes", 1, math.MaxInt64, func(s *Stream) *int64 { return &s.DeadMaxBytes }).
+			says("What dead letters may hold; at it the stream takes nothing in. Default 1GiB."),
 	},
 }
 
-// key reads where the parts of a key are.
-func (v value) key(to *Key) {
-	var parts []keyPart
-	v.list(maxKeyParts, func(item value) {
-		s, ok := item.str()
-		if !ok {
-			return
-		}
-		p, ok := item.keyPart(s)
-		if !ok {
-			return
-		}
-		if slices.ContainsFunc(parts, p.equal) {
-			item.fail("remove one", "%s is listed twice", quote(s))
-			return
-		}
-		parts = append(parts, p)
-	})
-	if v.emptyList() {
-		v.fail("leave it out where no order is to be kept", "%s is empty", v.name)
-	}
-	*to = Key{parts}
+func priorityField[T any](name string, of func(*T) *int) field[T] {
+	return numberField(name, minPriority, maxPriority, of).such("5")
 }
 
-func (v value) keyPart(s string) (p keyPart, ok bool) {
-	kind, place, _ := strings.Cut(s, ":")
-	switch kind {
-	case "json":
-		p.pointer, ok = v.pointer(place)
-	case "header":
-		p.header, ok = v.header(place)
-	case "kafka":
-		v.notYet("a key from kafka")
-	default:
-		hint := `write "json:/customer_id" or "header:X-Customer-Id"`
-		if strings.HasPrefix(s, "/") {
-			hint = fmt.Sprintf("write %q", "json:"+s)
+var prioritySchema = schema[Priority]{
+	what:   "priority",
+	preset: func(p *Priority) { p.Default = defaultPriority },
+	fields: []field[Priority]{
+		priorityField("default", func(p *Priority) *int { return &p.Default }).
+			says("The priority of a message that names none; default 5."),
+		{
+			name: "header", shape: stringShape, about: "The header field that names a message's priority.",
+			read: func(v value, p *Priority) {
+				if s, ok := v.str(); ok {
+					p.Header, _ = v.fieldName(s)
+				}
+			},
+		},
+		{
+			name: "allowed", shape: listShape(numberShape(minPriority, maxPriority), 1, maxPriority-minPriority+1),
+			about: "The priorities that callers may name.",
+			read: func(v value, p *Priority) {
+				v.list(maxPriority-minPriority+1, func(item value) {
+					n := -1
+					if item.number(&n, minPriority, maxPriority); n >= minPriority {
+						p.Allowed = append(p.Allowed, n)
+					}
+				})
+			},
+		},
+	},
+	check: func(v value, p *Priority, keys keys) {
+		if keys["allowed"] != nil && keys["header"] == nil {
+			keys.at(v, "allowed").fail("add `header: Forebay-Priority`", "priority has allowed and no header to name one in")
 		}
-		v.fail(hint, "%s is no place of a key", quote(s))
-	}
-	return p, ok
-}
-
-func (v value) pointer(s string) (pointer, bool) {
-	p, ok := parsePointer(s)
-	if len(s) > maxPath {
-		v.fail("", "a JSON Pointer is too long")
-		return nil, false
-	}
-	if !ok {
-		hint := "~ is written ~0 there, and / in a name ~1"
-		if !strings.HasPrefix(s, "/") {
-			hint = fmt.Sprintf("write %q", "json:/"+strings.ReplaceAll(strings.TrimPrefix(s, "$."), ".", "/"))
-		}
-		v.fail(hint, "%s is not a JSON Pointer", quote(s))
-		return nil, false
-	}
-	if slices.Contains(p, "*") {
-		v.fail("name one element: json:/items/0/sku", "%s names several values, and an ordering key is one", quote(s))
-		return nil, false
-	}
-	return p, true
+	},
 }

@@ -100,9 +100,10 @@ const maxFindings = 1000
 
 // findings collects what is found, up to a bound.
 type findings struct {
-	order map[*source]int // of the files
-	items []finding
-	over  int // how many more there were
+	order    map[*source]int // of the files
+	items    []finding       // mistakes
+	over     int             // how many more there were
+	warnings []finding       // as few as there are secrets and files to miss
 }
 
 type finding struct {
@@ -118,21 +119,33 @@ func (f *findings) add(p place, hint, message string) {
 	f.items = append(f.items, finding{p, message, hint})
 }
 
+func (f *findings) warn(p place, hint, message string) {
+	if len(f.warnings) < maxFindings {
+		f.warnings = append(f.warnings, finding{p, message, hint})
+	}
+}
+
+// count is the number of mistakes.
 func (f *findings) count() int { return len(f.items) + f.over }
 
-// errors returns the findings in the order of files and lines.
-func (f *findings) errors() Errors {
-	slices.SortStableFunc(f.items, func(a, b finding) int {
+// list returns findings in the order of files and lines.
+func (f *findings) list(items []finding, s Severity) (es Errors) {
+	slices.SortStableFunc(items, func(a, b finding) int {
 		return cmp.Or(
 			cmp.Compare(f.order[a.src], f.order[b.src]),
 			cmp.Compare(a.line, b.line),
 			cmp.Compare(a.column, b.column),
 		)
 	})
-	var es Errors
-	for _, x := range f.items {
-		es = append(es, x.error(Mistake, x.hint, x.message))
+	for _, x := range items {
+		es = append(es, x.error(s, x.hint, x.message))
 	}
+	return es
+}
+
+// errors returns the mistakes.
+func (f *findings) errors() Errors {
+	es := f.list(f.items, Mistake)
 	if f.over > 0 {
 		last := es[len(es)-1]
 		last.Message, last.Hint = fmt.Sprintf("%d more mistakes are not shown", f.over), "mend those above first"

@@ -17,6 +17,7 @@ const (
 	rateForm     = `^(unlimited|` + numberForm + `(/[smh])?)$`
 	sizeForm     = `^` + numberForm + `([KMGT]i?B)?$`
 	durationForm = `^(` + numberForm + `d` + timeForm + `*|` + timeForm + `+|0)$`
+	byteRateForm = `^` + numberForm + `([KMGT]i?B)?(/s)?$`
 	percentForm  = `^` + numberForm + `%$`
 )
 
@@ -51,13 +52,19 @@ func listShape(items shape, least, limit int) shape {
 	return shape{"type": "array", "items": items, "minItems": least, "maxItems": limit}
 }
 
-// shape describes a mapping. Keys that this version does not have are refused
-// like those that nobody knows.
+// shape describes a mapping, with the keys that this version does not have: an
+// editor helps to write them, and [Parse] says that it is too early.
 func (s *schema[T]) shape() shape {
 	properties := make(shape, len(s.fields))
 	var required []string
 	for _, f := range s.fields {
-		properties[f.name] = f.shape
+		about := f.about
+		if f.unbuilt != "" {
+			about += " (not supported yet)"
+		}
+		property := shape{"description": about}
+		maps.Copy(property, f.shape)
+		properties[f.name] = property
 		if f.required {
 			required = append(required, f.name)
 		}
@@ -65,6 +72,13 @@ func (s *schema[T]) shape() shape {
 	out := shape{"type": "object", "properties": properties, "additionalProperties": false}
 	if required != nil {
 		out["required"] = required
+	}
+	var one []shape
+	for _, name := range s.oneOf {
+		one = append(one, shape{"required": []string{name}})
+	}
+	if one != nil {
+		out["oneOf"] = one
 	}
 	return out
 }

@@ -39,12 +39,17 @@ func (k Key) Extract(header func(name string) []string, body []byte) (key string
 		if i > 0 {
 			key += "/"
 		}
-		if strings.ContainsAny(part, "~/") {
-			part = strings.NewReplacer("~", "~0", "/", "~1").Replace(part)
-		}
-		key += part
+		key += escapePart(part)
 	}
 	return bounded(key), key != ""
+}
+
+// escapePart keeps the / of a part apart from those between parts.
+func escapePart(part string) string {
+	if strings.ContainsAny(part, "~/") {
+		part = strings.NewReplacer("~", "~0", "/", "~1").Replace(part)
+	}
+	return part
 }
 
 // bounded names a long key by its hash, which keeps its messages together too.

@@ -38,8 +38,11 @@ func link(d *draft, found *findings, readable bool) *Set {
 	for i := range d.sinks {
 		s := &d.sinks[i]
 		l.define("sink", s.name)
-		http := s.http.HTTPSink // a copy, so that the Set does not keep the draft
-		s.out.Name, s.out.HTTP = s.name.word, &http
+		s.out.Name = s.name.word
+		if s.http.URLs != nil {
+			http := s.http.HTTPSink // a copy, so that the Set does not keep the draft
+			s.out.HTTP = &http
+		}
 		l.set.Sinks = append(l.set.Sinks, s.out)
 	}
 	for _, s := range d.streams {
@@ -53,14 +56,35 @@ func link(d *draft, found *findings, readable bool) *Set {
 	for i := range d.routes {
 		l.define("route", d.routes[i].name)
 	}
+	l.callers()
 	if !readable {
 		return l.set
 	}
 	for i := range d.drains {
 		l.drain(&d.drains[i])
 	}
+	for _, s := range d.sources {
+		l.define("source", s.name)
+		l.resolve("stream", s.stream)
+		s.out.Name, s.out.Stream = s.name.word, s.stream.word
+		l.set.Sources = append(l.set.Sources, s.out)
+	}
 	l.routes(d.routes)
 	return l.set
+}
+
+// callers defines what routes know callers by.
+func (l *linker) callers() {
+	for _, a := range l.draft.auth {
+		l.define("auth entry", a.name)
+		a.out.Name = a.name.word
+		l.set.Auth = append(l.set.Auth, a.out)
+	}
+	for _, x := range l.draft.limits {
+		l.define("limit", x.name)
+		x.out.Name = x.name.word
+		l.set.Limits = append(l.set.Limits, x.out)
+	}
 }
 
 // define enters a name, which nothing else of its kind may have.
@@ -70,17 +94,37 @@ func (l *linker) define(kind string, name text) {
 	}
 	o := object{kind, name.word}
 	if first, taken := l.set.places[o]; taken {
-		l.fail(name.place, fmt.Sprintf("the first is at %s", first), "two %ss are named %s", kind, name.word)
+		l.fail(name.place, fmt.Sprintf("the first is at %s", first), "two %s are named %s", plural(kind), name.word)
 		return
 	}
 	l.set.places[o] = name.place
 	l.names[kind] = append(l.names[kind], name.word)
-	if kind == "time interval" {
+	counted := []string{"route", "stream", "drain", "sink"}
+	if !slices.Contains(counted, kind) {
 		return
 	}
-	if n := len(l.set.places) - len(l.names["time interval"]); n == maxObjects+1 {
-		l.fail(name.place, "", "routes, streams, drains and sinks are more than %d together", maxObjects)
+	n := 0
+	for _, kind := range counted {
+		n += len(l.names[kind])
 	}
+	if n == maxObjects+1 {
+		l.fail(name.place, "split it over several instances", "routes, streams, drains and sinks are more than %d together", maxObjects)
+	}
+}
+
+func plural(kind string) string {
+	if stem, is := strings.CutSuffix(kind, "y"); is {
+		return stem + "ies"
+	}
+	return kind + "s"
+}
+
+// sectionOf is where objects of a kind are defined.
+func sectionOf(kind string) string {
+	if kind == "auth entry" {
+		return "auth"
+	}
+	return strings.ReplaceAll(plural(kind), " ", "_")
 }
 
 func (l *linker) fail(p place, hint, format string, args ...any) {
@@ -89,13 +133,12 @@ func (l *linker) fail(p place, hint, format string, args ...any) {
 
 // resolve reports a name that leads nowhere.
 func (l *linker) resolve(kind string, name text) {
-	section := strings.ReplaceAll(kind, " ", "_") + "s"
-	if name.src == nil || l.defined(kind, name.word) || l.draft.unread[section] {
+	if name.src == nil || l.defined(kind, name.word) || l.draft.unread[sectionOf(kind)] {
 		return
 	}
 	hint := suggest(name.word, l.names[kind], "the policy defines")
 	if hint == "" {
-		hint = fmt.Sprintf("the policy defines no %ss", kind)
+		hint = "the policy defines no " + plural(kind)
 	}
 	l.fail(name.place, hint, "no %s is named %s", kind, quote(name.word))
 }
@@ -111,8 +154,9 @@ func (l *linker) drain(d *drainDraft) {
 	out := Drain{
 		Name: d.name.word, Stream: d.stream.word, Sink: d.sink.word,
 		Schedule: Schedule{Base: d.schedule.base}, Retry: d.retry,
-		Deadline: d.deadline, FromOldest: d.from == fromOldest,
+		Deadline: d.deadline, FromOldest: d.from == fromOldest, Weight: d.weight, Priority: d.priority,
 	}
+	out.Schedule.Floor = d.schedule.floor
 	seen := make(map[string]place)
 	for _, e := range d.schedule.entries {
 		if first, taken := seen[e.name.word]; taken && e.name.word != "" {
@@ -121,7 +165,7 @@ func (l *linker) drain(d *drainDraft) {
 		seen[e.name.word] = e.name.place
 		l.set.places[entryOf(d.name.word, e.name.word)] = e.name.place
 		out.Schedule.Entries = append(out.Schedule.Entries, Entry{
-			Name: e.name.word, Rate: e.rate,
+			Name: e.name.word, Rate: e.rate, Ramp: e.ramp,
 			During: l.intervals(e.during), Except: l.intervals(e.except),
 		})
 	}
@@ -131,54 +175,25 @@ func (l *linker) drain(d *drainDraft) {
 // entryOf names an entry of a drain's schedule; no name of a drain has a space.
 func entryOf(drain, entry string) object { return object{"entry", drain + " " + entry} }
 
+// resolveAll looks up a list, which may have no name twice.
+func (l *linker) resolveAll(kind string, names []text) (words []string) {
+	for i, name := range names {
+		l.resolve(kind, name)
+		if slices.ContainsFunc(names[:i], func(n text) bool { return n.word == name.word }) {
+			l.fail(name.place, "remove one", "%s %s is listed twice", kind, quote(name.word))
+		}
+		words = append(words, name.word)
+	}
+	return words
+}
+
 func (l *linker) intervals(names []text) []*Interval {
 	var out []*Interval
-	for i, name := range names {
-		l.resolve("time interval", name)
-		if slices.ContainsFunc(names[:i], func(n text) bool { return n.word == name.word }) {
-			l.fail(name.place, "remove one", "time interval %s is listed twice", quote(name.word))
-		}
+	l.resolveAll("time interval", names)
+	for _, name := range names {
 		if iv := l.times[name.word]; iv != nil {
 			out = append(out, iv)
 		}
 	}
 	return out
-}
-
-// waitFor looks up the drain of the route's stream that callers wait for.
-func (l *linker) waitFor(r *routeDraft) {
-	if r.waitFor.src == nil {
-		return
-	}
-	l.resolve("drain", r.waitFor)
-	r.out.WaitFor = r.waitFor.word
-	if d := l.set.Drain(r.waitFor.word); d != nil && d.Stream != r.stream.word {
-		l.fail(r.waitFor.place, "name a drain of the route's stream", "drain %s reads stream %s, not %s", d.Name, d.Stream, r.stream.word)
-	}
-}
-
-func (l *linker) routes(drafts []routeDraft) {
-	var matches []place // of the routes
-	for _, r := range drafts {
-		l.resolve("stream", r.stream)
-		l.waitFor(&r)
-		if r.idempotency.src != nil {
-			l.set.places[object{"idempotency", r.name.word}] = r.idempotency
-		}
-		if !r.matches || r.name.word == "" {
-			// Half a match ties with what the whole one would not.
-			continue
-		}
-		r.out.Name, r.out.Stream = r.name.word, r.stream.word
-		l.set.Routes = append(l.set.Routes, r.out)
-		matches = append(matches, r.match)
-	}
-	var ties []tie
-	l.set.router, ties = compile(l.set.Routes)
-	for _, t := range ties {
-		first, second := &l.set.Routes[t.first], &l.set.Routes[t.second]
-		l.fail(matches[t.second],
-			fmt.Sprintf("%s is at %s; give one of them a longer path, hosts or methods", first.Name, matches[t.first]),
-			"routes %s and %s tie: both match %s", first.Name, second.Name, t.request)
-	}
 }

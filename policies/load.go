@@ -27,28 +27,41 @@ const maxFiles = 1000
 // inside the files, calendar files included, comes back as Errors, all of it; a
 // policy file that cannot be read as an error that wraps the cause.
 func Load(paths []string) (*Set, error) {
+	set, _, err := load(paths, here(false))
+	return set, err
+}
+
+// LoadOffline is Load for those who look at a policy and do not run it: a secret
+// or a key file that is not there comes back as a warning, with mistakes or without.
+func LoadOffline(paths []string) (set *Set, missing Errors, err error) {
+	return load(paths, here(true))
+}
+
+func load(paths []string, o *outside) (set *Set, missing Errors, err error) {
 	files, err := readAll(paths)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	set, mistakes := Parse(files)
-	if len(mistakes) > 0 {
-		return nil, mistakes
+	set, found, _ := parseWith(files, o)
+	missing = found.list(found.warnings, Warning)
+	if mistakes := found.errors(); len(mistakes) > 0 {
+		return nil, missing, mistakes
 	}
-	return set, nil
+	return set, missing, nil
 }
 
 // Files returns the names of all that a policy is read from: the files that paths
-// match, and the calendar files that these name, there or not. A policy with
-// mistakes has them too, so that mending a calendar is seen. An error is one of
-// Load.
+// match, and the calendar, secret and key files that these name, there or not. A
+// policy with mistakes has them too, so that mending a calendar is seen. An error
+// is one of Load.
 func Files(paths []string) ([]string, error) {
 	files, err := readAll(paths)
 	if err != nil {
 		return nil, err
 	}
-	_, _, calendars := parseWith(files, readFile)
-	var names []string
+	o := here(false)
+	_, _, calendars := parseWith(files, o)
+	names := o.named
 	for _, f := range append(files, calendars...) {
 		names = append(names, f.Name)
 	}
@@ -116,17 +129,21 @@ func readFile(name string) ([]byte, error) {
 }
 
 // Parse compiles files as one policy. It returns a Set, or every mistake that it
-// found, in the order of the files and their lines; never both. Calendar files are
-// read from the disk, relative to the names of the files.
+// found, in the order of the files and their lines; never both. Calendars and what
+// else it names are read from the disk, relative to the names of the files.
 func Parse(files []File) (*Set, Errors) {
-	set, mistakes, _ := parseWith(files, readFile)
-	return set, mistakes
+	set, found, _ := parseWith(files, here(false))
+	if mistakes := found.errors(); len(mistakes) > 0 {
+		return nil, mistakes
+	}
+	return set, nil
 }
 
-// parseWith is Parse with another way to read calendar files, which it returns.
-func parseWith(files []File, read func(name string) ([]byte, error)) (*Set, Errors, []File) {
+// parseWith reads files and what they refer to. With mistakes found, the Set is
+// what could be made of them, and not for use. It returns the calendar files too.
+func parseWith(files []File, o *outside) (*Set, *findings, []File) {
 	found := &findings{order: make(map[*source]int, len(files))}
-	zones, calendars := newZones(), newCalendars(read)
+	zones, calendars := newZones(), newCalendars(o)
 	all := draft{unread: make(map[string]bool)}
 	readable := true
 	sources := make([]*source, len(files))
@@ -144,11 +161,9 @@ func parseWith(files []File, read func(name string) ([]byte, error)) (*Set, Erro
 	}
 	// What an unreadable file defines would look undefined in the others.
 	set := link(&all, found, readable)
-	if es := found.errors(); len(es) > 0 {
-		return nil, es, calendars.files
-	}
+	// Secrets are no part of the hash: it is shown, and would confirm a guess.
 	set.Hash = hash(append(slices.Clip(files), calendars.files...))
-	return set, nil, calendars.files
+	return set, found, calendars.files
 }
 
 func hash(files []File) string {

@@ -31,9 +31,24 @@ func parseFile(t *testing.T, path string) (*Set, Errors) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	read := func(name string) ([]byte, error) { return readFile(filepath.Join(filepath.Dir(path), name)) }
-	set, mistakes, _ := parseWith([]File{{Name: filepath.Base(path), Data: data}}, read)
-	return set, mistakes
+	set, found, _ := parseWith([]File{{Name: filepath.Base(path), Data: data}}, beside(path))
+	if mistakes := found.errors(); len(mistakes) > 0 {
+		return nil, mistakes
+	}
+	return set, nil
+}
+
+// beside is a world with the files beside a policy's and one variable.
+func beside(path string) *outside {
+	return &outside{
+		read: func(name string) ([]byte, error) {
+			if !filepath.IsAbs(name) {
+				name = filepath.Join(filepath.Dir(path), name)
+			}
+			return readFile(name)
+		},
+		lookup: func(name string) (string, bool) { return "whsec_of_a_test", name == "FOREBAY_TEST_SECRET" },
+	}
 }
 
 // parse is for policies in the text of a test.
@@ -136,6 +151,7 @@ func TestDefaults(t *testing.T) {
 		Streams: []Stream{{
 			Name: "orders", MaxMessageBytes: 1 << 20, KeepDelivered: 24 * time.Hour,
 			Retention: 72 * time.Hour, OnRetention: EndDead, DeadKeep: 14 * 24 * time.Hour, DeadMaxBytes: 1 << 30,
+			WhenFull: FullReject, KeepResultsBytes: 1 << 30, Priority: Priority{Default: 5},
 		}},
 		Sinks: []Sink{{
 			Name: "order-service",
@@ -145,7 +161,10 @@ func TestDefaults(t *testing.T) {
 				Timeout:        30 * time.Second,
 				Permanent:      []int{400, 401, 403, 404, 405, 409, 410, 413, 415, 422},
 			},
-			Budget:    Budget{Limit: limiter.Limit{Rate: limiter.Unlimited, Burst: 1}, Concurrency: 64},
+			Budget: Budget{
+				Limit: limiter.Limit{Rate: limiter.Unlimited, Burst: 1}, Concurrency: 64, Mode: ConcurrencyFixed,
+				Scope: ScopeLocal, OnStoreError: StoreLocal,
+			},
 			Breaker:   Breaker{FailureRatio: 0.5, MinRequests: 50, Window: 30 * time.Second, OpenFor: 15 * time.Second},
 			SlowStart: 10 * time.Second,
 		}},
@@ -156,11 +175,13 @@ func TestDefaults(t *testing.T) {
 				MaxAttempts: 15, MaxAge: 24 * time.Hour, Initial: time.Second, Max: 10 * time.Minute,
 				HonourRetryAfter: time.Hour, Budget: 0.2,
 			},
+			Weight: 1, Priority: 5,
 		}},
 		Routes: []Route{{
 			Name: "create-order", PathPrefix: "/", Mode: ModeBuffer, Stream: "orders",
 			MaxBody: 1 << 20, WaitMax: 30 * time.Second, MaxInflated: 32 << 20,
 			Idempotency: Idempotency{Header: "Idempotency-Key", TTL: 24 * time.Hour},
+			HoldUpTo:    time.Second, MaxWaiting: 1000,
 		}},
 	}
 	if diff := cmp.Diff(want, exported(set)); diff != "" {
@@ -191,6 +212,8 @@ func TestEveryField(t *testing.T) {
 			Name: "orders", MaxBytes: 20 << 30, MaxMessageBytes: 256 << 10, KeepDelivered: 48 * time.Hour,
 			Retention: 72 * time.Hour, OnRetention: EndExpire, DeadKeep: 7 * 24 * time.Hour, DeadMaxBytes: 512 << 20,
 			OrderingKey: Key{[]keyPart{{header: "X-Shop"}, {pointer: pointer{"customer", "id"}}}},
+			CancelKey:   CancelKeys{[]keyPart{{pointer: pointer{"items", "*", "sku"}}}},
+			WhenFull:    FullReject, KeepResultsBytes: 1 << 30, Priority: Priority{Default: 5},
 		}},
 		Sinks: []Sink{{
 			Name: "order-service",
@@ -204,8 +227,12 @@ func TestEveryField(t *testing.T) {
 				Timeout:        10 * time.Second,
 				Permanent:      []int{400, 422},
 			},
-			Budget:  Budget{Limit: limiter.Limit{Rate: 50, Burst: 200}, Concurrency: 32},
-			Breaker: Breaker{FailureRatio: 1, MinRequests: 20, Window: 10 * time.Second, OpenFor: 5 * time.Second},
+			Budget: Budget{
+				Limit: limiter.Limit{Rate: 50, Burst: 200}, Concurrency: 32, Mode: ConcurrencyFixed,
+				Scope: ScopeLocal, OnStoreError: StoreLocal,
+			},
+			Breaker:   Breaker{FailureRatio: 1, MinRequests: 20, Window: 10 * time.Second, OpenFor: 5 * time.Second},
+			MayCancel: true,
 		}},
 		Drains: []Drain{{
 			Name: "orders-to-service", Stream: "orders", Sink: "order-service",
@@ -218,14 +245,14 @@ func TestEveryField(t *testing.T) {
 				HonourRetryAfter: 10 * time.Minute, Budget: 0.125,
 			},
 			Deadline:   Deadline{MaxDelay: 8 * time.Hour, OnExpire: EndDeliver},
-			FromOldest: true,
+			FromOldest: true, Weight: 1, Priority: 5,
 		}},
 		Routes: []Route{{
 			Name: "create-order", Hosts: []string{"shop.example.com", "::1"}, Methods: []string{"POST", "PUT"},
 			PathPrefix: "/v1/orders/", Mode: ModeBuffer, Stream: "orders", MaxBody: 64 << 10, WaitMax: 0,
 			WaitFor: "orders-to-service", Split: SplitJSONArray, MaxInflated: 8 << 20,
 			Idempotency: Idempotency{Header: "X-Order-Id", Required: true, TTL: 12 * time.Hour},
-			StoreResult: 64 << 10,
+			StoreResult: 64 << 10, HoldUpTo: time.Second, MaxWaiting: 1000,
 		}},
 	}
 	sameInterval := cmp.Comparer(func(a, b *Interval) bool { return a == b })
@@ -350,6 +377,12 @@ func TestBounds(t *testing.T) {
 		{"file size", "version: 1\n#" + strings.Repeat("x", maxFileBytes), "the file is over 1 MiB"},
 		{"name", "version: 1\nstreams: [{ name: " + strings.Repeat("n", 64) + " }]", `name "` + strings.Repeat("n", 60) + `…" is over 63 bytes`},
 		{"not text", "version: 1\n# \xff\n", "the file is not UTF-8 text"},
+		{
+			"entry", "version: 1\ndrains: [{ schedule: { base: 1, entries: [{ name: " + strings.Repeat("n", 64) + ", during: [i], rate: 1 }] }, name: d, stream: s, sink: k }]",
+			`name "` + strings.Repeat("n", 60) + `…" is over 63 bytes`,
+		},
+		{"pointer", "version: 1\nstreams: [{ name: s, ordering_key: [\"json:/" + strings.Repeat("n", maxPath) + "\"] }]", "a JSON Pointer is too long"},
+		{"path", "version: 1\nroutes: [{ name: r, match: { path: /" + strings.Repeat("n", maxPath) + " }, mode: buffer, stream: s }]", `path "/` + strings.Repeat("n", 59) + `…" is too long`},
 		{"items", many(2001), "streams has more than 2000 items"},
 	}
 	for _, tt := range tests {

@@ -24,7 +24,7 @@ func (v value) str() (string, bool) {
 	if v.node.Kind == yaml.ScalarNode && v.node.ShortTag() == "!!str" {
 		return v.node.Value, true
 	}
-	hint := ""
+	hint := "write one value, not several"
 	if v.node.Kind == yaml.ScalarNode && v.node.Style&yaml.TaggedStyle == 0 {
 		hint = "put it in quotes: " + quote(v.node.Value)
 	}
@@ -39,7 +39,7 @@ func (v value) word(what string) (string, bool) {
 	if v.node.Kind == yaml.ScalarNode && slices.Contains(tags, v.node.ShortTag()) {
 		return v.node.Value, true
 	}
-	v.fail("", "%s must be %s, not %s", v.name, what, kind(v.node))
+	v.fail("write "+what, "%s must be %s, not %s", v.name, what, kind(v.node))
 	return "", false
 }
 
@@ -50,7 +50,7 @@ func (v value) id(to *text) {
 		return
 	}
 	if len(s) > maxNameBytes {
-		v.fail("", "name %s is over %d bytes", quote(s), maxNameBytes)
+		v.fail("choose a shorter one", "name %s is over %d bytes", quote(s), maxNameBytes)
 		return
 	}
 	if !nameForm.MatchString(s) {
@@ -90,6 +90,19 @@ func (v value) refs(limit int, to *[]text) {
 	})
 }
 
+// form reads a string of a form, which words tells people.
+func (v value) form(pattern *regexp.Regexp, words string, to *string) {
+	s, ok := v.str()
+	if !ok {
+		return
+	}
+	if !pattern.MatchString(s) {
+		v.fail("write "+words, "%s cannot be %s", v.name, quote(s))
+		return
+	}
+	*to = s
+}
+
 // number reads a whole number from lo to hi.
 func (v value) number(to *int, lo, hi int) {
 	s, ok := v.word("a whole number")
@@ -120,11 +133,11 @@ func (v value) size(to *int64, lo, hi int64) {
 		return
 	}
 	if n < lo {
-		v.fail("", "%s must be at least %s", v.name, formatSize(lo))
+		v.fail("write "+formatSize(lo)+" or more", "%s must be at least %s", v.name, formatSize(lo))
 		return
 	}
 	if n > hi {
-		v.fail("", "%s must be at most %s", v.name, formatSize(hi))
+		v.fail("write "+formatSize(hi)+" or less", "%s must be at most %s", v.name, formatSize(hi))
 		return
 	}
 	*to = n
@@ -151,11 +164,11 @@ func (v value) duration(to *time.Duration, lo, hi time.Duration) {
 		return
 	}
 	if d < lo {
-		v.fail("", "%s must be at least %s", v.name, formatDuration(lo))
+		v.fail("write "+formatDuration(lo)+" or more", "%s must be at least %s", v.name, formatDuration(lo))
 		return
 	}
 	if d > hi {
-		v.fail("", "%s must be at most %s", v.name, formatDuration(hi))
+		v.fail("write "+formatDuration(hi)+" or less", "%s must be at most %s", v.name, formatDuration(hi))
 		return
 	}
 	*to = d
@@ -192,19 +205,38 @@ func (v value) rate(to *limiter.Rate) {
 	*to = r
 }
 
+// byteRate reads bytes a second.
+func (v value) byteRate(to *int64) {
+	s, ok := v.word("a size a second")
+	if !ok {
+		return
+	}
+	size, unit, _ := strings.Cut(s, "/")
+	n, err := ParseSize(size)
+	if unit != "" && unit != "s" || strings.HasSuffix(s, "/") || err != nil || n < 1 {
+		v.fail("write 40MiB/s", "%s: %s is not a size a second such as 40MiB/s", v.name, quote(s))
+		return
+	}
+	*to = n
+}
+
 // choice reads one of a few words. Those that the language has and this version
-// does not are refused as such.
+// does not are refused and returned, so that what goes with them is judged too.
 func (v value) choice(built, later []string) (string, bool) {
 	s, ok := v.str()
 	if !ok {
 		return "", false
 	}
 	if slices.Contains(later, s) {
-		v.notYet(v.name + ": " + s)
-		return "", false
+		v.notYet(fmt.Sprintf("this version has %s: %s", v.name, few(built)), v.name+": "+s)
+		return s, true
 	}
 	if !slices.Contains(built, s) {
-		v.fail(suggest(s, built, "it is one of"), "%s cannot be %s", v.name, quote(s))
+		hint := suggest(s, built, "it is one of")
+		if best := nearest(s, later); best != "" && nearest(s, built) == "" {
+			hint = "did you mean " + best + "? it is not supported yet"
+		}
+		v.fail(hint, "%s cannot be %s", v.name, quote(s))
 		return "", false
 	}
 	return s, true
@@ -232,7 +264,7 @@ func (v value) percent(to *float64) {
 		return
 	}
 	if n < 1 || n > 100 {
-		v.fail("", "%s must be from 1%% to 100%%, not %s", v.name, s)
+		v.fail("write 1% to 100%", "%s must be from 1%% to 100%%, not %s", v.name, s)
 		return
 	}
 	*to = n / 100

@@ -12,6 +12,7 @@ import (
 type Schedule struct {
 	Base    limiter.Rate
 	Entries []Entry
+	Floor   limiter.Rate // not built yet: the least, but where an entry says 0
 }
 
 // Entry is a rate that holds while one of its intervals is active and no
@@ -21,6 +22,7 @@ type Entry struct {
 	During []*Interval
 	Except []*Interval
 	Rate   limiter.Rate
+	Ramp   time.Duration // not built yet
 }
 
 // Window is a stretch of time with one rate.

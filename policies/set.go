@@ -1,8 +1,6 @@
 package policies
 
 import (
-	"net/netip"
-	"net/url"
 	"time"
 
 	"forebay/limiter"
@@ -16,6 +14,9 @@ type Set struct {
 	Sinks   []Sink
 	Drains  []Drain
 	Routes  []Route
+	Sources []Source
+	Auth    []Auth
+	Limits  []Limit
 	// Intervals in the order of the files.
 	Intervals []Interval
 
@@ -34,6 +35,28 @@ type Stream struct {
 	DeadKeep        time.Duration // how long dead letters are kept
 	DeadMaxBytes    int64         // what they may hold; at it the stream takes nothing in
 	OrderingKey     Key           // zero: no order is kept
+	CancelKey       CancelKeys    // zero: the ordering key
+	WhenFull        Fullness
+
+	KeepResultsBytes int64 // not built yet, like Tenant and Priority
+	Tenant           Key
+	Priority         Priority
+}
+
+// Fullness is what becomes of new messages when a stream is full.
+type Fullness string
+
+// The answers of a full stream. FullShed is not built yet.
+const (
+	FullReject Fullness = "reject"
+	FullShed   Fullness = "shed_lowest_priority"
+)
+
+// Priority says which messages of a stream go first.
+type Priority struct {
+	Default int
+	Header  string // in canonical form; empty: callers name none
+	Allowed []int  // nil: any
 }
 
 // Ending is what becomes of a message that has waited too long.
@@ -46,42 +69,6 @@ const (
 	EndDeliver Ending = "deliver"
 )
 
-// Sink is what drains deliver to. It owns the budget.
-type Sink struct {
-	Name   string
-	HTTP   *HTTPSink
-	Budget Budget
-	// Breaker stops attempts at a sink that fails; zero: it has none.
-	Breaker Breaker
-	// SlowStart is how long the rate rises after the breaker has closed; 0: not at all.
-	SlowStart time.Duration
-}
-
-// Breaker opens once at least MinRequests attempts ended within Window and the
-// share FailureRatio of them or more failed.
-type Breaker struct {
-	FailureRatio float64 // over 0, up to 1
-	MinRequests  int
-	Window       time.Duration
-	OpenFor      time.Duration // nothing is sent, then single probes
-}
-
-// HTTPSink delivers each message as one request.
-type HTTPSink struct {
-	URLs []*url.URL
-	// AllowAddresses are link-local and metadata ranges that may be dialled all the same.
-	AllowAddresses []netip.Prefix
-	ConnectTimeout time.Duration
-	Timeout        time.Duration // of an attempt, connection and body included
-	Permanent      []int         // statuses that bury
-}
-
-// Budget is what a sink can take, live and drained traffic together.
-type Budget struct {
-	Limit       limiter.Limit // burst where the policy has none: max(1, 10 ms of the rate)
-	Concurrency int           // attempts in flight
-}
-
 // Drain is one reader of a stream.
 type Drain struct {
 	Name     string
@@ -93,12 +80,18 @@ type Drain struct {
 	// FromOldest says where a drain that is new to its stream starts: at the oldest
 	// message that is kept, or with the next to come.
 	FromOldest bool
+
+	Weight   int // not built yet, like Priority: shares of one budget
+	Priority int
 }
 
 // Deadline is how long a message may wait for one drain.
 type Deadline struct {
 	MaxDelay time.Duration // from its acceptance; 0: no deadline
 	OnExpire Ending
+
+	UrgentBefore time.Duration // not built yet, like UrgentRate
+	UrgentRate   limiter.Rate
 }
 
 // Retry bounds how long and how often a message is tried again.
@@ -129,6 +122,14 @@ type Route struct {
 	// StoreResult is how much of a sink's answer is kept for the receipt; 0: its
 	// status alone.
 	StoreResult int64
+
+	Sink       string // of the modes that are not built yet, like HoldUpTo and MaxWaiting
+	HoldUpTo   time.Duration
+	MaxWaiting int
+	Auth       []string // not built yet, like all that follows
+	Limits     []string
+	Shadow     bool // limits are counted, not enforced
+	Timing     bool // callers may say when
 }
 
 // Split is how a body is cut into messages.
@@ -140,6 +141,7 @@ const (
 	SplitNDJSON    Split = "ndjson"
 	SplitJSONArray Split = "json_array"
 	SplitLines     Split = "lines"
+	SplitBulk      Split = "bulk" // not built yet
 )
 
 // Idempotency is how a request that is sent again is known. A key is honoured
@@ -153,8 +155,14 @@ type Idempotency struct {
 // Mode is what a route does with a request.
 type Mode string
 
-// ModeBuffer stores a request and answers 202; the other modes are not built yet.
-const ModeBuffer Mode = "buffer"
+// ModeBuffer stores a request and answers 202. The other modes, which go to a sink
+// live, are not built yet.
+const (
+	ModeBuffer   Mode = "buffer"
+	ModePass     Mode = "pass"
+	ModeHold     Mode = "hold"
+	ModeOverflow Mode = "overflow"
+)
 
 // Stream returns the stream of that name, or nil.
 func (s *Set) Stream(name string) *Stream {

@@ -14,11 +14,16 @@ func suggest(word string, known []string, label string) string {
 	if len(known) == 0 {
 		return ""
 	}
+	return label + ": " + few(known)
+}
+
+// few lists words, as many as fit into a hint.
+func few(words []string) string {
 	const most = 12
-	if len(known) > most {
-		return label + ": " + strings.Join(known[:most], ", ") + ", …"
+	if len(words) > most {
+		return strings.Join(words[:most], ", ") + ", …"
 	}
-	return label + ": " + strings.Join(known, ", ")
+	return strings.Join(words, ", ")
 }
 
 // nearest returns the known word that is a slip of the pen away, or "".

@@ -65,12 +65,13 @@ func inspect(file string, paths []string) (findings, error) {
 	if len(paths) == 0 {
 		return f, nil
 	}
-	set, err := policies.Load(paths)
+	set, missing, err := policies.LoadOffline(paths)
 	if err != nil && !errors.As(err, &f.mistakes) {
 		return f, err
 	}
-	if f.set = set; set != nil {
-		f.warnings = policies.Check(set, time.Now())
+	f.set, f.warnings = set, missing
+	if set != nil {
+		f.warnings = append(f.warnings, policies.Check(set, time.Now())...)
 	}
 	return f, nil
 }

@@ -47,7 +47,7 @@ one policy; no server is asked. Days on which clocks change carry a note.`,
 				return usageError{fmt.Errorf("%q is not a time", *from), "write 2027-11-10T00:00:00Z"}
 			}
 		}
-		set, err := policies.Load(args)
+		set, _, err := policies.LoadOffline(args)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,94 @@
+package policies
+
+import (
+	"net/url"
+	"time"
+
+	"forebay/limiter"
+)
+
+// Auth is a way for callers to show who they are; one of its fields is set. It is
+// not built yet.
+type Auth struct {
+	Name   string
+	APIKey *APIKey
+	JWT    *JWT
+	MTLS   *MTLS
+}
+
+// APIKey finds callers by a key in a header field.
+type APIKey struct {
+	Header   string // in canonical form
+	KeysFile string // principal:sha256hex a line
+}
+
+// JWT finds callers by a token that an issuer has signed.
+type JWT struct {
+	Issuer         *url.URL
+	Audience       []string
+	Algorithms     []string
+	PrincipalClaim string
+}
+
+// MTLS finds callers by their certificate.
+type MTLS struct {
+	CAFile        string
+	PrincipalFrom string
+}
+
+// Limit is what callers with one key may send. It is not built yet.
+type Limit struct {
+	Name         string
+	Limit        limiter.Limit // burst where the policy has none: max(1, a second of the rate)
+	Key          []LimitKey    // empty: one bucket for all
+	MaxKeys      int
+	IPv6Prefix   int // bits of an address that are one caller
+	Scope        Scope
+	OnStoreError StoreError
+}
+
+// LimitKey is a part of what tells callers apart: a header field in canonical
+// form, or one of the words.
+type LimitKey struct {
+	Header string
+	Word   string // principal or client_ip
+}
+
+// Scope says whether each node counts for itself.
+type Scope string
+
+// The scopes of limits and budgets. ScopeCluster is not built yet.
+const (
+	ScopeLocal   Scope = "local"
+	ScopeCluster Scope = "cluster"
+)
+
+// StoreError is what a node does while it cannot reach the shared store.
+type StoreError string
+
+// What can be done without the store: count alone, let all through, or none.
+const (
+	StoreLocal  StoreError = "local"
+	StoreOpen   StoreError = "open"
+	StoreClosed StoreError = "closed"
+)
+
+// Source is what feeds a stream besides routes. It is not built yet.
+type Source struct {
+	Name   string
+	Kafka  *KafkaSource
+	Stream string
+	Path   string // that an http sink's request is sent to
+	// Since is where a new group starts, with FromOldest unset: zero is the latest.
+	FromOldest bool
+	Since      time.Time
+	// RefusedTopic takes what cannot be taken in; empty: the source stops.
+	RefusedTopic string
+}
+
+// KafkaSource reads topics as a consumer group.
+type KafkaSource struct {
+	Brokers []string
+	Topics  []string
+	Group   string
+}

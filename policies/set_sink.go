@@ -1,0 +1,149 @@
+package policies
+
+import (
+	"net/netip"
+	"net/url"
+	"time"
+
+	"forebay/limiter"
+)
+
+// Sink is what drains deliver to. It owns the budget.
+type Sink struct {
+	Name   string
+	HTTP   *HTTPSink
+	Budget Budget
+	// MayCancel says that answers of the sink may cancel waiting messages.
+	MayCancel bool
+	// Breaker stops attempts at a sink that fails; zero: it has none.
+	Breaker Breaker
+	// SlowStart is how long the rate rises after the breaker has closed; 0: not at all.
+	SlowStart time.Duration
+
+	// The kinds that are not built yet: one of these, or HTTP, is set.
+	Kafka         *KafkaSink
+	Elasticsearch *ElasticsearchSink
+	WebHDFS       *WebHDFSSink
+}
+
+// Breaker opens once at least MinRequests attempts ended within Window and the
+// share FailureRatio of them or more failed.
+type Breaker struct {
+	FailureRatio float64 // over 0, up to 1
+	MinRequests  int
+	Window       time.Duration
+	OpenFor      time.Duration // nothing is sent, then single probes
+}
+
+// HTTPSink delivers each message as one request.
+type HTTPSink struct {
+	URLs []*url.URL
+	// AllowAddresses are link-local and metadata ranges that may be dialled all the same.
+	AllowAddresses []netip.Prefix
+	ConnectTimeout time.Duration
+	Timeout        time.Duration // of an attempt, connection and body included
+	Permanent      []int         // statuses that bury
+
+	PreserveHost bool // not built yet, like all that follows
+	Batch        *Batch
+	OAuth2       *OAuth2
+	SignSecrets  []Secret // of Standard Webhooks; empty: not signed
+}
+
+// Batch is several messages in one request.
+type Batch struct {
+	MaxMessages int
+	MaxWait     time.Duration
+	Format      BatchFormat
+}
+
+// BatchFormat is how the messages of a batch are joined.
+type BatchFormat string
+
+// The formats of a batch.
+const (
+	BatchJSONArray BatchFormat = "json_array"
+	BatchNDJSON    BatchFormat = "ndjson"
+)
+
+// OAuth2 fetches tokens by the client credentials grant.
+type OAuth2 struct {
+	TokenURL     *url.URL
+	ClientID     string
+	ClientSecret Secret
+}
+
+// Budget is what a sink can take, live and drained traffic together.
+type Budget struct {
+	Limit       limiter.Limit // burst where the policy has none: max(1, 10 ms of the rate)
+	Concurrency int           // attempts in flight
+
+	Mode           ConcurrencyMode
+	MinConcurrency int     // not built yet, like all that follows
+	Bytes          int64   // of bodies a second; 0: no bound
+	ReserveForLive float64 // share
+	Scope          Scope
+	OnStoreError   StoreError
+}
+
+// ConcurrencyMode says what decides on the attempts in flight.
+type ConcurrencyMode string
+
+// The modes of concurrency. ConcurrencyAdaptive is not built yet.
+const (
+	ConcurrencyFixed    ConcurrencyMode = "fixed"
+	ConcurrencyAdaptive ConcurrencyMode = "adaptive"
+)
+
+// KafkaSink delivers each message as a record. It is not built yet.
+type KafkaSink struct {
+	Brokers        []string // host:port
+	Topic          string
+	Acks           Acks
+	Compression    string
+	MaxConsumerLag *ConsumerLag
+}
+
+// Acks is who has to have a record before it counts as delivered.
+type Acks string
+
+// The acks of Kafka that make sense of a promise to deliver.
+const (
+	AcksAll    Acks = "all"
+	AcksLeader Acks = "leader"
+)
+
+// ConsumerLag is how far a consumer group may be behind.
+type ConsumerLag struct {
+	Group    string
+	Messages int
+}
+
+// ElasticsearchSink indexes messages. It is not built yet.
+type ElasticsearchSink struct {
+	URLs     []*url.URL
+	Index    string         // with {date}
+	Location *time.Location // of the date
+	Bulk     Bulk
+}
+
+// Bulk bounds one request to Elasticsearch.
+type Bulk struct {
+	MaxMessages int
+	MaxBytes    int64
+}
+
+// WebHDFSSink writes messages into files. It is not built yet.
+type WebHDFSSink struct {
+	URLs        []*url.URL
+	Path        string         // with {date}
+	Location    *time.Location // of the date
+	Roll        Roll
+	Compression string
+}
+
+// Roll says when a file is finished.
+type Roll struct {
+	MaxBytes int64
+	MaxAge   time.Duration
+}
