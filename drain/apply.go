@@ -25,6 +25,7 @@ func (d *Drains) Apply(set *policies.Set) error {
 	if d.expirer != nil {
 		signal(d.expirer.changed)
 	}
+	d.promiser.wake()
 	return nil
 }
 
@@ -126,23 +127,38 @@ func (d *Drains) applyDrains(now time.Time, set *policies.Set) {
 		}
 		d.drains[p.Name] = d.newDrain(now, next)
 	}
+	for name, s := range d.sinks {
+		s.honour(patience(set, name))
+	}
+}
+
+// patience is the longest Retry-After that a drain to a sink honours.
+func patience(set *policies.Set, sink string) (longest time.Duration) {
+	for _, p := range set.Drains {
+		if p.Sink == sink {
+			longest = max(longest, p.Retry.HonourRetryAfter)
+		}
+	}
+	return longest
 }
 
 func (d *Drains) newDrain(now time.Time, p plan) *drain {
 	dr := &drain{
-		name:    p.policy.Name,
-		buf:     d.buf,
-		log:     d.log,
-		random:  d.cfg.Random,
-		bound:   d.bound,
-		event:   d.event,
-		tidy:    d.tidy,
-		expirer: d.expirer,
-		changed: make(chan struct{}, 1),
-		freed:   make(chan struct{}, 1),
-		done:    make(chan struct{}),
-		plan:    p,
-		core:    newCore(now, p.policy.Schedule.At, p.sink.budget),
+		name:      p.policy.Name,
+		buf:       d.buf,
+		log:       d.log,
+		random:    d.cfg.Random,
+		bound:     d.bound,
+		event:     d.event,
+		tidy:      d.tidy,
+		expirer:   d.expirer,
+		promiser:  d.promiser,
+		canceller: d.canceller,
+		changed:   make(chan struct{}, 1),
+		freed:     make(chan struct{}, 1),
+		done:      make(chan struct{}),
+		plan:      p,
+		core:      newCore(now, p.policy.Schedule.At, p.sink.budget),
 	}
 	dr.core.setHands(now, d.hands[dr.name])
 	return dr

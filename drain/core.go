@@ -30,6 +30,7 @@ type core struct {
 	at       func(time.Time) policies.Window // what comes of both
 	budget   *limiter.Budget
 	pacer    *limiter.Bucket // of at's rate
+	wire     *limiter.Bucket // of at's rate too, for what is written
 
 	window  policies.Window   // the present one
 	ahead   []policies.Window // those that follow, as far as anyone asked
@@ -63,6 +64,7 @@ func newCore(now time.Time, schedule func(time.Time) policies.Window, budget *li
 		at:       schedule,
 		budget:   budget,
 		pacer:    limiter.NewEmptyBucket(now, pace(w.Rate)),
+		wire:     limiter.NewFullBucket(now, slack(pace(w.Rate))),
 		window:   w,
 		checked:  now,
 	}
@@ -95,6 +97,7 @@ func (c *core) compose(now time.Time) {
 	w := c.at(now)
 	if w.Rate != c.window.Rate {
 		c.pacer.Set(now, pace(w.Rate))
+		c.rewire(now, w.Rate)
 		c.due = time.Time{}
 	}
 	c.window, c.checked = w, now
@@ -126,17 +129,8 @@ func (c *core) roll(now time.Time) {
 func (c *core) enter(edge time.Time, rate limiter.Rate) {
 	c.pacer.Set(edge, pace(rate))
 	c.pacer.Hold(edge, 1)
+	c.rewire(edge, rate)
 	c.due = edge
-}
-
-// edge is when the window ended, or now if that was not just before. It is
-// counted back from now to keep now's monotonic clock.
-func (c *core) edge(now time.Time) time.Time {
-	late := now.Sub(c.window.Until)
-	if c.window.Until.IsZero() || late < 0 || late > maxLate {
-		return now
-	}
-	return now.Add(-late)
 }
 
 // step says how many of want attempts may start now, and takes the tokens and

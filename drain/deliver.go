@@ -7,9 +7,8 @@ import (
 	"forebay/buffer"
 )
 
-// start makes an attempt, in the breaker's term in which it was allowed, in a
-// goroutine of its own. There are never more of them than the sink has slots.
-func (d *drain) start(ctx context.Context, p plan, term uint64, m buffer.Delivery) {
+// start makes an attempt, as the verdict allowed it, in a goroutine of its own. There are never more of them than the sink has slots.
+func (d *drain) start(ctx context.Context, p plan, v verdict, m buffer.Delivery) {
 	d.mu.Lock()
 	now := time.Now()
 	d.recent.add(now)
@@ -20,33 +19,47 @@ func (d *drain) start(ctx context.Context, p plan, term uint64, m buffer.Deliver
 	if m.Tries.Attempts > 0 {
 		d.scheduled.Add(-1)
 	}
-	d.inFlight.Go(func() { d.deliver(ctx, p, term, m) })
+	d.inFlight.Go(func() { d.deliver(ctx, p, v, m) })
 }
 
 // deliver makes one attempt and settles the message.
-func (d *drain) deliver(ctx context.Context, p plan, term uint64, m buffer.Delivery) {
+func (d *drain) deliver(ctx context.Context, p plan, v verdict, m buffer.Delivery) {
 	a := attempt{before: m.Tries, began: time.Now()}
-	a.outcome = p.sink.deliver(ctx, m)
+	a.outcome = p.sink.deliver(WithBegin(ctx, func() error { return d.begin(ctx, p, v) }), m)
 	a.now = time.Now()
-	p.meters.attempted(a)
-	if a.outcome.Class != Success && ctx.Err() != nil {
-		// It was cut off by the stop, which says nothing of sink or message.
-		p.sink.withdraw(term)
+	if !a.outcome.Unsent {
+		p.meters.attempted(a)
+	}
+	if a.outcome.Unsent || a.outcome.Class != Success && ctx.Err() != nil {
+		// It was cut off, by the stop say, which says nothing of sink or message.
+		p.sink.withdraw(v.term)
 		p.sink.budget.Release()
-		d.buf.Return(d.name, m.Offset)
+		d.putBack(m)
 		return
 	}
-	d.heard(p, term, a)
+	d.heard(p, v.term, a)
+	settled := d.cancel(ctx, p, a.outcome.CancelKeys)
 	p.sink.budget.Release()
+	if !settled {
+		d.putBack(m)
+		return
+	}
 	d.settle(p, m, a)
+}
+
+func (d *drain) putBack(m buffer.Delivery) {
+	if m.Tries.Attempts > 0 {
+		d.scheduled.Add(1)
+	}
+	d.buf.Return(d.name, m.Offset)
 }
 
 // heard takes note of what an attempt says of the sink. It comes before the slot
 // is released, so that whoever waits for the slot sees it.
 func (d *drain) heard(p plan, term uint64, a attempt) {
-	pause := a.pause(p.policy.Retry)
-	if a.outcome.Class != Success && p.sink.heard(a.now, pause) {
-		d.log.Info("sink asked for a pause", "sink", p.sink.name, "status", a.outcome.Status, "pause", pause)
+	ask := asked{a.outcome.RetryAfter, a.pause(p.policy.Retry)}
+	if a.outcome.Class != Success && p.sink.heard(a.now, ask) {
+		d.log.Info("sink asked for a pause", "sink", p.sink.name, "status", a.outcome.Status, "asked", ask.wanted, "pause", ask.honoured)
 	}
 	if state, changed := p.sink.ended(a.now, term, a.outcome); changed {
 		d.event("breaker-"+state.String(), p.sink.name, a.outcome.Error)

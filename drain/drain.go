@@ -36,7 +36,9 @@ type drain struct {
 	event  func(kind, object, detail string)
 	tidy   func(drain string, now time.Time) // takes off the holds that have ended
 
-	expirer *expirer // nil: nothing expires
+	expirer   *expirer   // nil: nothing expires
+	promiser  *promiser  // nil: nothing is promised
+	canceller *canceller // nil: nothing can be cancelled by key
 
 	changed chan struct{} // one slot; the policy or a hold changed
 	freed   chan struct{} // one slot; the budget may have what it lacked
@@ -44,6 +46,7 @@ type drain struct {
 
 	inFlight  sync.WaitGroup // delivery goroutines
 	scheduled atomic.Int64   // about how many messages wait for another attempt
+	bunched   atomic.Int64   // attempts that have a connection and wait to be written
 	retries   allowance      // the loop's alone
 
 	mu       sync.Mutex
@@ -100,7 +103,7 @@ func (d *drain) run(ctx, attempts context.Context) error {
 		case <-ctx.Done():
 		case <-wake:
 			supply.woken()
-			d.promise(time.Now())
+			d.promiser.wake()
 		case <-d.freed:
 		case <-d.changed:
 		case <-after(timer, v.again):
@@ -124,6 +127,9 @@ func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 	want, again := s.ask(now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if int(d.bunched.Load()) >= d.core.mayHold() {
+		return d.plan, verdict{} // those that are held go first, and tell
+	}
 	sink := d.plan.sink
 	v := sink.step(now, d.core, want)
 	for watched := limiter.NoShortage; v.take == 0 && v.short != watched; {
@@ -158,7 +164,7 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 	ds = d.admit(ds, next, v, s)
 	d.giveBack(p, v, v.take-len(ds))
 	for _, m := range ds {
-		d.start(attempts, p, v.term, m)
+		d.start(attempts, p, v, m)
 	}
 	return nil
 }

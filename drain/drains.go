@@ -37,7 +37,8 @@ type mixer interface {
 type Config struct {
 	// NewSink builds the sink that a policy describes; required. It must not
 	// connect to anything. A sink that has a method CloseIdleConnections() is
-	// told when a policy replaces it.
+	// told when a policy replaces it; one that has LimitRest(time.Duration) is told
+	// the longest Retry-After that the drains to it honour.
 	NewSink func(policies.Sink) (Sink, error)
 	// StopTimeout is how long attempts in flight may go on after a stop; what
 	// has not ended then is abandoned and repeated later. 0: 30 s.
@@ -58,13 +59,15 @@ type Config struct {
 // Drains are all drains of the policy, and the state of their sinks. All
 // methods are safe for concurrent use.
 type Drains struct {
-	cfg     Config
-	buf     Buffer
-	log     *slog.Logger
-	metrics *metrics
-	expirer *expirer      // nil: nothing expires in such a buffer
-	bound   int64         // of the messages of a drain that wait for another attempt
-	changed chan struct{} // one slot; the set of drains changed
+	cfg       Config
+	buf       Buffer
+	log       *slog.Logger
+	metrics   *metrics
+	expirer   *expirer      // nil: nothing expires in such a buffer
+	promiser  *promiser     // nil: such a buffer cannot say where messages stand
+	canceller *canceller    // nil: in such a buffer nothing can be found by key
+	bound     int64         // of the messages of a drain that wait for another attempt
+	changed   chan struct{} // one slot; the set of drains changed
 
 	applying sync.Mutex // held while a policy is applied
 	holding  sync.Mutex // held while holds change and that is told; comes before mu
@@ -97,6 +100,8 @@ func New(cfg Config, buf Buffer, log *slog.Logger, reg prometheus.Registerer) *D
 		hands:   make(map[string]hands),
 	}
 	d.expirer = newExpirer(d)
+	d.promiser = newPromiser(d)
+	d.canceller = newCanceller(buf, log)
 	if reg != nil {
 		reg.MustRegister(collector{d})
 	}
@@ -124,6 +129,9 @@ func (d *Drains) Run(ctx context.Context) error {
 	}
 	if d.expirer != nil {
 		g.Go(func() error { return d.expirer.run(ctx) })
+	}
+	if d.promiser != nil {
+		g.Go(func() error { return d.promiser.run(ctx) })
 	}
 	for ctx.Err() == nil {
 		loops.match(d.list())

@@ -3,6 +3,7 @@ package drain
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"sync/atomic"
@@ -38,11 +39,16 @@ func TestRunKeepsTheRate(t *testing.T) {
 // nightly is open from 00:30 to 06:30 of the bubble's clock.
 func nightly(t *testing.T) policies.Schedule {
 	t.Helper()
-	set, errs := policies.Parse([]policies.File{{Name: "p.yaml", Data: []byte(`
+	return nightlyIn(t, "UTC")
+}
+
+func nightlyIn(t *testing.T, zone string) policies.Schedule {
+	t.Helper()
+	set, errs := policies.Parse([]policies.File{{Name: "p.yaml", Data: fmt.Appendf(nil, `
 version: 1
 time_intervals:
   - name: night
-    intervals: [{ times: [{ start_time: "00:30", end_time: "06:30" }] }]
+    intervals: [{ times: [{ start_time: "00:30", end_time: "06:30" }], location: %s }]
 streams: [{ name: orders }]
 sinks: [{ name: service, http: { urls: ["http://service"] } }]
 drains:
@@ -50,7 +56,7 @@ drains:
     stream: orders
     sink: service
     schedule: { base: 0, entries: [{ name: night, during: [night], rate: 2/s }] }
-`)}})
+`, zone)}})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}

@@ -106,6 +106,22 @@ func (c *core) following(i int) (policies.Window, bool) {
 	return c.ahead[i], true
 }
 
+// opens is the first time from t on, which is not before the present window, at
+// which the schedule lets anything through; zero where none is in sight.
+func (c *core) opens(t time.Time) time.Time {
+	w := c.window
+	for i := 0; ; i++ {
+		if w.Rate > 0 && (w.Until.IsZero() || t.Before(w.Until)) {
+			return t
+		}
+		next, ok := c.following(i)
+		if !ok {
+			return time.Time{}
+		}
+		t, w = later(t, w.Until), next
+	}
+}
+
 // change is the next window with another rate, and when it begins.
 func (c *core) change(now time.Time) (from time.Time, w policies.Window, ok bool) {
 	c.roll(now)

@@ -88,6 +88,20 @@ func TestCoreETAUnlimited(t *testing.T) {
 	}
 }
 
+func TestCoreOpens(t *testing.T) {
+	c := newCore(start(), calendar(stretch{0, 5}, stretch{time.Hour, 0}, stretch{2 * time.Hour, 7}, stretch{3 * time.Hour, 0}), unlimitedBudget())
+	for from, want := range map[time.Duration]time.Duration{
+		time.Minute: time.Minute, time.Hour: 2 * time.Hour, 90 * time.Minute: 2 * time.Hour, 150 * time.Minute: 150 * time.Minute,
+	} {
+		if got := c.opens(start().Add(from)); !got.Equal(start().Add(want)) {
+			t.Errorf("from %v on it opens %v after start, want %v", from, got.Sub(start()), want)
+		}
+	}
+	if got := c.opens(start().Add(4 * time.Hour)); !got.IsZero() {
+		t.Errorf("closed for good, and opens at %v", got)
+	}
+}
+
 func TestCoreChange(t *testing.T) {
 	c := newCore(start(), calendar(stretch{0, 5}, stretch{time.Hour, 5}, stretch{2 * time.Hour, 7}), unlimitedBudget())
 	at, w, ok := c.change(start())

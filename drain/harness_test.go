@@ -2,6 +2,7 @@ package drain
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -22,8 +23,9 @@ import (
 
 // fakeSink answers as answer says, and remembers when attempts began.
 type fakeSink struct {
-	answer func(m buffer.Delivery) Outcome // nil: success
-	takes  time.Duration                   // how long an attempt lasts, until slow says otherwise
+	answer  func(m buffer.Delivery) Outcome // nil: success
+	takes   time.Duration                   // how long an attempt lasts, until slow says otherwise
+	connect func() time.Duration            // how long a connect takes; nil: no time
 
 	mu       sync.Mutex
 	times    []time.Time    // guarded by mu
@@ -31,10 +33,17 @@ type fakeSink struct {
 	inFlight int            // guarded by mu
 	most     int            // guarded by mu; the most in flight at once
 	closed   int            // guarded by mu
+	longest  time.Duration  // guarded by mu; the longest rest it was told
 }
 
 // Deliver implements Sink.
 func (s *fakeSink) Deliver(ctx context.Context, msgs []buffer.Delivery) []Outcome {
+	if s.connect != nil {
+		time.Sleep(s.connect())
+	}
+	if Begin(ctx) != nil {
+		return []Outcome{{Unsent: true}}
+	}
 	s.begin(msgs[0])
 	defer s.end()
 	if takes := s.lasts(); takes > 0 {
@@ -86,6 +95,13 @@ func (s *fakeSink) CloseIdleConnections() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed++
+}
+
+// LimitRest is what Config.NewSink speaks of.
+func (s *fakeSink) LimitRest(longest time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.longest = longest
 }
 
 // began returns when attempts began, since a time.
@@ -145,25 +161,50 @@ func inBubble(t *testing.T, drains []string, test func(b *bench)) {
 			t:     t,
 			buf:   buffertest.NewMem(buffer.Stream{Name: "orders", Drains: drains}),
 			sinks: map[string]*fakeSink{"service": {}, "other": {}},
-			reg:   prometheus.NewRegistry(),
 			done:  make(chan error, 1),
 		}
-		cfg := Config{Event: func(string, string, string) { b.events.Add(1) }, HoldsChanged: b.tell, NewSink: func(p policies.Sink) (Sink, error) {
-			if s, ok := b.sinks[p.Name]; ok {
-				return s, nil
-			}
-			return nil, fmt.Errorf("no fake for %s", p.Name)
-		}}
-		b.drains = New(cfg, b.buf, slog.New(slog.DiscardHandler), b.reg)
-		ctx, cancel := context.WithCancel(t.Context())
-		b.cancel = cancel
-		go func() { b.done <- b.drains.Run(ctx) }()
+		b.start(Config{})
 		test(b)
-		cancel()
-		if err := <-b.done; err != nil {
-			t.Errorf("Run = %v after its context was done", err)
-		}
+		b.stop()
 	})
+}
+
+// start runs new drains on what is in the buffer.
+func (b *bench) start(cfg Config) {
+	cfg.Event, cfg.HoldsChanged, cfg.NewSink = func(string, string, string) { b.events.Add(1) }, b.tell, b.sink
+	b.reg = prometheus.NewRegistry()
+	b.drains = New(cfg, b.buf, slog.New(slog.DiscardHandler), b.reg)
+	ctx, cancel := context.WithCancel(b.t.Context())
+	b.cancel = cancel
+	go func() { b.done <- b.drains.Run(ctx) }()
+}
+
+func (b *bench) sink(p policies.Sink) (Sink, error) {
+	if s, ok := b.sinks[p.Name]; ok {
+		return s, nil
+	}
+	return nil, fmt.Errorf("no fake for %s", p.Name)
+}
+
+func (b *bench) stop() {
+	b.t.Helper()
+	b.cancel()
+	if err := <-b.done; err != nil {
+		b.t.Errorf("Run = %v after its context was done", err)
+	}
+}
+
+// restart abandons what is in flight and starts anew with the holds there were.
+func (b *bench) restart(policy *policies.Set) {
+	b.t.Helper()
+	holds, err := json.Marshal(b.drains.Holds())
+	b.must(err)
+	b.stop()
+	var kept []Hold
+	b.must(json.Unmarshal(holds, &kept))
+	b.start(Config{StopTimeout: time.Millisecond})
+	b.must(b.drains.Restore(kept))
+	b.apply(policy)
 }
 
 // tell remembers.

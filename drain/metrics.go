@@ -36,7 +36,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"drain"}),
 		promises: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "forebay_drain_eta_promises_total",
-			Help: "Messages that were held to the eta they had when they were accepted, by how that went.",
+			Help: "Messages that were held to their last eta before the final tenth of their wait, by how that went: one in a hundred.",
 		}, []string{"drain", "result"}),
 	}
 }

@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"fmt"
 	"time"
 
 	"forebay/buffer"
@@ -72,6 +73,21 @@ func (a attempt) pause(p policies.Retry) time.Duration {
 		return 0
 	}
 	return max(minPause, min(a.outcome.RetryAfter, p.HonourRetryAfter))
+}
+
+// asked is a pause that a sink asked for, and what is honoured of it.
+type asked struct{ wanted, honoured time.Duration }
+
+// String explains a pause to an operator.
+func (a asked) String() string {
+	switch {
+	case a.wanted > a.honoured:
+		return fmt.Sprintf("the sink asked for %s; honour_retry_after clamps that to %s", a.wanted, a.honoured)
+	case a.wanted < a.honoured:
+		return fmt.Sprintf("the sink asked for less than the least pause, %s", a.honoured)
+	default:
+		return fmt.Sprintf("the sink asked for %s", a.wanted)
+	}
 }
 
 // backoff is the longest wait after the nth attempt: min(Max, Initial × 2^(n−1)).

@@ -179,6 +179,7 @@ func TestRunPausesTheSink(t *testing.T) {
 		b.pass(60 * time.Second)
 		b.wantDelivered("d", 50)
 		b.wantDelivered("e", 50)
+		b.wantInside(s.began(from), 20, 2) // both at 10/s: no burst after the pause
 	})
 }
 
@@ -208,5 +209,26 @@ func TestRunBoundsWhatIsScheduled(t *testing.T) {
 		up.Store(true)
 		b.pass(2000 * time.Hour)
 		b.wantDelivered("d", n+10)
+	})
+}
+
+// A sink is told the longest Retry-After that a drain to it honours.
+func TestApplyTellsTheSinkWhatIsHonoured(t *testing.T) {
+	inBubble(t, []string{"d", "e"}, func(b *bench) {
+		policy := set(base(10), wide())
+		e := policy.Drains[0]
+		e.Name, e.Retry.HonourRetryAfter = "e", 5*time.Minute
+		policy.Drains[0].Retry.HonourRetryAfter = time.Minute
+		policy.Drains = append(policy.Drains, e)
+		for _, want := range []time.Duration{5 * time.Minute, time.Minute} {
+			b.apply(policy)
+			s := b.sinks["service"]
+			s.mu.Lock()
+			if s.longest != want {
+				t.Errorf("the sink was told %v, want %v", s.longest, want)
+			}
+			s.mu.Unlock()
+			policy.Drains = policy.Drains[:1]
+		}
 	})
 }

@@ -15,7 +15,8 @@ type Sink interface {
 	// for concurrent use, and may be called again with the same messages, after
 	// a success too if that was not recorded. The messages belong to the buffer:
 	// Deliver neither changes them nor keeps them after it has returned. Failures
-	// are outcomes; Deliver never panics for anything that a sink answers.
+	// are outcomes. Before it writes, with a connection in hand, it calls Begin, so
+	// that a slow connect does not bunch attempts. Deliver never panics for anything that a sink answers.
 	Deliver(ctx context.Context, msgs []buffer.Delivery) []Outcome
 }
 
@@ -25,10 +26,15 @@ type Outcome struct {
 	// Status is the HTTP status that was answered, or what comes closest to
 	// one; 0 where there was no answer.
 	Status int
+	// Unsent says that Begin did not let the attempt be written: there was none.
+	Unsent bool
 	// Error is a short category and a detail, without secrets; empty on success.
 	Error string
 	// Answer is what the sink said, for a message that keeps it; nil otherwise.
 	Answer *buffer.Answer
+	// CancelKeys asks that what waits of these cancel keys be cancelled; it is
+	// honoured where the policy says that the sink may.
+	CancelKeys []string
 	// RetryAfter asks that nothing be sent to the sink for so long; 0 asks nothing.
 	RetryAfter time.Duration
 }

@@ -16,20 +16,24 @@ import (
 type sinkState struct {
 	name   string
 	budget *limiter.Budget // of the share that ramp leaves
+	wire   *limiter.Bucket // of the same rate, for what drains write
 
 	mu      sync.Mutex
 	policy  policies.Sink // guarded by mu
 	sink    Sink          // guarded by mu
 	pause   time.Time     // guarded by mu; nothing is sent before
+	asked   asked         // guarded by mu; what pause comes of
 	breaker breaker       // guarded by mu
 	ramp    ramp          // guarded by mu
 	share   float64       // guarded by mu; what the budget is set to
+	refused bool          // guarded by mu; it asked to cancel, and may not
 }
 
 func newSinkState(now time.Time, p policies.Sink, sink Sink) *sinkState {
 	s := &sinkState{
 		name:   p.Name,
 		budget: limiter.NewBudget(now, p.Budget.Limit, p.Budget.Concurrency),
+		wire:   limiter.NewFullBucket(now, slack(p.Budget.Limit)),
 		policy: p,
 		sink:   sink,
 		share:  1,
@@ -44,7 +48,7 @@ func (s *sinkState) fits(p policies.Sink) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.policy
-	was.Budget.Limit, was.Breaker, was.SlowStart = p.Budget.Limit, p.Breaker, p.SlowStart
+	was.Budget.Limit, was.Breaker, was.SlowStart, was.MayCancel = p.Budget.Limit, p.Breaker, p.SlowStart, p.MayCancel
 	return reflect.DeepEqual(was, p)
 }
 
@@ -70,6 +74,10 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 func (s *sinkState) fund(now time.Time) {
 	limit, slots := portion(s.policy.Budget, s.share)
 	s.budget.Set(now, limit, slots)
+	stood := s.wire.Limit().Rate == 0
+	if s.wire.Set(now, slack(limit)); stood {
+		s.wire.Hold(now, slack(limit).Burst)
+	}
 }
 
 // portion is a share of a budget: of its rate and burst or, where the rate is
@@ -87,6 +95,7 @@ func portion(b policies.Budget, share float64) (limiter.Limit, int) {
 // The zero value says nothing.
 type outlook struct {
 	pause   time.Time       // nothing is sent before
+	asked   asked           // what the pause comes of
 	breaker BreakerState    //
 	opens   time.Time       // when an open breaker lets a probe through
 	probing bool            // the probe of a half-open one is under way
@@ -110,6 +119,7 @@ func (o outlook) funding() Constraint {
 func (s *sinkState) look(now time.Time) outlook {
 	return outlook{
 		pause:   s.pause,
+		asked:   s.asked,
 		breaker: s.breaker.state(now),
 		opens:   s.breaker.until,
 		probing: s.breaker.probing,
@@ -196,16 +206,37 @@ func (s *sinkState) deliver(ctx context.Context, m buffer.Delivery) Outcome {
 }
 
 // heard takes note of a pause that the sink asked for, and reports whether it
-// is a new one.
-func (s *sinkState) heard(now time.Time, pause time.Duration) bool {
-	if pause <= 0 {
+// is a new one. The latest end holds.
+func (s *sinkState) heard(now time.Time, ask asked) bool {
+	if ask.honoured <= 0 {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fresh := !s.pause.After(now)
-	s.pause = later(s.pause, now.Add(pause))
+	if until := now.Add(ask.honoured); until.After(s.pause) {
+		s.pause, s.asked = until, ask
+	}
 	return fresh
+}
+
+// mayCancel reports whether answers may cancel messages, and whether this is the
+// first one that may not.
+func (s *sinkState) mayCancel() (may, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first = !s.policy.MayCancel && !s.refused
+	s.refused = !s.policy.MayCancel
+	return s.policy.MayCancel, first
+}
+
+// honour tells the sink how long one of its parts may rest because it asked to.
+func (s *sinkState) honour(longest time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l, ok := s.sink.(interface{ LimitRest(time.Duration) }); ok && longest > 0 {
+		l.LimitRest(longest)
+	}
 }
 
 // closeIdle closes the connections that a sink that is not used any more keeps

@@ -91,49 +91,6 @@ func (d *drain) eta(now time.Time, ahead uint64) (eta, p90 time.Time, note strin
 	}
 }
 
-// promise holds the drain to the eta of the newest message, now and then. It
-// comes after a wake-up, which may mean that there is one.
-func (d *drain) promise(now time.Time) {
-	d.mu.Lock()
-	due := d.promises.due(now)
-	d.mu.Unlock()
-	if !due {
-		return
-	}
-	stats := d.buf.Stats()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, c := range stats.Drains {
-		if c.Drain != d.name {
-			continue
-		}
-		for _, s := range stats.Streams {
-			if s.Stream == c.Stream && s.Accepted > 0 {
-				d.promised(now, s.Accepted-1, c.Pending+c.Scheduled)
-			}
-		}
-	}
-}
-
-// promised requires that mu is held. What nothing waits of any more has left or
-// ended otherwise.
-func (d *drain) promised(now time.Time, newest, waiting uint64) {
-	if !d.promises.wants(now, newest) {
-		return
-	}
-	if waiting == 0 {
-		d.plan.meters.void(d.promises.void())
-		return
-	}
-	o := d.plan.sink.outlook(now)
-	eta, ok := d.core.eta(now, float64(waiting), o)
-	if !ok {
-		return
-	}
-	p90 := eta.Add(d.promises.margin(eta.Sub(now)))
-	d.plan.meters.void(d.promises.add(promise{offset: newest, made: now, eta: eta, p90: p90}))
-}
-
 func (d *drain) sink() *sinkState {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -171,7 +128,7 @@ func (d *drain) status(now time.Time, count buffer.DrainStats) Status {
 		s.State = Blocked
 	}
 	if s.Waiting > 0 {
-		s.EmptyAt, _ = d.core.eta(now, float64(s.Waiting), o)
+		s.EmptyAt = d.emptyAt(now, float64(s.Waiting), count.LastDue, o)
 	}
 	if delay := d.plan.policy.Deadline.MaxDelay; delay > 0 && !count.Oldest.IsZero() {
 		s.Deadline = count.Oldest.Add(delay)
@@ -184,6 +141,16 @@ func (d *drain) status(now time.Time, count buffer.DrainStats) Status {
 		}
 	}
 	return s
+}
+
+// emptyAt is when the last waiting message leaves: not before it is due. It is
+// zero where no rate is in sight, and requires that mu is held.
+func (d *drain) emptyAt(now time.Time, waiting float64, lastDue time.Time, o outlook) time.Time {
+	at, ok := d.core.eta(now, waiting, o)
+	if !ok || !lastDue.After(at) {
+		return at
+	}
+	return d.core.opens(lastDue)
 }
 
 // recent counts attempts by second.

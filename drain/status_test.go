@@ -95,44 +95,6 @@ func TestStatusNextChange(t *testing.T) {
 	})
 }
 
-// What is predicted is what is done, over closed hours too.
-func TestETAMatchesTheLoop(t *testing.T) {
-	for _, n := range []int{1, 100, 30_000, 60_000} {
-		inBubble(t, []string{"d"}, func(b *bench) {
-			b.apply(set(nightly(t), wide()))
-			b.fill(n)
-			b.pass(17 * time.Minute)
-			now := time.Now()
-			eta, p90, note := b.drains.ETA("d", now, uint64(n-1))
-			if note != "" {
-				t.Fatalf("note = %q", note)
-			}
-			b.pass(48 * time.Hour)
-			b.wantDelivered("d", uint64(n))
-			times := b.sinks["service"].began(now)
-			left := times[len(times)-1]
-			if off := left.Sub(eta).Abs(); off > time.Second {
-				t.Errorf("message %d left at %v, eta was %v", n, left, eta)
-			}
-			if wait := eta.Sub(now); p90.Sub(eta) != max(time.Second, wait*15/100) {
-				t.Errorf("p90 is %v after an eta %v ahead", p90.Sub(eta), wait)
-			}
-		})
-	}
-}
-
-func TestETAWithoutRate(t *testing.T) {
-	inBubble(t, []string{"d"}, func(b *bench) {
-		b.apply(set(base(0), wide()))
-		for drain, want := range map[string]string{"d": "no rate in sight", "x": "no such drain"} {
-			eta, p90, note := b.drains.ETA(drain, time.Now(), 0)
-			if !eta.IsZero() || !p90.IsZero() || note != want {
-				t.Errorf("ETA of %s = %v, %v, %q; want %q", drain, eta, p90, note, want)
-			}
-		}
-	})
-}
-
 func TestRecent(t *testing.T) {
 	var r recent
 	now := start()

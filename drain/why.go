@@ -15,6 +15,7 @@ type Why struct {
 	Binding     Constraint   // what keeps the drain from going faster
 	Constraints []Term       // all that hold now
 	Next        *Change      // nil: the rate never changes within the horizon
+	Head        *Head        // nil: nothing waits, or the buffer cannot say
 }
 
 // Term is one constraint on a drain.
@@ -38,9 +39,12 @@ func (d *Drains) Why(now time.Time, drain string) (Why, bool) {
 			count = c
 		}
 	}
+	head := d.head(drain)
 	dr.mu.Lock()
 	defer dr.mu.Unlock()
-	return dr.why(now, dr.plan.sink.outlook(now), count), true
+	w := dr.why(now, dr.plan.sink.outlook(now), count)
+	w.Head = head.under(now, w.Binding)
+	return w, true
 }
 
 // why requires that mu is held.
@@ -105,7 +109,7 @@ func (c *core) terms(now time.Time, o outlook) []Term {
 		Detail: fmt.Sprintf("%d of %d slots in use", c.budget.InFlight(), c.budget.Slots()),
 	})
 	if o.pause.After(now) {
-		terms = append(terms, Term{Name: RetryAfter, Detail: "the sink asked for a pause", Until: o.pause})
+		terms = append(terms, Term{Name: RetryAfter, Detail: o.asked.String(), Until: o.pause})
 	}
 	switch o.breaker {
 	case BreakerOpen:

@@ -75,7 +75,23 @@ breaker 0/s until 20s: open: nothing is sent`},
 schedule 10/s until -: base
 sink-budget 40/s until -: the sink's rate
 concurrency unlimited until -: 0 of 8 slots in use
-retry-after 0/s until 1m0.1s: the sink asked for a pause`},
+retry-after 0/s until 1m0.1s: the sink asked for 1m0s`},
+		{"a pause of a year", breaking(10, budget), failing(Outcome{Status: 503, RetryAfter: 365 * 24 * time.Hour}), `
+0/s by retry-after
+schedule 10/s until -: base
+sink-budget 40/s until -: the sink's rate
+concurrency unlimited until -: 0 of 8 slots in use
+retry-after 0/s until 1h0m0.1s: the sink asked for 8760h0m0s; honour_retry_after clamps that to 1h0m0s`},
+		{"a pause of no time", breaking(10, budget), func(b *bench) {
+			b.sinks["service"].answer = func(buffer.Delivery) Outcome { return Outcome{Status: 429, RetryAfter: 1} }
+			b.fill(1000)
+			b.pass(500 * time.Millisecond)
+		}, `
+0/s by retry-after
+schedule 10/s until -: base
+sink-budget 40/s until -: the sink's rate
+concurrency unlimited until -: 0 of 8 slots in use
+retry-after 0/s until 1.1s: the sink asked for less than the least pause, 1s`},
 		{"operators", breaking(10, budget), func(b *bench) {
 			b.must(b.drains.Override("d", 30, time.Now().Add(time.Minute), "INC-1"))
 			filled(b)

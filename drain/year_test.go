@@ -47,24 +47,22 @@ type held struct {
 	kind     Constraint
 }
 
-// 400 days of nights, failures, pauses, overrides and messages that expire: no
-// attempt where none may be, none too many, no key out of order, and the books
-// balance.
+// 400 days of nights in a zone with summer time, failures, pauses, overrides,
+// restarts and messages that expire: no attempt where none may be, none too many,
+// no key out of order, what binds is what is told, and the books balance.
 func TestRunForMoreThanAYear(t *testing.T) {
 	const rate, pushed, days = 0.01, 0.02, 400
+	zone, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
 	inBubble(t, []string{"d"}, func(b *bench) {
 		y := &year{random: rand.New(rand.NewPCG(1, 2)), last: make(map[string]uint64)}
 		s := b.sinks["service"]
 		s.answer, s.takes = y.answer, 10*time.Second
-		policy := set(nightly(t), policies.Budget{Limit: limit(1, 2), Concurrency: 4})
-		policy.Sinks[0].Breaker, policy.Sinks[0].SlowStart = policies.Breaker{FailureRatio: 0.5, MinRequests: 3, Window: 10 * time.Minute, OpenFor: time.Minute}, time.Minute
-		policy.Streams[0].Retention, policy.Streams[0].OnRetention = 72*time.Hour, policies.EndDead
-		policy.Drains[0].Schedule.Entries[0].Rate = rate
-		policy.Drains[0].Deadline = policies.Deadline{MaxDelay: 50 * time.Hour, OnExpire: policies.EndExpire}
-		policy.Drains[0].Retry.Max = 10 * time.Minute
+		policy := yearPolicy(nightlyIn(t, zone.String()), rate)
 		b.apply(policy)
 		random := rand.New(rand.NewPCG(3, 4))
-		midnight := time.Now().UTC()
 		var holds []held
 		for day := range days {
 			if h, ok := b.meddle(random, pushed); ok {
@@ -73,15 +71,21 @@ func TestRunForMoreThanAYear(t *testing.T) {
 			for range 24 {
 				b.append(random.IntN(17)) // 190 a day, where at most 216 may leave
 				b.pass(time.Hour)
+				b.wantTheTruth()
 			}
-			if day%50 == 0 {
+			switch day % 20 {
+			case 3:
 				b.apply(policy)
+			case 7:
+				b.pass(8 * time.Hour) // into the night, with attempts in flight
+				b.restart(policy)
+				b.pass(16 * time.Hour)
 			}
 		}
 		for _, broken := range y.broken {
 			t.Error(broken)
 		}
-		wantWithin(t, s.began(midnight), midnight, holds, rate, pushed)
+		wantWithin(t, s.began(time.Time{}), zone, holds, rate, pushed)
 		d := b.stats("d")
 		accepted := b.buf.Stats().Streams[0].Accepted
 		if ended := d.Delivered + d.Expired + d.Dead[buffer.ReasonPermanent]; ended+d.Pending+d.InFlight+d.Scheduled != accepted {
@@ -91,6 +95,35 @@ func TestRunForMoreThanAYear(t *testing.T) {
 			t.Errorf("accepted %d, %d holds: %+v; the test is worth nothing", accepted, len(holds), d)
 		}
 	})
+}
+
+// yearPolicy has a breaker, a slow start, a deadline and a retention that all bind
+// now and then.
+func yearPolicy(schedule policies.Schedule, rate limiter.Rate) *policies.Set {
+	p := set(schedule, policies.Budget{Limit: limit(1, 2), Concurrency: 4})
+	p.Sinks[0].Breaker = policies.Breaker{FailureRatio: 0.5, MinRequests: 3, Window: 10 * time.Minute, OpenFor: time.Minute}
+	p.Sinks[0].SlowStart = time.Minute
+	p.Streams[0].Retention, p.Streams[0].OnRetention = 72*time.Hour, policies.EndDead
+	p.Drains[0].Schedule.Entries[0].Rate = rate
+	p.Drains[0].Deadline = policies.Deadline{MaxDelay: 50 * time.Hour, OnExpire: policies.EndExpire}
+	p.Drains[0].Retry.Max = 10 * time.Minute
+	return p
+}
+
+// wantTheTruth holds what why tells to what the last pick was held by.
+func (b *bench) wantTheTruth() {
+	b.t.Helper()
+	d := b.drains.drain("d")
+	d.mu.Lock()
+	bound := d.core.bound
+	d.mu.Unlock()
+	w, _ := b.drains.Why(time.Now(), "d")
+	if bound != "" && bound != Empty && w.Binding != bound && w.Binding != Empty && w.Binding != Ordering {
+		b.t.Errorf("%v: told %s, the pick was held by %s", time.Now(), w.Binding, bound)
+	}
+	if w.Head == nil && b.stats("d").Pending > 0 {
+		b.t.Errorf("%v: no head of %+v", time.Now(), b.stats("d"))
+	}
 }
 
 // meddle lays a hand on the drain now and then, for some hours.
@@ -127,18 +160,18 @@ func (b *bench) append(n int) {
 
 // wantWithin checks that each attempt lay where it may, and not too close to the
 // one before: the rate's distance, but for the token that an edge holds.
-func wantWithin(t *testing.T, times []time.Time, midnight time.Time, holds []held, rate, pushed float64) {
+func wantWithin(t *testing.T, times []time.Time, zone *time.Location, holds []held, rate, pushed float64) {
 	t.Helper()
 	faults := 0
 	var before time.Time
 	var last string
 	for _, at := range times {
 		where, least := "day", time.Duration(0)
-		since := at.Sub(midnight) % (24 * time.Hour)
-		if since >= 30*time.Minute && since < 390*time.Minute {
+		clock := at.In(zone)
+		if minute := 60*clock.Hour() + clock.Minute(); minute >= 30 && minute < 390 {
 			where, least = "night", time.Duration(float64(time.Second)/rate)
 		}
-		where += fmt.Sprint(int(at.Sub(midnight).Hours() / 24))
+		where += clock.Format(time.DateOnly)
 		for _, h := range holds {
 			if !at.Before(h.from) && at.Before(h.to) {
 				where, least = fmt.Sprint(h.kind, h.from), time.Duration(float64(time.Second)/pushed)

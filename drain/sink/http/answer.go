@@ -9,13 +9,33 @@ import (
 	"forebay/buffer"
 )
 
+// cancelKeyField carries what the sink asks to cancel. It is for us alone.
+const cancelKeyField = "Forebay-Cancel-Key"
+
+const (
+	// maxCancelKeys bounds the keys of an answer, and maxCancelKey the bytes of one.
+	maxCancelKeys = 16
+	maxCancelKey  = 1024
+)
+
+// cancelKeys returns what an answer asks to cancel: one key a field line. What
+// is over the bounds is left out.
+func cancelKeys(header nethttp.Header) (keys []string) {
+	for _, key := range header[cancelKeyField] {
+		if key != "" && len(key) <= maxCancelKey && len(keys) < maxCancelKeys {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // maxAnswerHeader bounds the header fields that are kept of an answer, in bytes.
 const maxAnswerHeader = 8 << 10
 
-// unkept are fields of an answer that belong to the connection, or to whoever
-// would be logged in by them.
+// unkept are fields of an answer that belong to the connection, to us, or to
+// whoever would be logged in by them.
 var unkept = []string{
-	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Set-Cookie", "Te", "Trailer",
+	cancelKeyField, "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Set-Cookie", "Te", "Trailer",
 	"Transfer-Encoding", "Upgrade", "Content-Length",
 }
 

@@ -41,7 +41,9 @@ func TestDeliverAnswers(t *testing.T) {
 		{"429 until a date", 429, date, drain.Retry, time.Hour},
 		{"429 until a date that is past", 429, "Wed, 21 Oct 2015 07:28:00 GMT", drain.Retry, 1},
 		{"429 with nonsense", 429, "soon", drain.Retry, 0},
-		{"429 with a number out of range", 429, "99999999999999999999999", drain.Retry, 24 * time.Hour},
+		{"429 with a number out of range", 429, "99999999999999999999999", drain.Retry, 10 * 365 * 24 * time.Hour},
+		{"429 for a year", 429, "31536000", drain.Retry, 365 * 24 * time.Hour},
+		{"503 for a year", 503, "31536000", drain.Retry, 365 * 24 * time.Hour},
 		{"503", 503, "7", drain.Retry, 7 * time.Second},
 		{"503 without a pause", 503, "", drain.Retry, 0},
 	}

@@ -107,8 +107,9 @@ func traceparent(id string) string {
 	return "00-" + hex.EncodeToString(sum[:16]) + "-" + hex.EncodeToString(sum[16:24]) + "-00"
 }
 
-// maxRetryAfter is where a Retry-After is cut, long before it overflows.
-const maxRetryAfter = 24 * time.Hour
+// maxRetryAfter is where a Retry-After is cut, long before it overflows: a year
+// is still told as what it is.
+const maxRetryAfter = 10 * 365 * 24 * time.Hour
 
 // retryAfter reads a Retry-After field: seconds or a date. 0 is none; one that
 // is over already is the shortest there is.

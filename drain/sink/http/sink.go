@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	nethttp "net/http"
+	"net/http/httptrace"
 	"slices"
 	"time"
 
@@ -57,6 +58,10 @@ func (s *Sink) Upstream() nethttp.RoundTripper { return s.upstream }
 // CloseIdleConnections closes connections that are not in use.
 func (s *Sink) CloseIdleConnections() { s.transport.CloseIdleConnections() }
 
+// LimitRest bounds how long a URL rests that answered 503 with a Retry-After, from
+// now on: what the drains to the sink honour.
+func (s *Sink) LimitRest(longest time.Duration) { s.upstream.limitRest(time.Now(), longest) }
+
 // Deliver implements drain.Sink: one request per message, one after the other.
 // It blocks for at most the sink's total time-out per message.
 func (s *Sink) Deliver(ctx context.Context, msgs []buffer.Delivery) []drain.Outcome {
@@ -74,7 +79,11 @@ func (s *Sink) attempt(ctx context.Context, m buffer.Delivery) drain.Outcome {
 	if err != nil {
 		return drain.Outcome{Class: drain.Permanent, Error: "unusable request: " + clean(err)}
 	}
-	resp, t, err := s.upstream.send(req)
+	gate := &gate{ctx: ctx, cancel: cancel}
+	resp, t, err := s.upstream.send(req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
+	if err != nil && gate.closed.Load() {
+		return drain.Outcome{Unsent: true, Error: "not sent"}
+	}
 	if err != nil {
 		return failure(err, t.url.Host, 0)
 	}
@@ -84,7 +93,7 @@ func (s *Sink) attempt(ctx context.Context, m buffer.Delivery) drain.Outcome {
 		return failure(err, t.url.Host, resp.StatusCode)
 	}
 	out := s.outcome(resp, t)
-	out.Answer = answer
+	out.Answer, out.CancelKeys = answer, cancelKeys(resp.Header)
 	return out
 }
 
@@ -105,12 +114,12 @@ func (s *Sink) outcome(resp *nethttp.Response, t *target) drain.Outcome {
 	case nethttp.StatusTooManyRequests:
 		out.RetryAfter = wait // the sink as a whole
 	case nethttp.StatusServiceUnavailable:
-		s.upstream.rest(t, now.Add(max(rest, min(wait, maxRest))))
+		s.upstream.rest(t, now, wait)
 		if wait > 0 {
-			out.RetryAfter = s.upstream.allRest(now) // the sink once no URL is left
+			out.RetryAfter = s.upstream.pause(t, now, wait) // the sink once no URL is left
 		}
 	case nethttp.StatusBadGateway, nethttp.StatusGatewayTimeout:
-		s.upstream.rest(t, now.Add(rest))
+		s.upstream.rest(t, now, rest)
 	}
 	return out
 }

@@ -164,7 +164,7 @@ func TestDeliverFields(t *testing.T) {
 			defer srv.Close()
 			m := order()
 			tt.change(&m)
-			if got := deliver(t, newSink(t, policy(t, srv.URL)), m); got != (drain.Outcome{Class: drain.Success, Status: 200}) {
+			if got := deliver(t, newSink(t, policy(t, srv.URL)), m); !cmp.Equal(got, drain.Outcome{Class: drain.Success, Status: 200}) {
 				t.Fatalf("outcome = %+v", got)
 			}
 			got := r.last(t)

@@ -13,7 +13,7 @@ const (
 	// in trouble, is passed over while another can be used. It fails fast, so
 	// it would else always be the one with the least in flight.
 	rest = time.Second
-	// maxRest bounds the Retry-After of a URL.
+	// maxRest bounds the Retry-After of a URL until LimitRest says otherwise.
 	maxRest = time.Hour
 )
 
@@ -24,8 +24,9 @@ type upstream struct {
 	transport nethttp.RoundTripper
 
 	mu      sync.Mutex
-	targets []*target // the slice is fixed; what it points at is guarded by mu
-	picks   uint64    // guarded by mu
+	targets []*target     // the slice is fixed; what it points at is guarded by mu
+	picks   uint64        // guarded by mu
+	longest time.Duration // guarded by mu; the longest rest
 }
 
 type target struct {
@@ -36,7 +37,7 @@ type target struct {
 }
 
 func newUpstream(transport nethttp.RoundTripper, urls []*url.URL) *upstream {
-	u := &upstream{transport: transport}
+	u := &upstream{transport: transport, longest: maxRest}
 	for _, x := range urls {
 		u.targets = append(u.targets, &target{url: x})
 	}
@@ -61,7 +62,7 @@ func (u *upstream) send(req *nethttp.Request) (*nethttp.Response, *target, error
 	if err != nil {
 		u.done(t)
 		if unreachable(err) {
-			u.rest(t, time.Now().Add(rest))
+			u.rest(t, time.Now(), rest)
 		}
 		return nil, t, err
 	}
@@ -103,24 +104,48 @@ func (u *upstream) done(t *target) {
 	t.inFlight--
 }
 
-// rest lets a target rest until then.
-func (u *upstream) rest(t *target, until time.Time) {
+// rest lets a target rest for as long as it asked, within what is honoured.
+func (u *upstream) rest(t *target, now time.Time, asked time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if until.After(t.rested) {
+	if until := now.Add(max(rest, min(asked, u.longest))); until.After(t.rested) {
 		t.rested = until
 	}
 }
 
-// allRest returns for how long every target rests; 0 where one does not.
-func (u *upstream) allRest(now time.Time) time.Duration {
+// pause is how long nothing can be sent after a target asked for a rest: what it
+// asked for, whatever that is, if it is the first to be used again; what is left
+// of the first one's rest otherwise; 0 while one does not rest.
+func (u *upstream) pause(t *target, now time.Time, asked time.Duration) time.Duration {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	least := maxRest
-	for _, t := range u.targets {
-		least = min(least, max(0, t.rested.Sub(now)))
+	first := t
+	for _, x := range u.targets {
+		if x.rested.Before(first.rested) {
+			first = x
+		}
 	}
-	return least
+	if first == t {
+		return asked
+	}
+	return max(0, first.rested.Sub(now))
+}
+
+// limitRest changes the longest rest, of those that rest already too.
+func (u *upstream) limitRest(now time.Time, longest time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.longest = longest
+	for _, t := range u.targets {
+		t.rested = earlier(t.rested, now.Add(max(rest, longest)))
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // resolve is where a request goes: to the URL, with the request's path and

@@ -100,3 +100,26 @@ func TestUpstreamAllRest(t *testing.T) {
 		t.Errorf("both URLs pause the sink for %v, want what is left of 60 s", got)
 	}
 }
+
+// A URL that asks for a year rests for as long as drains honour; the sink, when
+// no URL is left, until the first of them has rested.
+func TestUpstreamRestIsLimited(t *testing.T) {
+	year := nethttp.HandlerFunc(func(w nethttp.ResponseWriter, _ *nethttp.Request) {
+		w.Header().Set("Retry-After", "31536000")
+		w.WriteHeader(503)
+	})
+	a, b := httptest.NewServer(year), httptest.NewServer(year)
+	defer a.Close()
+	defer b.Close()
+	s := newSink(t, policy(t, a.URL, b.URL))
+	s.LimitRest(5 * time.Minute)
+	if got := deliver(t, s, order()).RetryAfter; got != 0 {
+		t.Errorf("the first of two URLs pauses the sink for %v", got)
+	}
+	for _, limit := range []time.Duration{5 * time.Minute, 2 * time.Minute} { // the second shortens what rests
+		s.LimitRest(limit)
+		if got := deliver(t, s, order()).RetryAfter; got > limit || got < limit-time.Minute {
+			t.Errorf("both URLs pause the sink for %v, want what is left of %v", got, limit)
+		}
+	}
+}
