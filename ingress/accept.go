@@ -73,14 +73,21 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 	s.fields = appendFields(s.fields, x.r, x.id)
 	m := &s.msgs[0]
 	*m = buffer.Message{Method: x.r.Method, Target: target, Header: s.fields, Body: s.body, KeepAnswer: int(route.StoreResult)}
-	if !stream.OrderingKey.IsZero() {
-		m.Key, _ = stream.OrderingKey.Extract(x.field, m.Body)
-	}
+	x.readKeys(stream, m)
 	in := intake{msgs: s.msgs[:]}
 	if key.value != "" {
 		in.once = onceKey(s, key, route, m)
 	}
 	return in, nil
+}
+
+// readKeys reads what a message is ordered and cancelled by, from its request's
+// header and its own body.
+func (x *exchange) readKeys(stream *policies.Stream, m *buffer.Message) {
+	if !stream.OrderingKey.IsZero() {
+		m.Key, _ = stream.OrderingKey.Extract(x.field, m.Body)
+	}
+	m.CancelKeys = stream.CancelKey.Extract(x.field, m.Body)
 }
 
 // bodyLimit and messageLimit are in bytes.
@@ -102,6 +109,7 @@ func reusable(err error) bool {
 }
 
 func (h *Handler) refuse(x *exchange, set *policies.Set, route *policies.Route, err error) outcome {
+	x.partIf(h.receipts.waits.stopped())
 	p := problemOf(err)
 	switch {
 	case p.reason == reasonBufferFull || p.reason == reasonDiskFull:
@@ -136,6 +144,7 @@ func (h *Handler) roomAfter(set *policies.Set, stream string, now time.Time) int
 func (h *Handler) acknowledge(x *exchange, route *policies.Route, m *routeMetrics, a buffer.Accepted, s *scratch, o outcome) outcome {
 	ref := buffer.Ref{Stream: route.Stream, Offset: a.First}
 	st, note, applied := h.stand(x, ref, route, m)
+	x.partIf(h.receipts.waits.stopped()) // it may have stopped since the request came
 	now := time.Now()
 	id := h.cfg.Buffer.ID(ref)
 	if d := sinkAnswer(&st, route.WaitFor); d != nil && applied > 0 {

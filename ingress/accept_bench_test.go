@@ -25,6 +25,10 @@ func (b noBuffer) AppendOnce(ctx context.Context, stream string, now time.Time, 
 	return a, false, err
 }
 
+func (noBuffer) Lookup(context.Context, string, [16]byte, time.Time) (buffer.Accepted, error) {
+	return buffer.Accepted{}, buffer.ErrNoMessage
+}
+
 func (noBuffer) ID(buffer.Ref) string { return "AAAAAAAAAAAAAAAAAAAAAAAAAA" }
 
 func (noBuffer) Find(ref buffer.Ref, now time.Time) (buffer.Status, error) {

@@ -18,8 +18,9 @@ const (
 	// is what the buffer takes at once.
 	maxBatchMemory = 64 << 20
 	// About what Go makes of them on 64 bits.
-	messageBytes = 104
+	messageBytes = 128
 	fieldBytes   = 32
+	stringBytes  = 16
 
 	firstMessages = 64
 )
@@ -46,16 +47,30 @@ func (h *Handler) readBatch(x *exchange, s *scratch, stream *policies.Stream, ro
 	if err := h.address(s, msgs, x, target, route, key); err != nil {
 		return intake{}, err
 	}
-	if !stream.OrderingKey.IsZero() {
-		for i := range msgs {
-			msgs[i].Key, _ = stream.OrderingKey.Extract(x.field, msgs[i].Body)
-		}
+	if err := h.readAllKeys(s, msgs, x, stream); err != nil {
+		return intake{}, err
 	}
 	in := intake{msgs: msgs}
 	if key.value != "" {
 		in.once = onceKey(s, key, route, &buffer.Message{Method: x.r.Method, Target: target, Body: s.body})
 	}
 	return in, nil
+}
+
+// readAllKeys reads the keys of every message. Combinations of a few values make
+// many cancel keys, so that their memory counts, too.
+func (h *Handler) readAllKeys(s *scratch, msgs []buffer.Message, x *exchange, stream *policies.Stream) error {
+	var more int64
+	for i := range msgs {
+		x.readKeys(stream, &msgs[i])
+		for _, key := range msgs[i].CancelKeys {
+			more += int64(stringBytes + len(key))
+		}
+		if more > maxBatchMemory {
+			return problemBatchTooLarge()
+		}
+	}
+	return h.hold(s, more)
 }
 
 // cut makes messages with nothing but a body, of at most limit bytes each.
@@ -170,6 +185,7 @@ func batchName(s string) string {
 
 // acknowledgeBatch answers for messages that are durable.
 func (h *Handler) acknowledgeBatch(x *exchange, route *policies.Route, a buffer.Accepted, s *scratch, replayed bool) {
+	x.partIf(h.receipts.waits.stopped())
 	id := func(i int) string {
 		return h.cfg.Buffer.ID(buffer.Ref{Stream: route.Stream, Offset: a.First + uint64(i)})
 	}

@@ -176,6 +176,14 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 	}
 }
 
+// partIf has the connection closed after the answer, so that the caller's next
+// request finds a server that stays.
+func (x *exchange) partIf(stopping bool) {
+	if stopping {
+		x.set("Connection", "close")
+	}
+}
+
 // fail answers with the problem that err stands for, and logs what the caller
 // is not told.
 func (h *Handler) fail(x *exchange, err error) outcome {

@@ -106,16 +106,39 @@ func unquote(s string) (string, bool) {
 func onceKey(s *scratch, key repeatKey, route *policies.Route, m *buffer.Message) buffer.OnceKey {
 	once := buffer.OnceKey{TTL: cmp.Or(route.Idempotency.TTL, defaultIdempotencyTTL)}
 	s.out = appendTerminated(s.out[:0], route.Name, key.field, key.value)
-	sum := sha256.Sum256(s.out)
-	copy(once.Key[:], sum[:])
+	once.Key = scopedKey(s.out)
 
-	sum = sha256.Sum256(m.Body)
+	sum := sha256.Sum256(m.Body)
 	s.out = appendTerminated(s.out[:0], m.Method, m.Target)
 	s.out = append(s.out, sum[:]...)
 	sum = sha256.Sum256(s.out)
 	copy(once.Body[:], sum[:])
 	s.out = s.out[:0]
 	return once
+}
+
+func scopedKey(scoped []byte) [16]byte {
+	sum := sha256.Sum256(scoped)
+	return [16]byte(sum[:16])
+}
+
+// OnceKeys returns what the buffer may have a request recorded under that came
+// through a route with that value in its idempotency field, or as its Batch-Id. The
+// value is as sent, bare or quoted. An error says why no request can have it.
+func OnceKeys(route *policies.Route, value string) ([][16]byte, error) {
+	key, fault := parseIdempotencyKey([]string{value})
+	if fault != "" {
+		return nil, errors.New("the idempotency key " + fault)
+	}
+	fields := []string{cmp.Or(route.Idempotency.Header, idempotencyKeyField)}
+	if route.Split != policies.SplitNone {
+		fields = append(fields, batchIDField)
+	}
+	keys := make([][16]byte, len(fields))
+	for i, field := range fields {
+		keys[i] = scopedKey(appendTerminated(nil, route.Name, field, key))
+	}
+	return keys, nil
 }
 
 // appendTerminated ends each string with a byte that no header field, method

@@ -156,6 +156,22 @@ func TestIdempotencyOfARoute(t *testing.T) {
 	}
 }
 
+func TestIdempotencyKeyRefused(t *testing.T) {
+	f := newFixture(t)
+	for value, want := range map[string]string{
+		strings.Repeat("k", 256): "Idempotency-Key is over 255 bytes",
+		`"k`:                     "Idempotency-Key is not a well-formed string",
+	} {
+		got := decode[problemDocument](t, f.do("POST", "/v1/orders", "{}", "Idempotency-Key: "+value))
+		if got.Status != 400 || got.Type != problemPrefix+"bad-request" || got.Detail != want {
+			t.Errorf("Idempotency-Key of %d bytes: problem %+v, want 400 with %q", len(value), got, want)
+		}
+	}
+	if resp := f.do("POST", "/v1/orders", "{}", "Idempotency-Key: "+strings.Repeat("k", 255)); resp.StatusCode != 202 || len(f.buf.messages) != 1 {
+		t.Errorf("255 bytes: status %d, %d stored; want 202 and that one alone", resp.StatusCode, len(f.buf.messages))
+	}
+}
+
 func TestIdempotencyInProgress(t *testing.T) {
 	f := newFixture(t)
 	f.buf.appendErr = fmt.Errorf("append to orders: %w", buffer.ErrInProgress)
@@ -196,5 +212,43 @@ func TestRefusedWithAKeyIsNotRemembered(t *testing.T) {
 	f.buf.appendErr = nil
 	if resp := f.do("POST", "/v1/orders", "{}", "Idempotency-Key: k"); resp.StatusCode != 202 || resp.Header.Get("Idempotent-Replayed") != "" {
 		t.Errorf("status %d, header %v; want a fresh 202", resp.StatusCode, resp.Header)
+	}
+}
+
+// TestOnceKeys holds that the keys which a look-up asks for are those that
+// requests are recorded under.
+func TestOnceKeys(t *testing.T) {
+	tests := []struct {
+		name  string
+		route func(*policies.Route)
+		field string // and value
+		ask   string
+	}{
+		{"as sent", nil, "Idempotency-Key: k-7", "k-7"},
+		{"quoted, asked for bare", nil, `Idempotency-Key: "k-7"`, "k-7"},
+		{"bare, asked for quoted", nil, "Idempotency-Key: k-7", `"k-7"`},
+		{"a field of the route's own", func(r *policies.Route) { r.Idempotency.Header = "X-Order" }, "X-Order: 7", "7"},
+		{"the key of a batch", func(r *policies.Route) { r.Split = policies.SplitLines }, "Idempotency-Key: k-7", "k-7"},
+		{"the id of a batch", func(r *policies.Route) { r.Split = policies.SplitLines }, "Batch-Id: b-7", "b-7"},
+	}
+	for _, tt := range tests {
+		f := newFixture(t, routes(func(create, _ *policies.Route) {
+			if tt.route != nil {
+				tt.route(create)
+			}
+		}))
+		f.do("POST", "/v1/orders", "{}", tt.field)
+		set := f.cfg.Policy()
+		keys, err := OnceKeys(&set.Routes[0], tt.ask)
+		if err != nil || !slices.Contains(keys, f.buf.lastKey.Key) {
+			t.Errorf("%s: OnceKeys(%s) = %x, %v, want %x among them", tt.name, tt.ask, keys, err, f.buf.lastKey.Key)
+		}
+		if other, _ := OnceKeys(&set.Routes[1], tt.ask); slices.Contains(other, f.buf.lastKey.Key) {
+			t.Errorf("%s: another route has the same key", tt.name)
+		}
+	}
+	f := newFixture(t)
+	if _, err := OnceKeys(&f.cfg.Policy().Routes[0], strings.Repeat("k", 256)); err == nil || err.Error() != "the idempotency key is over 255 bytes" {
+		t.Errorf("OnceKeys of 256 bytes: %v, want that it is over 255", err)
 	}
 }

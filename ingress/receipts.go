@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -47,17 +48,30 @@ func (s *Receipts) find(id string, now time.Time) (buffer.Ref, buffer.Status, er
 }
 
 // Cancel ends a message with every drain where it waits and returns its
-// receipt once that is durable. Errors are those of Get, and
-// buffer.ErrDelivering or buffer.ErrFinal where it waits with no drain.
+// receipt once that is durable. Errors are those of Get, buffer.ErrDelivering or
+// buffer.ErrFinal where it waits with no drain, and one that says so where the
+// stream has none.
 func (s *Receipts) Cancel(ctx context.Context, id string, now time.Time) (Receipt, error) {
 	ref, err := s.buf.Ref(id)
 	if err != nil {
 		return Receipt{}, err
 	}
 	if err := s.buf.Cancel(ctx, ref, now); err != nil {
-		return Receipt{}, err
+		return Receipt{}, s.whyNot(err, ref, now)
 	}
 	return s.Get(id, now)
+}
+
+// whyNot makes the reason that a message cannot be cancelled exact: with no
+// drain it waits nowhere, and is not final either.
+func (s *Receipts) whyNot(err error, ref buffer.Ref, now time.Time) error {
+	if !errors.Is(err, buffer.ErrFinal) {
+		return err
+	}
+	if st, found := s.buf.Find(ref, now); found == nil && len(st.Drains) == 0 {
+		return problemNotCancellable("no drain reads the message's stream: it waits with none, and none will deliver it unless one is added")
+	}
+	return err
 }
 
 // Handler serves receipts at prefix followed by an id, the way the data plane
@@ -97,6 +111,7 @@ func (s *Receipts) serve(x *exchange, id string) {
 
 func (s *Receipts) serveGet(x *exchange, id string) {
 	st, err := s.findOrWait(x, id)
+	x.partIf(s.waits.stopped()) // it may have stopped meanwhile
 	if err != nil {
 		s.fail(x, err)
 		return
@@ -136,8 +151,10 @@ func (s *Receipts) findOrWait(x *exchange, id string) (buffer.Status, error) {
 	return st, nil
 }
 
+// appliedWait tells the longest that a caller may wait for the answer, in whole
+// seconds as the preference is: part of one counts as one.
 func appliedWait(d time.Duration) string {
-	return "wait=" + strconv.FormatInt(int64(d/time.Second), 10)
+	return "wait=" + strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }
 
 func (s *Receipts) fail(x *exchange, err error) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"forebay/buffer"
+	"forebay/buffer/buffertest"
 )
 
 func TestReceipt(t *testing.T) {
@@ -124,6 +126,51 @@ func TestReceiptCancel(t *testing.T) {
 				t.Errorf("receipt %+v, want it cancelled", got)
 			}
 		}
+	}
+}
+
+// TestReceiptCancelWithSeveralDrains holds that a message is cancelled with the
+// drains where it waits, and refused where it waits with none.
+func TestReceiptCancelWithSeveralDrains(t *testing.T) {
+	f := newFixture(t)
+	resp := f.do("POST", "/v1/registrations", "{}")
+	id := strings.TrimPrefix(resp.Header.Get("Location"), receiptsPrefix)
+	states := func(resp *http.Response) (list []buffer.State) {
+		for _, d := range decode[Receipt](t, resp).Drains {
+			list = append(list, d.State)
+		}
+		return list
+	}
+	if ds, _, err := f.buf.Take("email", time.Now(), 1); err != nil || len(ds) != 1 {
+		t.Fatalf("take for email: %v, %v", ds, err)
+	}
+	resp = f.do("DELETE", receiptsPrefix+id, "")
+	if diff := cmp.Diff([]buffer.State{buffer.Delivering, buffer.Cancelled}, states(resp)); diff != "" || resp.StatusCode != 200 {
+		t.Errorf("in flight with email, waiting with sms: status %d, states (-want +got):\n%s", resp.StatusCode, diff)
+	}
+	if resp = f.do("DELETE", receiptsPrefix+id, ""); resp.StatusCode != 409 {
+		t.Errorf("in flight with email alone: status %d, want 409", resp.StatusCode)
+	}
+	f.buf.Ack("email", 0, buffer.Result{At: time.Now(), Attempts: 1, Status: 200})
+	if resp = f.do("DELETE", receiptsPrefix+id, ""); resp.StatusCode != 409 {
+		t.Errorf("final with both: status %d, want 409", resp.StatusCode)
+	}
+}
+
+// TestReceiptCancelWithoutDrains holds that a message which nobody reads is not
+// said to be final.
+func TestReceiptCancelWithoutDrains(t *testing.T) {
+	f := newFixture(t, func(c *Config) {
+		c.Buffer.(*faulty).Mem = buffertest.NewMem(buffer.Stream{Name: "orders"})
+	})
+	id := f.order()
+	resp := f.do("DELETE", receiptsPrefix+id, "")
+	got := decode[problemDocument](t, resp)
+	if got.Status != 409 || got.Type != problemPrefix+"not-cancellable" || !strings.HasPrefix(got.Detail, "no drain reads the message's stream") {
+		t.Errorf("DELETE: problem %+v, want 409 because no drain reads the stream", got)
+	}
+	if r := decode[Receipt](t, f.do("GET", receiptsPrefix+id, "")); r.State != buffer.Queued || len(r.Drains) != 0 {
+		t.Errorf("receipt %+v, want it queued with no drain", r)
 	}
 }
 

@@ -115,9 +115,18 @@ func refusal(status int, raw []byte) error {
 	if err := json.Unmarshal(raw, &p); err != nil || p.Title == "" {
 		return fmt.Errorf("the server answered %d %s", status, http.StatusText(status))
 	}
-	err := fmt.Errorf("%s: %s", strings.ToLower(p.Title[:1])+p.Title[1:], strings.TrimSuffix(p.Detail, "."))
+	err := errors.New(said(p.Title, strings.TrimSuffix(p.Detail, ".")))
 	if status == http.StatusUnauthorized {
 		return hinted{err, "pass --token-file"}
 	}
 	return err
+}
+
+// said joins what a problem is and what it was this time, unless that says both.
+func said(title, detail string) string {
+	title = strings.ToLower(title[:1]) + title[1:]
+	if strings.HasSuffix(detail, ": "+title) {
+		return strings.ToLower(detail[:1]) + detail[1:]
+	}
+	return title + ": " + detail
 }

@@ -86,6 +86,19 @@ func TestClient(t *testing.T) {
 			stderr: "error: no such receipt: It was never given out\n",
 		},
 		{
+			name: "an unknown name", args: "why nope", code: exitFailed,
+			server: answer(404, "application/problem+json", `{"title":"Not found","detail":"Drain nope: not found."}`),
+			stderr: "error: drain nope: not found\n",
+		},
+		{name: "no dead letters", args: "dead list --drain d", server: answer(200, "application/json", `{"items":[],"next":null}`), stdout: "No dead letters.\n"},
+		{name: "no messages", args: "messages find --stream s --key k", server: answer(200, "application/json", `[]`), stdout: "No messages.\n"},
+		{name: "no events", args: "events", server: answer(200, "application/json", `{"items":[],"next":"0"}`), stdout: "No events.\n"},
+		{name: "no drains", args: "drains list", server: answer(200, "application/json", `[]`), stdout: "No drains.\n"},
+		{
+			name: "a receipt without drains", args: "receipts get x", stdout: "eta       none: no drain reads this stream yet\n",
+			server: answer(200, "application/json", `{"id":"x","state":"queued","eta_note":"no drain reads this stream yet","drains":[]}`),
+		},
+		{
 			name: "no token", args: "streams", code: exitFailed,
 			server: answer(401, "application/problem+json", `{"title":"Token needed","detail":"Send it."}`),
 			stderr: "error: token needed: Send it\nhint: pass --token-file\n",
@@ -108,8 +121,8 @@ func TestClient(t *testing.T) {
 		},
 		{name: "ready", args: "healthcheck", server: answer(200, "text/plain", "ok\n"), stdout: "ready\n"},
 		{
-			name: "streams", args: "streams", stdout: "STREAM  STATE  MESSAGES     SIZE  CAPACITY  OLDEST  ACCEPTED\norders  open          3  1.5 KiB  the disk       -         9\n",
-			server: answer(200, "application/json", `[{"name":"orders","state":"open","messages":3,"bytes":1536,"accepted_total":9}]`),
+			name: "streams", args: "streams", stdout: "STREAM  STATE  MESSAGES     SIZE   CAPACITY  OLDEST  ACCEPTED\norders  open          3  1.5 KiB  unlimited       -         9\n",
+			server: answer(200, "application/json", `[{"name":"orders","state":"open","messages":3,"bytes":1536,"capacity_bytes":"unlimited","accepted_total":9}]`),
 		},
 		{
 			name: "drains", args: "drains list", stdout: "unlimited  empty",
@@ -169,6 +182,10 @@ func TestClient(t *testing.T) {
 			server: asked(t, `GET /api/v1/streams/s/messages?key=1%2B1`, `[{"id":"i","drains":[{"drain":"d","state":"queued","position":4}]}]`),
 		},
 		{
+			name: "find by idempotency key", args: "messages find --stream s --idempotency-key a/b", stdout: "i   delivered",
+			server: asked(t, `GET /api/v1/streams/s/messages?idempotency_key=a%2Fb`, `[{"id":"i","drains":[{"drain":"d","state":"delivered"}]}]`),
+		},
+		{
 			name: "replay", args: "dead replay --drain d --died-of permanent --since 2027-11-11T00:00:00Z --id i --id j --dry-run --reason x",
 			stdout: "2 dead letters would be replayed\n",
 			server: asked(t, `POST /api/v1/dead/replay {"reason":"x","drain":"d","died_of":"permanent","since":"2027-11-11T00:00:00.000Z","ids":["i","j"],"dry_run":true}`,
@@ -189,6 +206,10 @@ func TestClient(t *testing.T) {
 		{
 			name: "why", args: "why d", stdout: "*  retry-after   0/s",
 			server: asked(t, `GET /api/v1/drains/d/why`, `{"drain":"d","rate":0,"binding":"retry-after","constraints":[{"name":"schedule","rate":5},{"name":"retry-after","rate":0}]}`),
+		},
+		{
+			name: "why, with its oldest message", args: "why d", stdout: "\nThe oldest message is i (queued). What it waits for: schedule.\n",
+			server: asked(t, `GET /api/v1/drains/d/why`, `{"drain":"d","rate":0,"binding":"schedule","constraints":[],"head":{"id":"i","state":"queued","waits_for":"schedule"}}`),
 		},
 		{
 			name: "events", args: "events --since 2027-11-11T00:00:00Z", stdout: "reload  policy  anna   INC-1   a → b\n",

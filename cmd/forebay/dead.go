@@ -78,23 +78,28 @@ func newDeadList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		q := url.Values{"drain": {s.Drain}, "limit": {strconv.Itoa(*limit)}}
-		for name, value := range map[string]string{"died_of": s.DiedOf, "after": *after} {
-			if value != "" {
-				q.Set(name, value)
-			}
-		}
-		if !s.Since.IsZero() {
-			q.Set("since", s.Since.UTC().Format(time.RFC3339Nano))
-		}
-		return show(cmd, c, *out, "/api/v1/dead?"+q.Encode(), printDead)
+		return show(cmd, c, *out, deadPath(s, *after, *limit), printDead)
 	}
 	return cmd
 }
 
+// deadPath is where a page of the dead letters that are selected is.
+func deadPath(s admin.Selection, after string, limit int) string {
+	q := url.Values{"drain": {s.Drain}, "limit": {strconv.Itoa(limit)}}
+	for name, value := range map[string]string{"died_of": s.DiedOf, "after": after} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	if !s.Since.IsZero() {
+		q.Set("since", s.Since.UTC().Format(time.RFC3339Nano))
+	}
+	return "/api/v1/dead?" + q.Encode()
+}
+
 func printDead(w io.Writer, page admin.Page[admin.Dead]) {
 	now := time.Now()
-	t := table{head: []string{"ID", "KEY", "DIED OF", ">STATUS", ">ATTEMPTS", ">ACCEPTED", ">DIED", "LAST ERROR"}}
+	t := table{head: []string{"ID", "KEY", "DIED OF", ">STATUS", ">ATTEMPTS", ">ACCEPTED", ">DIED", "LAST ERROR"}, none: "No dead letters."}
 	for _, d := range page.Items {
 		t.add(d.ID, d.Key, d.Reason, strconv.Itoa(d.Status), strconv.Itoa(d.Attempts),
 			ago(now, d.AcceptedAt.Time), ago(now, d.BuriedAt.Time), d.LastError)
@@ -146,21 +151,23 @@ func newDeadReplay() *cobra.Command {
 		Use:   "replay --drain D",
 		Short: "Bring dead letters back: they leave at the drain's own pace, with the same ids",
 		Example: `  forebay dead replay --drain orders --died-of permanent --dry-run
-  forebay dead replay --drain orders --id 6tmt2yvljfhk3k4ra5yb3rsx7a --reason INC-123`,
+  forebay dead replay --drain orders --id 6tmt2yvljfhk3k4ra5yb3rsx7a --reason INC-123
+  forebay dead replay --drain orders --rate 50/s --reason INC-123`,
 		Args: exactly(),
 	}
-	rate := cmd.Flags().String("rate", "", "a `RATE` of its own (not supported yet)")
-	run := deadAct(cmd, http.MethodPost, "/dead/replay", func(w io.Writer, r admin.Replayed) {
-		sayDead(w, r.Matched, r.Replayed, r.DryRun, "replayed")
-	})
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if *rate != "" {
-			return usageError{
-				errors.New("a replay leaves at the drain's own pace: a --rate of its own is not supported yet"),
-				"'forebay drains rate' changes the drain's for a while",
-			}
+	rate := cmd.Flags().String("rate", "", "bring them back bit by bit, at `RATE` such as 50/s, rather than all at once")
+	act := newDeadAct(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		a, err := act.asked()
+		if err != nil {
+			return err
 		}
-		return run(cmd, args)
+		if *rate != "" && !a.DryRun {
+			return replaySlowly(cmd, act, a, *rate)
+		}
+		return actAs(cmd, act.client, *act.out, http.MethodPost, "/dead/replay", a, func(w io.Writer, r admin.Replayed) {
+			sayDead(w, r.Matched, r.Replayed, r.DryRun, "replayed")
+		})
 	}
 	return cmd
 }
@@ -173,26 +180,42 @@ func newDeadDrop() *cobra.Command {
   forebay dead drop --drain orders --since 2h --reason INC-123`,
 		Args: exactly(),
 	}
-	cmd.RunE = deadAct(cmd, http.MethodDelete, "/dead", func(w io.Writer, d admin.Dropped) {
-		sayDead(w, d.Matched, d.Dropped, d.DryRun, "dropped")
-	})
-	return cmd
-}
-
-// deadAct gives a command the flags that select dead letters, and returns what
-// it runs.
-func deadAct[T any](cmd *cobra.Command, method, path string, say func(io.Writer, T)) func(*cobra.Command, []string) error {
-	c, out, reason, selected := clientFlags(cmd), formatFlag(cmd), reasonFlag(cmd), selectionFlags(cmd)
-	ids := cmd.Flags().StringArray("id", nil, "that with `ID`; may be repeated")
-	dry := cmd.Flags().Bool("dry-run", false, "only say how many there are")
-	return func(cmd *cobra.Command, _ []string) error {
-		s, err := selected(time.Now())
+	act := newDeadAct(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		a, err := act.asked()
 		if err != nil {
 			return err
 		}
-		s.IDs, s.DryRun = *ids, *dry
-		return actAs(cmd, c, *out, method, path, admin.Act{Reason: *reason, Selection: s}, say)
+		return actAs(cmd, act.client, *act.out, http.MethodDelete, "/dead", a, func(w io.Writer, d admin.Dropped) {
+			sayDead(w, d.Matched, d.Dropped, d.DryRun, "dropped")
+		})
 	}
+	return cmd
+}
+
+// deadAct is what commands that act on dead letters have in common.
+type deadAct struct {
+	client   *client
+	out      *format
+	selected func(now time.Time) (admin.Selection, error)
+	reason   *string
+	ids      *[]string
+	dry      *bool
+}
+
+func newDeadAct(cmd *cobra.Command) deadAct {
+	return deadAct{
+		client: clientFlags(cmd), out: formatFlag(cmd), selected: selectionFlags(cmd), reason: reasonFlag(cmd),
+		ids: cmd.Flags().StringArray("id", nil, "that with `ID`; may be repeated"),
+		dry: cmd.Flags().Bool("dry-run", false, "only say how many there are"),
+	}
+}
+
+// asked is what the flags ask for.
+func (d deadAct) asked() (admin.Act, error) {
+	s, err := d.selected(time.Now())
+	s.IDs, s.DryRun = *d.ids, *d.dry
+	return admin.Act{Reason: *d.reason, Selection: s}, err
 }
 
 func sayDead(w io.Writer, matched, done int, dry bool, what string) {

@@ -45,11 +45,16 @@ func printJSON(w io.Writer, v any) error {
 type table struct {
 	head []string
 	rows [][]string
+	none string // what is printed where there are no rows; empty: the headings
 }
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
 func (t *table) write(w io.Writer) {
+	if len(t.rows) == 0 && t.none != "" {
+		fmt.Fprintln(w, t.none)
+		return
+	}
 	head := make([]string, len(t.head))
 	right := make([]bool, len(t.head))
 	for i, h := range t.head {

@@ -133,11 +133,11 @@ func printAs[T any](w io.Writer, out format, raw []byte, v T, pretty func(io.Wri
 
 func printStreams(w io.Writer, streams []admin.Stream) {
 	now := time.Now()
-	t := table{head: []string{"STREAM", "STATE", ">MESSAGES", ">SIZE", ">CAPACITY", ">OLDEST", ">ACCEPTED"}}
+	t := table{head: []string{"STREAM", "STATE", ">MESSAGES", ">SIZE", ">CAPACITY", ">OLDEST", ">ACCEPTED"}, none: "No streams."}
 	for _, s := range streams {
-		capacity := "the disk"
-		if s.CapacityBytes != nil {
-			capacity = bytesText(*s.CapacityBytes)
+		capacity := "unlimited"
+		if s.CapacityBytes > 0 {
+			capacity = bytesText(int64(s.CapacityBytes))
 		}
 		t.add(s.Name, s.State, number(s.Messages), bytesText(s.Bytes), capacity, ago(now, s.OldestAcceptedAt.Time), number(s.AcceptedTotal))
 	}
@@ -149,17 +149,19 @@ func printDrains(w io.Writer, drains []admin.Drain) {
 	t := table{head: []string{
 		"DRAIN", "STREAM", "SINK", "STATE", ">PENDING", ">IN FLIGHT", ">SCHEDULED", ">DEAD", ">DELIVERED",
 		">RATE", ">PERMITTED", "HELD BY", ">EMPTY",
-	}}
+	}, none: "No drains."}
 	for _, d := range drains {
 		t.add(d.Name, d.Stream, d.Sink, d.State, number(d.Pending), number(d.InFlight), number(d.Scheduled), number(d.Dead),
 			number(d.DeliveredTotal), perSecond(d.ActualRate), d.PermittedRate.String(), d.Binding, until(now, d.EmptyAt.Time))
 	}
 	t.write(w)
-	fmt.Fprintln(w, "Counts are messages.")
+	if len(drains) > 0 {
+		fmt.Fprintln(w, "Counts are messages.")
+	}
 }
 
 func printSinks(w io.Writer, sinks []admin.Sink) {
-	t := table{head: []string{"SINK", "KIND", ">RATE", ">BURST", ">CONCURRENCY", "URLS"}}
+	t := table{head: []string{"SINK", "KIND", ">RATE", ">BURST", ">CONCURRENCY", "URLS"}, none: "No sinks."}
 	for _, s := range sinks {
 		t.add(s.Name, s.Kind, s.Rate.String(), strconv.Itoa(s.Burst), strconv.Itoa(s.Concurrency), strings.Join(s.URLs, " "))
 	}
@@ -167,7 +169,7 @@ func printSinks(w io.Writer, sinks []admin.Sink) {
 }
 
 func printRoutes(w io.Writer, routes []admin.Route) {
-	t := table{head: []string{"ROUTE", "MODE", "METHODS", "HOSTS", "PATH", "STREAM", ">MAX BODY"}}
+	t := table{head: []string{"ROUTE", "MODE", "METHODS", "HOSTS", "PATH", "STREAM", ">MAX BODY"}, none: "No routes."}
 	for _, r := range routes {
 		path := r.Path
 		if path == "" {

@@ -38,14 +38,14 @@ func newReceipts() *cobra.Command {
 func newReceiptsCancel() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cancel (ID | --stream S --key K)",
-		Short: "Cancel what still waits: one message, or all of an ordering key; returns once that is on disk",
+		Short: "Cancel what still waits: one message, or all with a cancel key; returns once that is on disk",
 		Example: `  forebay receipts cancel 6tmt2yvljfhk3k4ra5yb3rsx7a
   forebay receipts cancel --stream orders --key 17850 --reason 'fraud'`,
 		Args: cobra.ArbitraryArgs,
 	}
 	c, out := clientFlags(cmd), formatFlag(cmd)
 	stream := cmd.Flags().String("stream", "", "cancel in stream `S`")
-	key := cmd.Flags().String("key", "", "cancel the messages of ordering key `K`")
+	key := cmd.Flags().String("key", "", "cancel the messages with cancel key `K`; where the stream has no cancel_key, its ordering key")
 	reason := cmd.Flags().String("reason", "", "`WHY`, for the operator log")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *stream != "" || *key != "" {
@@ -76,29 +76,30 @@ func receiptPath(id string) string { return "/api/v1/receipts/" + url.PathEscape
 func newMessages() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "messages",
-		Short: "Find messages by their key",
+		Short: "Find messages by their keys",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  group,
 	}
 	find := &cobra.Command{
-		Use:     "find --stream S --key K",
-		Short:   "Where is this order: the receipts of an ordering key's unfinished messages",
-		Example: "  forebay messages find --stream orders --key 17850",
-		Args:    exactly(),
+		Use:   "find --stream S (--key K | --idempotency-key K)",
+		Short: "Where is this order: the receipts of an ordering key's unfinished messages, or of what one request stored",
+		Example: `  forebay messages find --stream orders --key 17850
+  forebay messages find --stream orders --idempotency-key order-536365`,
+		Args: exactly(),
 	}
 	c, out := clientFlags(find), formatFlag(find)
 	stream := find.Flags().String("stream", "", "look in stream `S`")
-	key := find.Flags().String("key", "", "look for ordering key `K`")
-	once := find.Flags().String("idempotency-key", "", "look for the message sent with idempotency key `K` (not supported yet)")
+	key := find.Flags().String("key", "", "look for the unfinished messages of ordering key `K`")
+	once := find.Flags().String("idempotency-key", "", "look for what was sent with idempotency key `K`, finished or not")
 	find.RunE = func(cmd *cobra.Command, _ []string) error {
-		switch {
-		case *once != "":
-			return usageError{errors.New("finding a message by its idempotency key is not supported yet"), "use --key, or the receipt that the sender got"}
-		case *stream == "" || *key == "":
-			return usageError{errors.New("--stream and --key are needed"), "run 'forebay messages find --help'"}
+		if *stream == "" || (*key == "") == (*once == "") {
+			return usageError{errors.New("--stream is needed, and one of --key and --idempotency-key"), "run 'forebay messages find --help'"}
 		}
-		path := "/api/v1/streams/" + url.PathEscape(*stream) + "/messages?key=" + url.QueryEscape(*key)
-		return show(cmd, c, *out, path, printReceipts)
+		query := "key=" + url.QueryEscape(*key)
+		if *once != "" {
+			query = "idempotency_key=" + url.QueryEscape(*once)
+		}
+		return show(cmd, c, *out, "/api/v1/streams/"+url.PathEscape(*stream)+"/messages?"+query, printReceipts)
 	}
 	cmd.AddCommand(find)
 	return cmd
@@ -106,7 +107,7 @@ func newMessages() *cobra.Command {
 
 func printReceipts(w io.Writer, receipts []receipt) {
 	now := time.Now()
-	t := table{head: []string{"ID", "STATE", ">ACCEPTED", "DRAIN", ">MESSAGES AHEAD", ">ETA", ">ATTEMPTS", "LAST ERROR"}}
+	t := table{head: []string{"ID", "STATE", ">ACCEPTED", "DRAIN", ">MESSAGES AHEAD", ">ETA", ">ATTEMPTS", "LAST ERROR"}, none: "No messages."}
 	for _, r := range receipts {
 		for _, d := range r.Drains {
 			t.add(r.ID, d.State, ago(now, r.AcceptedAt.Time), d.Drain, ahead(d.Position), until(now, d.ETA.Time), strconv.Itoa(d.Attempts), d.LastError)
@@ -144,6 +145,9 @@ func printReceipt(w io.Writer, r receipt) {
 	fmt.Fprintf(w, "accepted  %s (%s)\n", r.AcceptedAt.UTC().Format(time.RFC3339), ago(now, r.AcceptedAt.Time))
 	if r.ETANote != "" {
 		fmt.Fprintf(w, "eta       none: %s\n", r.ETANote)
+	}
+	if len(r.Drains) == 0 {
+		return // the note says so
 	}
 	fmt.Fprintln(w)
 	t := table{head: []string{"DRAIN", "STATE", ">MESSAGES AHEAD", ">ETA", ">ATTEMPTS", "LAST ERROR"}}

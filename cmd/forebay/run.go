@@ -29,6 +29,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	root.InitDefaultCompletionCmd() // it keeps the writer that root has by then
+	if c, _, err := root.Find([]string{"completion"}); err == nil {
+		c.Args, c.RunE = cobra.ArbitraryArgs, group // by itself it would call a misspelt shell a success
+	}
 	return report(stderr, root.ExecuteContext(ctx))
 }
 
@@ -59,18 +63,31 @@ behind it at the rate their policy allows. 202 means that the message is on disk
 	return root
 }
 
-// group runs a command that only has commands below it: help without a word,
-// wrong use with one that it does not know.
+// group runs a command that only has commands below it. The program's name alone
+// asks for help; anything else is wrong use, which a script has to see.
 func group(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return cmd.Help()
-	}
 	hint := fmt.Sprintf("run '%s --help'", cmd.CommandPath())
+	switch {
+	case len(args) == 0 && !cmd.HasParent():
+		return cmd.Help()
+	case len(args) == 0:
+		return usageError{fmt.Errorf("'%s' needs a command: %s", cmd.CommandPath(), strings.Join(below(cmd), ", ")), hint}
+	}
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = fmt.Sprintf("did you mean '%s %s'?", cmd.CommandPath(), near[0])
 	}
 	return usageError{fmt.Errorf("unknown command %q for '%s'", args[0], cmd.CommandPath()), hint}
+}
+
+// below are the names of the commands below one.
+func below(cmd *cobra.Command) (names []string) {
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return names
 }
 
 // exactly is cobra.ExactArgs with names in its error.

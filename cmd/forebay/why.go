@@ -85,6 +85,9 @@ func printWhy(w io.Writer, y admin.Why) {
 		t.add(mark, c.Name, c.Rate.String(), until(now, c.Until.Time), c.Detail)
 	}
 	t.write(w)
+	if h := y.Head; h != nil {
+		fmt.Fprintf(w, "\nThe oldest message is %s (%s). What it waits for: %s.\n", h.ID, h.State, h.WaitsFor)
+	}
 	if n := y.NextChange; n != nil {
 		fmt.Fprintf(w, "\nThe schedule changes %s to %s (%s).\n", until(now, n.At.Time), n.Rate, n.Because)
 	}
@@ -114,7 +117,7 @@ func newEvents() *cobra.Command {
 }
 
 func printEvents(w io.Writer, page admin.Page[admin.Event]) {
-	t := table{head: []string{"AT", "KIND", "OBJECT", "ACTOR", "REASON", "DETAIL"}}
+	t := table{head: []string{"AT", "KIND", "OBJECT", "ACTOR", "REASON", "DETAIL"}, none: "No events."}
 	for _, e := range page.Items {
 		t.add(e.At.Local().Format(time.RFC3339), e.Kind, e.Object, e.Actor, e.Reason, e.Detail)
 	}

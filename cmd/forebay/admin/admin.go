@@ -27,7 +27,7 @@ type Backend struct {
 	Why      func(drain string) (Why, error)
 	Audit    func(context.Context) (Audit, error)
 	Receipts func() (http.Handler, error) // serves below ReceiptsPrefix
-	Messages func(ctx context.Context, stream, key string) (any, error)
+	Messages func(context.Context, MessagesQuery) (any, error)
 	Events   func(after int64, from time.Time, limit int) ([]Event, error)
 	Dead     func(Selection, DeadPage) (Page[Dead], error)
 	DeadShow func(id, drain string) (DeadMessage, error)

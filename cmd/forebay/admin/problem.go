@@ -50,7 +50,7 @@ func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 		writeProblem(w, http.StatusBadRequest, p)
 	case errors.As(err, &refused):
 		p.Type, p.Title, p.Errors = urn("policy-refused"), "Policy refused", refused
-		p.Detail = "The running policy stays. " + p.Detail
+		p.Detail = "The running policy stays: " + err.Error() + "." // as it is: it may begin with the name of a file
 		writeProblem(w, http.StatusUnprocessableEntity, p)
 	case errors.Is(err, ErrNotReady):
 		one := 1

@@ -21,16 +21,7 @@ const (
 // that is misspelt would otherwise show more than was meant.
 func queries(get func(path string, answer func(*http.Request) (any, error)), b Backend) {
 	get("/drains/{name}/why", func(r *http.Request) (any, error) { return b.Why(r.PathValue("name")) })
-	get("/streams/{name}/messages", func(r *http.Request) (any, error) {
-		q, err := query(r, "key")
-		if err != nil {
-			return nil, err
-		}
-		if q.Get("key") == "" {
-			return nil, Invalid("key is missing")
-		}
-		return b.Messages(r.Context(), r.PathValue("name"), q.Get("key"))
-	})
+	get("/streams/{name}/messages", func(r *http.Request) (any, error) { return messages(r, b) })
 	get("/events", func(r *http.Request) (any, error) { return events(r, b) })
 	get("/windows", func(r *http.Request) (any, error) { return windows(r, b) })
 	get("/dead", func(r *http.Request) (any, error) { return dead(r, b) })
@@ -41,6 +32,18 @@ func queries(get func(path string, answer func(*http.Request) (any, error)), b B
 		}
 		return b.DeadShow(r.PathValue("id"), q.Get("drain"))
 	})
+}
+
+func messages(r *http.Request, b Backend) (any, error) {
+	q, err := query(r, "key", "idempotency_key")
+	if err != nil {
+		return nil, err
+	}
+	m := MessagesQuery{Stream: r.PathValue("name"), Key: q.Get("key"), IdempotencyKey: q.Get("idempotency_key")}
+	if (m.Key == "") == (m.IdempotencyKey == "") {
+		return nil, Invalid("one of key and idempotency_key is needed")
+	}
+	return b.Messages(r.Context(), m)
 }
 
 func events(r *http.Request, b Backend) (any, error) {

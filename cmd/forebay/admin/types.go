@@ -3,6 +3,8 @@ package admin
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"forebay/limiter"
@@ -15,7 +17,7 @@ type Stream struct {
 	State            string `json:"state"` // open, closed, orphaned
 	Messages         uint64 `json:"messages"`
 	Bytes            int64  `json:"bytes"`
-	CapacityBytes    *int64 `json:"capacity_bytes"` // null: the disk's bound alone
+	CapacityBytes    Bound  `json:"capacity_bytes"`
 	OldestAcceptedAt Time   `json:"oldest_accepted_at"`
 	AcceptedTotal    uint64 `json:"accepted_total"`
 	Closed           *Hold  `json:"closed"` // null while it is open
@@ -170,7 +172,32 @@ func (t *Time) UnmarshalJSON(raw []byte) error {
 // Rate is in messages a second: a number in JSON, or "unlimited".
 type Rate limiter.Rate
 
-func (r Rate) String() string { return limiter.Rate(r).String() }
+// String is for people: four digits, in the unit that they stand well in, and as
+// a policy could have it.
+func (r Rate) String() string {
+	switch v := float64(r); {
+	case limiter.Rate(r) == limiter.Unlimited:
+		return "unlimited"
+	case v >= 0.1 || v == 0:
+		return fourDigits(v) + "/s"
+	case v*60 >= 0.1:
+		return fourDigits(v*60) + "/m"
+	default:
+		return fourDigits(v*3600) + "/h"
+	}
+}
+
+func fourDigits(v float64) string {
+	digits := 3 // behind the point, of a number below 10
+	for limit := 10.0; v >= limit && digits > 0; limit *= 10 {
+		digits--
+	}
+	text := strconv.FormatFloat(v, 'f', digits, 64)
+	if digits > 0 {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text
+}
 
 // MarshalJSON implements [json.Marshaler].
 func (r Rate) MarshalJSON() ([]byte, error) {
@@ -190,4 +217,25 @@ func (r *Rate) UnmarshalJSON(raw []byte) error {
 	rate, err := policies.ParseRate(written)
 	*r = Rate(rate)
 	return err
+}
+
+// Bound is a number of bytes in JSON, or "unlimited" where it is 0: the disk
+// alone bounds it.
+type Bound int64
+
+// MarshalJSON implements [json.Marshaler].
+func (b Bound) MarshalJSON() ([]byte, error) {
+	if b == 0 {
+		return []byte(`"unlimited"`), nil
+	}
+	return json.Marshal(int64(b))
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (b *Bound) UnmarshalJSON(raw []byte) error {
+	if string(raw) == `"unlimited"` {
+		*b = 0
+		return nil
+	}
+	return json.Unmarshal(raw, (*int64)(b))
 }

@@ -39,11 +39,11 @@ type Constraint struct {
 	Until  Time   `json:"until"`
 }
 
-// Head is the message that leaves first.
+// Head is the oldest message that a drain has not finished.
 type Head struct {
 	ID       string `json:"id"`
 	State    string `json:"state"`
-	WaitsFor string `json:"waits_for"`
+	WaitsFor string `json:"waits_for"` // a constraint, "retry at" and a time, or "the sink's answer"
 }
 
 // Dead is one dead letter.
@@ -75,6 +75,14 @@ type DeadMessage struct {
 type DeadPage struct {
 	After string
 	Limit int
+}
+
+// MessagesQuery says which messages of a stream: those of an ordering key that
+// are unfinished, or those that one request stored.
+type MessagesQuery struct {
+	Stream         string
+	Key            string
+	IdempotencyKey string // as sent; empty where Key is asked for
 }
 
 // WindowsQuery says whose windows, and when. An empty drain means all; the zero

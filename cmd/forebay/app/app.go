@@ -156,7 +156,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		Buffer: engine, Policy: l.reloader.policy, ETA: drains.ETA, Closed: op.gate.closed, WaitMax: wait,
 	}, a.log, a.reg)
 	a.reg.MustRegister(newStateCollector(stateSources{
-		stats: engine.Stats, policy: l.reloader.policy, gate: op.gate, burials: &op.burials, ledger: &ledger{audit: engine.Audit},
+		stats: engine.Stats, policy: l.reloader.policy, gate: op.gate, ledger: &ledger{audit: engine.Audit},
 	}))
 
 	stopDrains := a.startDrains(drains, group, &down)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,7 +94,7 @@ func (o *operator) deadLetter(id, drain string) (admin.DeadMessage, error) {
 // replay brings dead letters back. They leave at the drain's own pace.
 func (o *operator) replay(ctx context.Context, a admin.Act) (any, error) {
 	if a.Rate != nil {
-		return nil, admin.Invalid("a replay leaves at the drain's own pace: a rate of its own is not supported yet")
+		return nil, admin.Invalid("a replay leaves at the drain's own pace, rate is none of its fields: 'forebay dead replay --rate' brings dead letters back bit by bit, as can be done with ids")
 	}
 	matched, done, err := o.settle(ctx, a, o.buf.Replay, "dead-replay")
 	return admin.Replayed{Drain: a.Drain, Matched: matched, Replayed: done, DryRun: a.DryRun}, err
@@ -113,7 +114,6 @@ func (o *operator) settle(ctx context.Context, a admin.Act, do func(context.Cont
 		return len(offsets), 0, err
 	}
 	for page := range slices.Chunk(offsets, deadPage) {
-		o.burials.look(o.buf.Stats().Drains)
 		n, failed := do(ctx, a.Drain, page, time.Now())
 		done += n
 		if failed != nil {
@@ -126,14 +126,16 @@ func (o *operator) settle(ctx context.Context, a admin.Act, do func(context.Cont
 	return len(offsets), done, err
 }
 
-// matching finds the offsets of all that match.
+// matching finds the offsets of all that match. Where ids are asked for it looks
+// at what lies between the first and the last of them alone.
 func (o *operator) matching(sel admin.Selection) ([]uint64, error) {
 	m, err := o.matcher(sel)
 	if err != nil {
 		return nil, err
 	}
+	after, last := m.span()
 	var offsets []uint64
-	for after := noOffset; ; {
+	for {
 		list, more, err := o.buf.Dead(sel.Drain, after, deadPage)
 		if err != nil {
 			return nil, deadError(sel.Drain, err)
@@ -144,7 +146,7 @@ func (o *operator) matching(sel admin.Selection) ([]uint64, error) {
 				offsets = append(offsets, d.Offset)
 			}
 		}
-		if !more || len(list) == 0 {
+		if !more || len(list) == 0 || after >= last {
 			return offsets, nil
 		}
 	}
@@ -178,6 +180,15 @@ func (o *operator) matcher(sel admin.Selection) (matcher, error) {
 		m.offsets[ref.Offset] = true
 	}
 	return m, nil
+}
+
+// span is the offset after which to look, and the last one to look at.
+func (m matcher) span() (after, last uint64) {
+	if m.offsets == nil {
+		return noOffset, noOffset
+	}
+	sought := slices.Sorted(maps.Keys(m.offsets))
+	return sought[0] - 1, sought[len(sought)-1] // before 0 is noOffset
 }
 
 func (m matcher) matches(d buffer.DeadLetter) bool {

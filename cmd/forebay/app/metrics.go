@@ -1,9 +1,7 @@
 package app
 
 import (
-	"context"
 	"math"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,11 +74,10 @@ func (m *policyMetrics) failed() {
 
 // stateSources are what a stateCollector reads when it is scraped.
 type stateSources struct {
-	stats   func() buffer.Stats
-	policy  func() *policies.Set
-	gate    *gate
-	burials *burials
-	ledger  *ledger
+	stats  func() buffer.Stats
+	policy func() *policies.Set
+	gate   *gate
+	ledger *ledger
 }
 
 // stateCollector reads counts and the policy when it is scraped, so that no
@@ -96,7 +93,7 @@ func newStateCollector(from stateSources) *stateCollector {
 }
 
 type stateDescs struct {
-	size, free, segments, corrupt                     *prometheus.Desc
+	size, free, segments, corrupt, readOnly           *prometheus.Desc
 	accepted, messages, bytes, capacity, oldest       *prometheus.Desc
 	drainMessages, delivered, expired, cancelled      *prometheus.Desc
 	dead, imbalance, intervalActive, intervalNextEdge *prometheus.Desc
@@ -112,6 +109,7 @@ func newStateDescs() stateDescs {
 		free:           d("buffer_free_bytes", "Free space of the buffer's volume."),
 		segments:       d("buffer_segments", "Segments of the buffer.", "state"),
 		corrupt:        d("buffer_corrupt_blocks_total", "Blocks found damaged since the start."),
+		readOnly:       d("buffer_read_only", "Whether appends are refused, for want of disk space or because the buffer stopped: 1, or 0."),
 		accepted:       d("stream_accepted_messages_total", "Messages accepted, ever.", "stream"),
 		messages:       d("stream_messages", "Messages unfinished with at least one drain.", "stream"),
 		bytes:          d("stream_bytes", "Encoded bytes of blocks with unfinished messages.", "stream"),
@@ -137,7 +135,7 @@ func newStateDescs() stateDescs {
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	d := c.descs
 	for _, desc := range []*prometheus.Desc{
-		d.size, d.free, d.segments, d.corrupt, d.accepted, d.messages, d.bytes, d.capacity, d.oldest, d.drainMessages,
+		d.size, d.free, d.segments, d.corrupt, d.readOnly, d.accepted, d.messages, d.bytes, d.capacity, d.oldest, d.drainMessages,
 		d.delivered, d.expired, d.cancelled, d.dead, d.imbalance, d.intervalActive, d.intervalNextEdge,
 		d.closed, d.fullAt, d.streamOrphaned, d.drainOrphaned,
 	} {
@@ -155,16 +153,16 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 		out.gauge(c.descs.segments, float64(st.Segments[state]), state)
 	}
 	out.counter(c.descs.corrupt, float64(st.Corrupt))
+	out.gauge(c.descs.readOnly, oneIf(st.ReadOnly))
 	now := time.Now()
 	full := c.fills.look(now, st.Streams)
 	for _, s := range st.Streams {
 		c.stream(out, s, now, full[s.Stream])
 	}
-	c.burials.look(st.Drains)
 	for _, d := range st.Drains {
 		c.drain(out, d)
 	}
-	for _, a := range c.ledger.accounts(now) {
+	for _, a := range c.ledger.accounts(now, st.Drains) {
 		out.gauge(c.descs.imbalance, float64(a.Imbalance()), a.Stream, a.Drain)
 	}
 	c.intervals(out, now)
@@ -201,7 +199,7 @@ func (c *stateCollector) drain(out emitter, d buffer.DrainStats) {
 	var dead uint64
 	for _, reason := range buffer.Reasons() {
 		dead += d.Dead[reason]
-		out.counter(c.descs.dead, c.burials.total(d.Drain, reason), d.Drain, string(reason))
+		out.counter(c.descs.dead, float64(d.Buried[reason]), d.Drain, string(reason))
 	}
 	out.gauge(c.descs.drainMessages, float64(d.Pending), d.Drain, "pending")
 	out.gauge(c.descs.drainMessages, float64(d.InFlight), d.Drain, "in_flight")
@@ -235,38 +233,6 @@ func (e emitter) gauge(d *prometheus.Desc, v float64, labels ...string) {
 
 func (e emitter) counter(d *prometheus.Desc, v float64, labels ...string) {
 	e.ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
-}
-
-// ledger remembers the last audit: a scrape must not cost the index of every
-// segment each time.
-type ledger struct {
-	audit func(context.Context) ([]buffer.Account, error)
-
-	mu   sync.Mutex // guards what follows; held while an audit runs, so that there is one
-	at   time.Time
-	last []buffer.Account
-}
-
-const (
-	ledgerAge   = 10 * time.Second
-	ledgerLimit = 5 * time.Second
-)
-
-// accounts returns the last audit, and makes one when that is 10 s old. Where
-// it fails, the accounts before it stand: the failure shows elsewhere.
-func (l *ledger) accounts(now time.Time) []buffer.Account {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.at.IsZero() && now.Sub(l.at) < ledgerAge {
-		return l.last
-	}
-	l.at = now
-	ctx, cancel := context.WithTimeout(context.Background(), ledgerLimit)
-	defer cancel()
-	if accounts, err := l.audit(ctx); err == nil {
-		l.last = accounts
-	}
-	return l.last
 }
 
 // unixSeconds is 0 for the zero time.

@@ -57,21 +57,33 @@ func fixed() buffer.Stats {
 		},
 		Drains: []buffer.DrainStats{{
 			Drain: "d", Stream: "a", Pending: 1, InFlight: 1, Scheduled: 1, Delivered: 2, Expired: 1, Cancelled: 1,
-			Dead: map[buffer.Reason]uint64{buffer.ReasonPermanent: 4, buffer.ReasonMaxAge: 5},
+			Dead:   map[buffer.Reason]uint64{buffer.ReasonPermanent: 4, buffer.ReasonMaxAge: 5},
+			Buried: map[buffer.Reason]uint64{buffer.ReasonPermanent: 6, buffer.ReasonMaxAge: 5},
 		}},
-		Bytes: 4096, Free: 8192, Segments: map[string]int{"open": 1, "sealed": 2}, Corrupt: 3,
+		Bytes: 4096, Free: 8192, Segments: map[string]int{"open": 1, "sealed": 2}, Corrupt: 3, ReadOnly: true,
 	}
 }
 
 func TestStateCollector(t *testing.T) {
-	accounts := []buffer.Account{{Stream: "a", Drain: "d", Accepted: 7, Delivered: 2, Buffered: 3}}
+	accounts := []buffer.Account{{Stream: "a", Drain: "d", Accepted: 7, Delivered: 2, Buffered: 3}, {Stream: "a", Drain: "gone"}}
 	c := newStateCollector(stateSources{
-		stats: fixed, policy: func() *policies.Set { return &policies.Set{} }, gate: newGate(), burials: &burials{},
+		stats: fixed, policy: func() *policies.Set { return &policies.Set{} }, gate: newGate(),
 		ledger: &ledger{audit: func(context.Context) ([]buffer.Account, error) { return accounts, nil }},
 	})
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(c)
 	want := `
+# HELP forebay_buffer_read_only Whether appends are refused, for want of disk space or because the buffer stopped: 1, or 0.
+# TYPE forebay_buffer_read_only gauge
+forebay_buffer_read_only 1
+# HELP forebay_drain_dead_messages_total Messages buried; those that are dead at the start are counted, those replayed or dropped stay counted.
+# TYPE forebay_drain_dead_messages_total counter
+forebay_drain_dead_messages_total{drain="d",reason="damaged"} 0
+forebay_drain_dead_messages_total{drain="d",reason="deadline"} 0
+forebay_drain_dead_messages_total{drain="d",reason="max-age"} 5
+forebay_drain_dead_messages_total{drain="d",reason="max-attempts"} 0
+forebay_drain_dead_messages_total{drain="d",reason="permanent"} 6
+forebay_drain_dead_messages_total{drain="d",reason="retention"} 0
 # HELP forebay_drain_messages Messages of the drain.
 # TYPE forebay_drain_messages gauge
 forebay_drain_messages{drain="d",state="dead"} 9
@@ -90,39 +102,9 @@ forebay_stream_capacity_bytes{stream="b"} +Inf
 forebay_stream_oldest_message_timestamp_seconds{stream="a"} 1.7e+09
 forebay_stream_oldest_message_timestamp_seconds{stream="b"} 0
 `
-	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "forebay_drain_messages", "forebay_ledger_imbalance",
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "forebay_buffer_read_only", "forebay_drain_dead_messages_total", "forebay_drain_messages", "forebay_ledger_imbalance",
 		"forebay_stream_capacity_bytes", "forebay_stream_oldest_message_timestamp_seconds"); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestLedger(t *testing.T) {
-	calls := 0
-	var fail error
-	l := &ledger{audit: func(context.Context) ([]buffer.Account, error) {
-		calls++
-		return []buffer.Account{{Accepted: uint64(calls)}}, fail
-	}}
-	t0 := time.Unix(1000, 0)
-	tests := []struct {
-		name  string
-		at    time.Duration
-		err   error
-		calls int
-		want  uint64
-	}{
-		{"the first", 0, nil, 1, 1},
-		{"just before it is old", 10*time.Second - 1, nil, 1, 1},
-		{"old", 10 * time.Second, nil, 2, 2},
-		{"a failure keeps the last", 20 * time.Second, errors.New("x"), 3, 2},
-		{"and is not tried again at once", 21 * time.Second, nil, 3, 2},
-	}
-	for _, tt := range tests {
-		fail = tt.err
-		got := l.accounts(t0.Add(tt.at))
-		if calls != tt.calls || got[0].Accepted != tt.want {
-			t.Errorf("%s: %d audits, accounts %v, want %d audits, %d accepted", tt.name, calls, got, tt.calls, tt.want)
-		}
 	}
 }
 

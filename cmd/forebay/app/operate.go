@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"forebay/buffer"
@@ -37,8 +38,6 @@ type operator struct {
 	gate   *gate
 	keeper *keeper
 	events *eventLog
-
-	burials burials
 }
 
 // acts are the operator's, by the path that the API has them at.
@@ -70,7 +69,7 @@ func (o *operator) pause(_ context.Context, a admin.Act) (any, error) {
 	}
 	until := a.Until(time.Now())
 	if err := o.hands.Pause(a.Object, until, a.Reason); err != nil {
-		return nil, actError(err)
+		return nil, actError("drain "+a.Object, err)
 	}
 	o.record("drain-pause", a, untilText(until))
 	return held{a.Object, admin.Time{Time: until}}, nil
@@ -78,7 +77,7 @@ func (o *operator) pause(_ context.Context, a admin.Act) (any, error) {
 
 func (o *operator) resume(_ context.Context, a admin.Act) (any, error) {
 	if err := o.hands.Resume(a.Object); err != nil {
-		return nil, actError(err)
+		return nil, actError("drain "+a.Object, err)
 	}
 	o.record("drain-resume", a, "")
 	return held{Name: a.Object}, nil
@@ -95,7 +94,7 @@ func (o *operator) setRate(_ context.Context, a admin.Act) (any, error) {
 	}
 	until := a.Until(time.Now())
 	if err := o.hands.Override(a.Object, limiter.Rate(*a.Rate), until, a.Reason); err != nil {
-		return nil, actError(err)
+		return nil, actError("drain "+a.Object, err)
 	}
 	o.record("drain-rate", a, a.Rate.String()+" "+untilText(until))
 	return held{a.Object, admin.Time{Time: until}}, nil
@@ -103,7 +102,7 @@ func (o *operator) setRate(_ context.Context, a admin.Act) (any, error) {
 
 func (o *operator) clearRate(_ context.Context, a admin.Act) (any, error) {
 	if err := o.hands.ClearOverride(a.Object); err != nil {
-		return nil, actError(err)
+		return nil, actError("drain "+a.Object, err)
 	}
 	o.record("drain-rate-clear", a, "")
 	return held{Name: a.Object}, nil
@@ -122,10 +121,9 @@ func (o *operator) drop(ctx context.Context, a admin.Act, kind string, do func(c
 	if err := a.NeedsReason(); err != nil {
 		return nil, err
 	}
-	o.burials.look(o.buf.Stats().Drains)
 	n, err := do(ctx, a.Object, time.Now())
 	if err != nil {
-		return nil, actError(err)
+		return nil, actError(strings.TrimSuffix(kind, "-drop")+" "+a.Object, err)
 	}
 	o.record(kind, a, messages(uint64(n))+" cancelled")
 	return admin.Cancelled{Cancelled: n}, nil
@@ -168,7 +166,7 @@ func (o *operator) cancelKey(ctx context.Context, a admin.Act) (any, error) {
 	}
 	n, err := o.buf.CancelKey(ctx, a.Object, a.Key, time.Now())
 	if err != nil {
-		return nil, actError(err)
+		return nil, actError("stream "+a.Object, err)
 	}
 	o.record("stream-cancel", a, messages(uint64(n))+" cancelled") // the key is a customer's, and stays out
 	return admin.Cancelled{Cancelled: n}, nil
@@ -197,10 +195,10 @@ func (o *operator) record(kind string, a admin.Act, detail string) {
 }
 
 // actError makes a name that the buffer or the drains do not know one that the
-// API answers so.
-func actError(err error) error {
+// API answers so; what names it.
+func actError(what string, err error) error {
 	if errors.Is(err, buffer.ErrNoDrain) || errors.Is(err, buffer.ErrNoStream) {
-		return fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+		return fmt.Errorf("%s: %w", what, admin.ErrNotFound)
 	}
 	return err
 }

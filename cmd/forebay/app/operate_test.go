@@ -353,7 +353,7 @@ func TestByKey(t *testing.T) {
 // TestWhyAgrees holds the three places that tell what binds to one another.
 func TestWhyAgrees(t *testing.T) {
 	r := start(t, policyText(newShop(t).url, "0"))
-	r.post(t, "x")
+	id := r.post(t, "x")
 	for _, binding := range []string{"schedule", "paused"} {
 		if binding == "paused" {
 			r.act(t, "POST", "/drains/orders/pause", `{"reason":"INC-1"}`, nil)
@@ -362,6 +362,9 @@ func TestWhyAgrees(t *testing.T) {
 		r.get(t, "/api/v1/drains/orders/why", &why)
 		if d := r.drain(t); why.Binding != binding || d.Binding != binding || why.Rate != 0 || d.PermittedRate != 0 {
 			t.Errorf("why = %+v, drain = %+v, want %s and rate 0", why, d, binding)
+		}
+		if diff := cmp.Diff(&admin.Head{ID: id, State: "queued", WaitsFor: binding}, why.Head); diff != "" {
+			t.Errorf("head (-want +got):\n%s", diff)
 		}
 		if !slices.ContainsFunc(why.Constraints, func(c admin.Constraint) bool { return c.Name == binding }) {
 			t.Errorf("%s is not among the constraints: %+v", binding, why.Constraints)

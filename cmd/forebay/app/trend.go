@@ -8,44 +8,6 @@ import (
 	"forebay/buffer"
 )
 
-// burials counts dead messages as they come. The buffer tells how many there
-// are, which a replay lowers, and a counter must not go down.
-type burials struct {
-	mu   sync.Mutex
-	last map[grave]uint64 // guarded by mu; how many there were
-	sum  map[grave]uint64 // guarded by mu; how many came, those found at the start included
-}
-
-type grave struct {
-	drain  string
-	reason buffer.Reason
-}
-
-// look takes note of how many there are. It is to be called before dead
-// messages are taken away, or those since the last look would go uncounted.
-func (b *burials) look(drains []buffer.DrainStats) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	last, sum := make(map[grave]uint64, len(b.last)), make(map[grave]uint64, len(b.sum))
-	for _, d := range drains {
-		for _, reason := range buffer.Reasons() {
-			g := grave{d.Drain, reason}
-			n := d.Dead[reason]
-			last[g], sum[g] = n, b.sum[g]
-			if n > b.last[g] {
-				sum[g] += n - b.last[g]
-			}
-		}
-	}
-	b.last, b.sum = last, sum
-}
-
-func (b *burials) total(drain string, reason buffer.Reason) float64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return float64(b.sum[grave{drain, reason}])
-}
-
 // fillSpan is how far back a stream's growth is measured, at least and about.
 const fillSpan = time.Minute
 

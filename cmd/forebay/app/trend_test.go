@@ -7,32 +7,6 @@ import (
 	"forebay/buffer"
 )
 
-// TestBurials follows a drain whose dead are brought back: the count of those
-// that died never goes down.
-func TestBurials(t *testing.T) {
-	var b burials
-	level := func(n uint64) []buffer.DrainStats {
-		return []buffer.DrainStats{{Drain: "d", Dead: map[buffer.Reason]uint64{buffer.ReasonPermanent: n}}}
-	}
-	for _, step := range []struct {
-		level uint64
-		want  float64
-	}{{4, 4}, {4, 4}, {6, 6}, {0, 6}, {3, 9}, {1, 9}, {2, 10}} {
-		b.look(level(step.level))
-		if got := b.total("d", buffer.ReasonPermanent); got != step.want {
-			t.Errorf("with %d dead: %v buried, want %v", step.level, got, step.want)
-		}
-	}
-	if got := b.total("d", buffer.ReasonMaxAge); got != 0 {
-		t.Errorf("%v died of age, want none", got)
-	}
-	b.look(nil) // the drain is gone
-	b.look(level(1))
-	if got := b.total("d", buffer.ReasonPermanent); got != 1 {
-		t.Errorf("a drain of the same name begins with %v, want 1", got)
-	}
-}
-
 func TestFills(t *testing.T) {
 	t0 := time.Date(2027, 11, 11, 0, 0, 0, 0, time.UTC)
 	var f fills

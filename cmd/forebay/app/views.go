@@ -11,7 +11,6 @@ import (
 	"forebay/buffer"
 	"forebay/cmd/forebay/admin"
 	"forebay/drain"
-	"forebay/ingress"
 	"forebay/policies"
 )
 
@@ -33,8 +32,8 @@ func (a *App) backend(metrics http.Handler) admin.Backend {
 		Why: func(drain string) (admin.Why, error) {
 			return of(a, func(l *live) (admin.Why, error) { return why(l, drain) })
 		},
-		Messages: func(ctx context.Context, stream, key string) (any, error) {
-			return of(a, func(l *live) (any, error) { return found(ctx, l, stream, key) })
+		Messages: func(ctx context.Context, q admin.MessagesQuery) (any, error) {
+			return of(a, func(l *live) (any, error) { return l.find(ctx, q) })
 		},
 		Events: func(after int64, from time.Time, limit int) ([]admin.Event, error) {
 			return of(a, func(l *live) ([]admin.Event, error) { return l.events.since(after, from, limit) })
@@ -117,16 +116,13 @@ func streams(l *live) []admin.Stream {
 	for _, s := range l.engine.Stats().Streams {
 		v := admin.Stream{
 			Name: s.Stream, State: "open", Messages: s.Messages, Bytes: s.Bytes,
-			OldestAcceptedAt: admin.Time{Time: s.Oldest}, AcceptedTotal: s.Accepted,
+			CapacityBytes: admin.Bound(s.MaxBytes), OldestAcceptedAt: admin.Time{Time: s.Oldest}, AcceptedTotal: s.Accepted,
 		}
 		if c, closed := l.gate.at(s.Stream, now); closed {
 			v.State, v.Closed = "closed", &admin.Hold{Until: admin.Time{Time: c.Until}, Reason: c.Reason}
 		}
 		if s.Orphaned {
 			v.State = "orphaned"
-		}
-		if s.MaxBytes > 0 {
-			v.CapacityBytes = &s.MaxBytes
 		}
 		out = append(out, v)
 	}
@@ -186,30 +182,10 @@ func why(l *live, name string) (admin.Why, error) {
 			Name: string(c.Name), Rate: admin.Rate(c.Rate), Detail: c.Detail, Until: admin.Time{Time: c.Until},
 		})
 	}
+	if h := w.Head; h != nil {
+		out.Head = &admin.Head{ID: h.ID, State: string(h.State), WaitsFor: h.WaitsFor}
+	}
 	return out, nil
-}
-
-// maxFound bounds the receipts of one key.
-const maxFound = 100
-
-// found are the receipts of the unfinished messages of a key.
-func found(ctx context.Context, l *live, stream, key string) (any, error) {
-	refs, err := l.engine.FindKey(ctx, stream, key, maxFound)
-	if err != nil {
-		return nil, actError(err)
-	}
-	list := []ingress.Receipt{}
-	for _, ref := range refs {
-		r, err := l.handler.Receipts().Get(l.engine.ID(ref), time.Now())
-		if errors.Is(err, buffer.ErrGone) || errors.Is(err, buffer.ErrNoMessage) {
-			continue // it ended meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, r)
-	}
-	return list, nil
 }
 
 func policy(l *live) admin.Policy {

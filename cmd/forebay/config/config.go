@@ -107,8 +107,7 @@ type Flag struct {
 // Load merges the layers and validates the result. An error is a [Problems]
 // when the configuration has mistakes, all of them.
 func Load(src Sources) (Config, error) {
-	l := loader{k: koanf.New("."), places: map[string]place{}}
-	l.add(defaults(), nil)
+	l := newLoader()
 	if src.File != "" {
 		l.file(src.File)
 	}
@@ -117,25 +116,24 @@ func Load(src Sources) (Config, error) {
 	return l.finish()
 }
 
+// finish looks at the values too where something could not be read, so that all
+// mistakes come in one round.
 func (l *loader) finish() (Config, error) {
+	var c Config
+	err := l.decode(&c)
+	if err == nil {
+		l.validate(c)
+	}
 	if len(l.problems) > 0 {
 		return Config{}, l.problems
 	}
-	var c Config
-	if err := l.decode(&c); err != nil {
-		return Config{}, err
-	}
-	if l.validate(c); len(l.problems) > 0 {
-		return Config{}, l.problems
-	}
-	return c, nil
+	return c, err
 }
 
 // CheckFile reports the mistakes of one file by itself and returns the policy
 // paths that it names. Settings that may come from another layer are not missed.
 func CheckFile(path string) (policyPaths []string, err error) {
-	l := loader{k: koanf.New("."), places: map[string]place{}}
-	l.add(defaults(), nil)
+	l := newLoader()
 	l.add(map[string]any{"buffer.dir": ".", "policies.paths": []string{"."}}, nil)
 	l.file(path)
 	c, err := l.finish()
@@ -171,7 +169,14 @@ func defaults() map[string]any {
 type loader struct {
 	k        *koanf.Koanf
 	places   map[string]place // where a setting's value comes from
+	unread   map[string]bool  // settings whose value in the newest layer that has them cannot be read
 	problems Problems
+}
+
+func newLoader() *loader {
+	l := &loader{k: koanf.New("."), places: map[string]place{}, unread: map[string]bool{}}
+	l.add(defaults(), nil)
+	return l
 }
 
 // place is where a value was written.
@@ -187,6 +192,9 @@ func (l *loader) add(layer map[string]any, places map[string]place) {
 		return
 	}
 	maps.Copy(l.places, places)
+	for path := range layer {
+		delete(l.unread, path)
+	}
 }
 
 func (l *loader) decode(c *Config) error {
@@ -199,8 +207,13 @@ func (l *loader) decode(c *Config) error {
 	return nil
 }
 
-// fault notes a mistake at the place the setting's value comes from.
+// fault notes a mistake at the place the setting's value comes from. One that
+// could not be read has been told already: what stands in its place is not the
+// user's.
 func (l *loader) fault(path, message, hint string) {
+	if l.unread[path] {
+		return
+	}
 	p, ok := l.places[path]
 	if !ok {
 		p = place{source: "configuration"}

@@ -141,6 +141,37 @@ func TestLoadMistakes(t *testing.T) {
 			},
 		},
 		{
+			name: "what cannot be read and what cannot be honoured, in one round",
+			file: "buffer: { dirr: data, segment_bytes: 1KiB }\nhttp: { trusted_proxies: [], max_connections: 0, idle_timeout: soon }\n" +
+				"listen: { public: [{ addr: \":1\" }], admin: { address: \":1\" } }\nshutdown: { timeout: 0s }\n",
+			environ: []string{"FOREBAY_TELEMETRY__LOG__LEVEL=loud"},
+			flags:   []Flag{{"--policies", "policies.paths", []string{}}},
+			want: []Problem{
+				{Line: 1, Column: 11, Message: `unknown setting "buffer.dirr"`, Hint: `did you mean "buffer.dir"?`},
+				{Line: 2, Column: 9, Message: "http.trusted_proxies is not supported yet", Hint: "remove it"},
+				{Line: 2, Column: 64, Message: `http.idle_timeout: "soon" is not a duration such as 250ms, 30s, 1h30m or 14d`},
+				{Line: 3, Column: 22, Message: `unknown setting "listen.public[].addr"`, Hint: "an item has an address"},
+				{
+					Line: 3, Column: 55, Message: "listen.admin.address: :1 is reachable from other machines and no token is set",
+					Hint: "set listen.admin.token_file, or listen on 127.0.0.1",
+				},
+				{Line: 2, Column: 47, Message: "http.max_connections: must be at least 1"},
+				{Line: 1, Column: 38, Message: "buffer.segment_bytes: must be at least 1MiB"},
+				{File: "--policies", Message: "policies.paths: is not set", Hint: "pass --policies 'policies/*.yaml', or set it in forebay.yaml"},
+				{Line: 4, Column: 22, Message: "shutdown.timeout: must be greater than 0"},
+				{File: "FOREBAY_TELEMETRY__LOG__LEVEL", Message: `telemetry.log.level: "loud" is not one of debug, info, warn, error`},
+			},
+		},
+		{
+			name:  "a later layer mends what an earlier one could not read",
+			file:  "buffer: { dir: [x] }\n",
+			flags: []Flag{{"--policies", "policies.paths", []string{"p.yaml"}}, {"--data", "buffer.dir", ""}},
+			want: []Problem{
+				{Line: 1, Column: 16, Message: "buffer.dir needs a single value"},
+				{File: "--data", Message: "buffer.dir: is not set", Hint: "pass --data DIR, or set it in forebay.yaml"},
+			},
+		},
+		{
 			name: "set twice",
 			file: "buffer: { dir: a, dir: b }\n",
 			want: []Problem{{Line: 1, Column: 19, Message: "buffer.dir is set twice, first on line 1", Hint: "keep one of the two"}},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -30,6 +31,9 @@ func (l *loader) file(path string) {
 	layer.mapping("", root)
 	l.problems = append(l.problems, layer.problems...)
 	l.add(layer.values, layer.places)
+	for _, path := range layer.unread {
+		l.unread[path] = true
+	}
 }
 
 func readYAML(path string) (*yaml.Node, error) {
@@ -66,6 +70,7 @@ type fileLayer struct {
 	path     string
 	values   map[string]any
 	places   map[string]place
+	unread   []string
 	problems Problems
 }
 
@@ -104,12 +109,21 @@ func (f *fileLayer) entry(path string, key, value *yaml.Node) {
 	case section(path):
 		f.mapping(path, value)
 	default:
+		f.unread = append(f.unread, nearest(path))
 		f.fault(key, fmt.Sprintf("unknown setting %q", path), didYouMean(path))
 	}
 }
 
 func (f *fileLayer) setting(path string, k kind, n *yaml.Node) {
 	f.places[path] = place{source: f.path, line: n.Line, column: n.Column}
+	before := len(f.problems)
+	f.value(path, k, n)
+	if len(f.problems) > before {
+		f.unread = append(f.unread, path)
+	}
+}
+
+func (f *fileLayer) value(path string, k kind, n *yaml.Node) {
 	if k == listeners {
 		f.values[path] = f.listeners(n)
 		return
@@ -176,7 +190,7 @@ func (f *fileLayer) listener(item *yaml.Node) map[string]any {
 
 // environment adds the layer of FOREBAY_SECTION__NAME variables.
 func (l *loader) environment(environ []string) {
-	values, places := map[string]any{}, map[string]place{}
+	values, places, unread := map[string]any{}, map[string]place{}, map[string]bool{}
 	sorted := slices.Sorted(slices.Values(environ))
 	for _, pair := range sorted {
 		name, written, _ := strings.Cut(pair, "=")
@@ -185,11 +199,13 @@ func (l *loader) environment(environ []string) {
 			continue
 		}
 		path := strings.ToLower(strings.ReplaceAll(rest, "__", "."))
-		if l.text(name, path, written, values) {
-			places[path] = place{source: name}
+		places[path] = place{source: name}
+		if !l.text(name, path, written, values) {
+			unread[path], unread[nearest(path)] = true, true
 		}
 	}
 	l.add(values, places)
+	maps.Copy(l.unread, unread)
 }
 
 // foreign reports whether a variable with our prefix is not a setting: the
@@ -202,16 +218,17 @@ func foreign(rest string) bool {
 
 // flags adds the layer of command-line flags.
 func (l *loader) flags(flags []Flag) {
-	values, places := map[string]any{}, map[string]place{}
+	values, places, unread := map[string]any{}, map[string]place{}, map[string]bool{}
 	for _, f := range flags {
 		places[f.Setting] = place{source: f.Name}
 		if written, ok := f.Value.(string); ok {
-			l.text(f.Name, f.Setting, written, values)
+			unread[f.Setting] = !l.text(f.Name, f.Setting, written, values)
 			continue
 		}
 		values[f.Setting] = f.Value
 	}
 	l.add(values, places)
+	maps.Copy(l.unread, unread)
 }
 
 // text parses one setting written as text into values.

@@ -13,20 +13,33 @@ func Schema() []byte {
 	root["$schema"] = "http://json-schema.org/draft-07/schema#"
 	root["title"] = "Forebay process configuration"
 	for path, k := range known() {
-		at := root
-		names := strings.Split(path, ".")
-		for _, name := range names[:len(names)-1] {
-			properties := at["properties"].(map[string]any)
-			if properties[name] == nil {
-				properties[name] = object()
-			}
-			at = properties[name].(map[string]any)
-		}
-		at["properties"].(map[string]any)[names[len(names)-1]] = shape(path, k)
+		put(root, path, shape(path, k))
+	}
+	for _, path := range notYet {
+		put(root, path, never())
 	}
 	// Maps of strings, numbers and lists always have a JSON form.
 	data, _ := json.MarshalIndent(root, "", "  ")
 	return append(data, '\n')
+}
+
+// put hangs the schema of a setting where the setting is in a file.
+func put(root map[string]any, path string, schema map[string]any) {
+	at := root
+	names := strings.Split(path, ".")
+	for _, name := range names[:len(names)-1] {
+		properties := at["properties"].(map[string]any)
+		if properties[name] == nil {
+			properties[name] = object()
+		}
+		at = properties[name].(map[string]any)
+	}
+	at["properties"].(map[string]any)[names[len(names)-1]] = schema
+}
+
+// never is the schema of a setting that is refused: an editor shows why.
+func never() map[string]any {
+	return map[string]any{"not": map[string]any{}, "description": "not supported yet"}
 }
 
 func object() map[string]any {
@@ -46,7 +59,7 @@ func shape(path string, k kind) map[string]any {
 		return map[string]any{"type": "array", "items": map[string]any{"type": "string"}}
 	case listeners:
 		item := object()
-		item["properties"] = map[string]any{"address": map[string]any{"type": "string"}}
+		item["properties"] = map[string]any{"address": map[string]any{"type": "string"}, "tls": never()}
 		item["required"] = []any{"address"}
 		return map[string]any{"type": "array", "items": item}
 	default:

@@ -2,9 +2,12 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestSchema holds the schema to what files are read by: every setting has its
@@ -31,6 +34,11 @@ func TestSchema(t *testing.T) {
 	for path := range known() {
 		leaf(path)
 	}
+	for _, path := range notYet {
+		if got := leaf(path); got["not"] == nil || got["description"] != "not supported yet" {
+			t.Errorf("%s: schema %v, want one that takes nothing and says why", path, got)
+		}
+	}
 	tests := map[string]map[string]bool{
 		"shutdown.delay":       {"5s": true, "1h30m": true, "14d": true, "1d12h": true, "250ms": true, "0s": true, "5": false, "soon": false, "-5s": false},
 		"buffer.segment_bytes": {"512MiB": true, "10MB": true, "4096": true, "1.5GiB": true, "many": false, "5 MiB": false},
@@ -46,5 +54,27 @@ func TestSchema(t *testing.T) {
 	}
 	if got := leaf("telemetry.log.format")["enum"]; len(got.([]any)) != 2 {
 		t.Errorf("formats of the log = %v", got)
+	}
+}
+
+// TestEverything reads a file with every construct of the language: what is not
+// built is refused by its name, and all else is taken.
+func TestEverything(t *testing.T) {
+	_, err := CheckFile("testdata/everything.yaml")
+	var got Problems
+	if !errors.As(err, &got) {
+		t.Fatalf("CheckFile = %v, want Problems", err)
+	}
+	var names []string
+	for _, p := range got {
+		name, ok := strings.CutSuffix(p.Message, " is not supported yet")
+		if !ok || p.Line == 0 || p.Hint == "" {
+			t.Errorf("%+v: want a place, a hint, and that it is not supported yet", p)
+		}
+		names = append(names, name)
+	}
+	want := []string{"listen.public[].tls", "http.trusted_proxies", "buffer.encryption_key_file", "limits", "telemetry.otlp"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("refused (-want +got):\n%s", diff)
 	}
 }
