@@ -101,7 +101,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-var position = regexp.MustCompile(`policy\.yaml:(\d+):(\d+): error: `)
+var mistakeLine = regexp.MustCompile(`(?m)^(.*):(\d+):(\d+): error: `)
 
 func TestMalformedPolicy(t *testing.T) {
 	policy := orderPolicy("http://127.0.0.1:1", "ten a second")
@@ -112,7 +112,7 @@ func TestMalformedPolicy(t *testing.T) {
 		if code != 1 {
 			t.Errorf("exit %d, want 1", code)
 		}
-		if m := position.FindStringSubmatch(stderr); m == nil || m[1] != fmt.Sprint(line) {
+		if m := mistakeLine.FindStringSubmatch(stderr); m == nil || m[1] != site.policyFile() || m[2] != fmt.Sprint(line) {
 			t.Errorf("no policy.yaml:%d:COLUMN: error: … in:\n%s", line, stderr)
 		}
 		if !strings.Contains(stderr, "hint: ") {

@@ -10,7 +10,7 @@ import (
 // The main job: a burst comes in, durable, in a moment; a service that would
 // collapse under it sees each order once, at the pace it can take.
 func TestBurst(t *testing.T) {
-	orders := realOrders(t)
+	orders, late := realOrders(t), watchLateness(t)
 	shop := newSink(t, collapsesAbove(120))
 	srv := newSite(t, orderPolicy(shop.url, "100/s")).start()
 
@@ -24,7 +24,7 @@ func TestBurst(t *testing.T) {
 
 	log := shop.arrivals()
 	wantOnce(t, log, orders, receipts)
-	if breach := (envelope{rate: 100, burst: 1}).breach(times(log)); breach != "" {
+	if breach := (envelope{rate: 100, burst: 1, late: late.max()}).breach(times(log)); breach != "" {
 		t.Error(breach)
 	}
 	for _, a := range log {

@@ -9,37 +9,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
-
-// orderPolicy is the whole policy of these tests: one route, one stream, one
-// drain at base, one sink that would take much more.
-func orderPolicy(sinkURL, base string) string {
-	return fmt.Sprintf(`version: 1
-sinks:
-  - name: shop
-    http: { urls: ["%s"] }
-    budget: { rate: 2000/s }
-streams:
-  - name: orders
-drains:
-  - name: orders-to-shop
-    stream: orders
-    sink: shop
-    schedule: { base: %s }
-    retry: { backoff: { initial: 100ms, max: 500ms } }
-routes:
-  - name: create-order
-    match: { methods: [POST], path: /v1/orders }
-    mode: buffer
-    stream: orders
-    max_body: 64KiB
-`, sinkURL, base)
-}
 
 // realOrders returns the 512 orders that the demo carries, one JSON document each.
 func realOrders(t *testing.T) [][]byte {
@@ -72,12 +48,20 @@ type reply struct {
 }
 
 func (c *caller) do(method, url string, body []byte) (reply, error) {
+	return c.send(method, url, body, nil)
+}
+
+// send is do with header fields.
+func (c *caller) send(method, url string, body []byte, fields map[string]string) (reply, error) {
 	req, err := http.NewRequest(method, url, bytes.NewReader(body))
 	if err != nil {
 		return reply{}, err
 	}
 	if len(body) > 0 {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	for name, value := range fields {
+		req.Header.Set(name, value)
 	}
 	resp, err := c.Do(req)
 	if err != nil {
@@ -182,9 +166,29 @@ type account struct {
 	Imbalance int    `json:"imbalance"`
 }
 
-// audit runs `forebay audit`, which has to find a balance, and returns the
-// account of the tests' one drain.
+// audit returns the account of the tests' one drain.
 func audit(t *testing.T, srv *server) account {
+	t.Helper()
+	got := audits(t, srv)
+	if len(got) != 1 {
+		t.Fatalf("forebay audit = %+v, want one drain", got)
+	}
+	return got[0]
+}
+
+// accountOf returns the account of one drain of several.
+func accountOf(t *testing.T, srv *server, drain string) account {
+	t.Helper()
+	all := audits(t, srv)
+	i := slices.IndexFunc(all, func(a account) bool { return a.Drain == drain })
+	if i < 0 {
+		t.Fatalf("forebay audit = %+v, want %s among them", all, drain)
+	}
+	return all[i]
+}
+
+// audits runs `forebay audit`, which has to find a balance.
+func audits(t *testing.T, srv *server) []account {
 	t.Helper()
 	stdout, stderr, code := command(t, "audit", "-o", "json", "--admin-url", srv.admin)
 	if code != 0 {
@@ -197,10 +201,10 @@ func audit(t *testing.T, srv *server) account {
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
 		t.Fatalf("forebay audit printed %q: %v", stdout, err)
 	}
-	if !got.Balanced || len(got.Drains) != 1 {
-		t.Fatalf("forebay audit = %+v, want one drain in balance", got)
+	if !got.Balanced {
+		t.Fatalf("forebay audit = %+v, want a balance", got)
 	}
-	return got.Drains[0]
+	return got.Drains
 }
 
 // settle waits until nothing is buffered any more and returns the account.

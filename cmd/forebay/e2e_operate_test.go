@@ -2,10 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -52,6 +49,7 @@ type deadPage struct {
 // under the same ids and at the drain's own pace.
 func TestPermanentThenReplay(t *testing.T) {
 	var mended atomic.Bool
+	late := watchLateness(t)
 	shop := newSink(t, func([]arrival, arrival) answer {
 		if mended.Load() {
 			return answer{status: http.StatusOK}
@@ -93,7 +91,7 @@ func TestPermanentThenReplay(t *testing.T) {
 	}
 	log := shop.arrivals()[before:]
 	wantOnce(t, log, orders, receipts)
-	if breach := (envelope{rate: 50, burst: 1}).breach(times(log)); breach != "" {
+	if breach := (envelope{rate: 50, burst: 1, late: late.max()}).breach(times(log)); breach != "" {
 		t.Errorf("the replay: %s", breach)
 	}
 	if attempt := log[0].Header.Get("Forebay-Attempt"); attempt != "2" {
@@ -156,101 +154,4 @@ func between(log []arrival, from, to time.Time) int {
 		}
 	}
 	return n
-}
-
-// fanOutPolicy has one stream and two drains, each to a sink of its own.
-func fanOutPolicy(stalled, shaky string, rate int) string {
-	return fmt.Sprintf(`version: 1
-sinks:
-  - name: stalled
-    http: { urls: ["%s"], timeout: { total: 60s } }
-  - name: shaky
-    http: { urls: ["%s"] }
-streams:
-  - name: orders
-drains:
-  - { name: to-stalled, stream: orders, sink: stalled, schedule: { base: %[3]d/s } }
-  - { name: to-shaky, stream: orders, sink: shaky, schedule: { base: %[3]d/s } }
-routes:
-  - { name: create-order, match: { methods: [POST], path: /v1/orders }, mode: buffer, stream: orders }
-`, stalled, shaky, rate)
-}
-
-// Two drains of a stream do not know of each other: one sink stalls, and the
-// other, which fails one attempt in twenty, is tried at its rate.
-func TestStalledSinkDelaysNobody(t *testing.T) {
-	stalled := newSink(t, func([]arrival, arrival) answer { return answer{status: http.StatusOK, after: time.Minute} })
-	shaky := newSink(t, func(log []arrival, _ arrival) answer {
-		if len(log)%20 == 7 {
-			return answer{status: http.StatusServiceUnavailable}
-		}
-		return answer{status: http.StatusOK}
-	})
-	const rate = 100
-	srv := newSite(t, fanOutPolicy(stalled.url, shaky.url, rate)).start()
-	orders := realOrders(t)
-	postAll(t, srv.public, append(slices.Clone(orders), orders[:288]...), 16)
-	until(t, 30*time.Second, "most are at the shaky sink", func() bool { return shaky.count() >= 750 })
-	log := shaky.arrivals()[50:750]
-	mean := float64(len(log)-1) / log[len(log)-1].At.Sub(log[0].At).Seconds()
-	if mean < 0.95*rate || mean > 1.05*rate {
-		t.Errorf("mean rate at the shaky sink = %.1f/s, want %d/s within 5 %%", mean, rate)
-	}
-	if n := stalled.count(); n == 0 || n > 64 {
-		t.Errorf("%d attempts at the stalled sink, want as many as it has slots", n)
-	}
-}
-
-// A policy with twenty mistakes is told all twenty.
-func TestTwentyMistakes(t *testing.T) {
-	_, stderr, code := command(t, "check", filepath.Join("..", "..", "policies", "testdata", "bad-twenty.yaml"))
-	if n := strings.Count(stderr, ": error: "); code != 1 || n < 20 {
-		t.Errorf("forebay check: exit %d with %d mistakes, want 1 with 20:\n%s", code, n, stderr)
-	}
-}
-
-// What was given up on purpose can be left out of the policy; before, the
-// reload says how.
-func TestDropThenReload(t *testing.T) {
-	shop := newSink(t, nil)
-	site := newSite(t, fanOutPolicy(shop.url, shop.url, 0))
-	srv := site.start()
-	postAll(t, srv.public, realOrders(t)[:10], 2)
-	without := strings.Replace(fanOutPolicy(shop.url, shop.url, 0), "  - { name: to-stalled, stream: orders, sink: stalled, schedule: { base: 0/s } }\n", "", 1)
-	site.setPolicy(without)
-	reload := func() reply {
-		r, err := newCaller(t, 1).do(http.MethodPost, srv.admin+"/api/v1/reload", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	if r := reload(); r.status != http.StatusUnprocessableEntity || !strings.Contains(string(r.body), "forebay drains drop to-stalled") {
-		t.Fatalf("reload without a drain that has messages = %d %s, want 422 and how to give them up", r.status, r.body)
-	}
-	if said := cli(t, srv, "drains drop to-stalled --reason INC-3"); said != "10 messages cancelled\n" {
-		t.Errorf("drains drop = %q", said)
-	}
-	if r := reload(); r.status != http.StatusOK {
-		t.Fatalf("reload after the drop = %d %s", r.status, r.body)
-	}
-	if got := audit(t, srv); got.Drain != "to-shaky" || got.Buffered != 10 {
-		t.Errorf("audit = %+v, want the other drain alone", got)
-	}
-
-	// A start is no reload: what the policy leaves out stays, and is told.
-	srv.stop()
-	site.setPolicy(strings.NewReplacer("to-shaky", "to-other").Replace(without))
-	srv = site.start()
-	var drains []struct{ Name, State string }
-	cliJSON(t, srv, "drains list", "", &drains)
-	if !slices.ContainsFunc(drains, func(d struct{ Name, State string }) bool { return d.Name == "to-shaky" && d.State == "orphaned" }) {
-		t.Errorf("drains = %+v, want to-shaky orphaned", drains)
-	}
-	if v, ok := metric(t, srv, `forebay_drain_orphaned{drain="to-shaky"}`); !ok || v != 1 {
-		t.Errorf("forebay_drain_orphaned = %v, %v, want 1", v, ok)
-	}
-	if said := srv.stderr.tail(keptLines); !strings.Contains(said, "msg=orphaned") {
-		t.Errorf("the log does not tell of it:\n%s", said)
-	}
 }

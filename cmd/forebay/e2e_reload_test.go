@@ -29,15 +29,14 @@ func TestReload(t *testing.T) {
 			}
 		}},
 		{name: "POST", aside: true, tell: func(t *testing.T, srv *server) {
-			r, err := newCaller(t, 1).do(http.MethodPost, srv.admin+"/api/v1/reload", nil)
-			if err != nil || r.status != http.StatusOK || !strings.Contains(string(r.body), `"hash"`) {
-				t.Fatalf("POST /reload = %d, %v: %s; want 200 with a hash", r.status, err, r.body)
+			if r := reload(t, srv); r.status != http.StatusOK || !strings.Contains(string(r.body), `"hash"`) {
+				t.Fatalf("POST /reload = %d %s; want 200 with a hash", r.status, r.body)
 			}
 		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			shop := newSink(t, nil)
+			shop, noise := newSink(t, nil), watchLateness(t)
 			site := newSite(t, orderPolicy(shop.url, "20/s"))
 			if tt.aside {
 				putAside(t, site)
@@ -63,14 +62,42 @@ func TestReload(t *testing.T) {
 			if late := firstRun(log, 20, 150*time.Millisecond).Sub(changed); late > time.Second {
 				t.Errorf("the new rate took hold after %v, want less than 1 s", late)
 			}
-			if breach := (envelope{rate: 20, burst: 1}).breach(times(before)); breach != "" {
+			if breach := (envelope{rate: 20, burst: 1, late: noise.max()}).breach(times(before)); breach != "" {
 				t.Errorf("before the reload: %s", breach)
 			}
-			if breach := (envelope{rate: 200, burst: 2}).breach(times(log)); breach != "" {
+			if breach := (envelope{rate: 200, burst: 2, late: noise.max()}).breach(times(log)); breach != "" {
 				t.Errorf("through the reload: %s", breach)
 			}
 		})
 	}
+}
+
+// reload asks for one.
+func reload(t *testing.T, srv *server) reply {
+	t.Helper()
+	r, err := newCaller(t, 1).do(http.MethodPost, srv.admin+"/api/v1/reload", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// A mistake is one in a policy, as a refused reload tells it.
+type mistake struct {
+	File, Message, Hint string
+	Line, Column        int
+}
+
+// refusal reads the mistakes from a reload that has to be refused.
+func refusal(t *testing.T, r reply) []mistake {
+	t.Helper()
+	var got struct {
+		Errors []mistake `json:"errors"`
+	}
+	if err := json.Unmarshal(r.body, &got); err != nil || r.status != http.StatusUnprocessableEntity {
+		t.Fatalf("reload = %d %s (%v), want 422 with errors", r.status, r.body, err)
+	}
+	return got.Errors
 }
 
 // putAside makes the policy a symbolic link to a file in another folder.
@@ -99,7 +126,7 @@ var policyHash = regexp.MustCompile(`forebay_policy_info\{[^}]*hash="([0-9a-f]+)
 // A policy with mistakes is refused with the place of each, and the old one
 // runs on as if nothing had been.
 func TestReloadRefused(t *testing.T) {
-	shop := newSink(t, nil)
+	shop, late := newSink(t, nil), watchLateness(t)
 	site := newSite(t, orderPolicy(shop.url, "20/s"))
 	srv := site.start()
 	postAll(t, srv.public, realOrders(t)[:200], 16)
@@ -108,23 +135,12 @@ func TestReloadRefused(t *testing.T) {
 
 	broken := strings.Replace(orderPolicy(shop.url, "fast"), "mode: buffer", "mood: buffer", 1)
 	site.setPolicy(broken)
-	r, err := newCaller(t, 1).do(http.MethodPost, srv.admin+"/api/v1/reload", nil)
-	if err != nil || r.status != http.StatusUnprocessableEntity {
-		t.Fatalf("POST /reload = %d, %v: %s; want 422", r.status, err, r.body)
-	}
-	var got struct {
-		Errors []struct {
-			File, Message, Hint string
-			Line, Column        int
-		} `json:"errors"`
-	}
-	if err := json.Unmarshal(r.body, &got); err != nil {
-		t.Fatalf("answer %q: %v", r.body, err)
-	}
+	r := reload(t, srv)
+	mistakes := refusal(t, r)
 	for _, text := range []string{"base: fast", "mood: buffer"} {
 		line := strings.Count(broken[:strings.Index(broken, text)], "\n") + 1
 		found := false
-		for _, e := range got.Errors {
+		for _, e := range mistakes {
 			found = found || e.Line == line && e.Column > 0 && e.Message != "" && strings.HasSuffix(e.File, "policy.yaml")
 		}
 		if !found {
@@ -134,7 +150,7 @@ func TestReloadRefused(t *testing.T) {
 
 	n := shop.count()
 	until(t, 10*time.Second, "deliveries go on", func() bool { return shop.count() >= n+20 })
-	if breach := (envelope{rate: 20, burst: 1}).breach(times(shop.arrivals())); breach != "" {
+	if breach := (envelope{rate: 20, burst: 1, late: late.max()}).breach(times(shop.arrivals())); breach != "" {
 		t.Errorf("the old rate does not hold any more: %s", breach)
 	}
 	if now := policyHash.FindString(metrics(t, srv)); hash == "" || now != hash {

@@ -50,6 +50,10 @@ func newSink(t *testing.T, say func(log []arrival, a arrival) answer) *sink {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newSinkOn(t, ln, say)
+}
+
+func newSinkOn(t *testing.T, ln net.Listener, say func(log []arrival, a arrival) answer) *sink {
 	s := &sink{url: "http://" + ln.Addr().String(), answer: say}
 	srv := &http.Server{
 		Handler:           s,

@@ -23,7 +23,7 @@ func TestTorture(t *testing.T) {
 	seed := envInt(t, "FOREBAY_TORTURE_SEED", int(time.Now().UnixNano()))
 	fmt.Printf("torture: %d kills, FOREBAY_TORTURE_SEED=%d\n", kills, seed)
 
-	shop := newSink(t, nil)
+	shop, late := newSink(t, nil), watchLateness(t)
 	site := newSite(t, orderPolicy(shop.url, fmt.Sprintf("%d/s", tortureRate)))
 	load := startLoad(t, realOrders(t), 8)
 	rng := rand.New(rand.NewPCG(uint64(seed), 0))
@@ -63,7 +63,7 @@ func TestTorture(t *testing.T) {
 	if bound := kills * (64 + tortureRate/10); v.duplicates > bound {
 		t.Errorf("%d duplicates, at most %d can have been in flight or not yet recorded", v.duplicates, bound)
 	}
-	if breach := (envelope{rate: tortureRate, burst: 5}).breach(times(shop.arrivals())); breach != "" {
+	if breach := (envelope{rate: tortureRate, burst: 5, late: late.max()}).breach(times(shop.arrivals())); breach != "" {
 		t.Errorf("across restarts: %s", breach)
 	}
 	fmt.Printf("%d kills, %d messages, %d lost, %d duplicates\n", kills, load.acked.Load(), v.lost, v.duplicates)
