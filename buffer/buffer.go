@@ -173,7 +173,8 @@ type Searcher interface {
 // Remover is the capability of giving up what is left of a drain or stream.
 type Remover interface {
 	// DropDrain ends all that is unfinished or dead with a drain as cancelled and
-	// forgets the drain if it is orphaned. DropStream does so for every drain.
+	// forgets the drain if it is orphaned. DropStream does so for every drain, and
+	// gives up what no drain ever read.
 	DropDrain(ctx context.Context, drain string, now time.Time) (n int, err error)
 	DropStream(ctx context.Context, stream string, now time.Time) (n int, err error)
 }

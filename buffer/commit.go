@@ -169,7 +169,9 @@ func (e *Engine) encode(b *batch, snapshot ops) {
 		// So that a block of messages that is lost leaves a hole and not a shorter stream.
 		e.mu.Lock()
 		for s := range e.grown {
-			b.delta.stream(s)
+			if e.byNum[s.num] == s { // or it would be back, behind the change that drops it
+				b.delta.stream(s)
+			}
 		}
 		e.mu.Unlock()
 		clear(e.grown)

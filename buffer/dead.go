@@ -3,7 +3,6 @@ package buffer
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 )
@@ -16,19 +15,33 @@ func (e *Engine) Dead(name string, after uint64, limit int) (letters []DeadLette
 	if d == nil {
 		return nil, false, fmt.Errorf("dead letters of %s: %w", name, ErrNoDrain)
 	}
-	all := slices.Sorted(maps.Keys(d.dead))
-	if i, found := slices.BinarySearch(all, after); found {
-		all = all[i+1:]
-	} else if after != ^uint64(0) {
-		all = all[i:]
-	}
-	for _, offset := range all {
-		if len(letters) == limit {
-			return letters, true, nil
-		}
+	page := firstDead(d.dead, after+1, limit+1)
+	for _, offset := range page[:min(limit, len(page))] {
 		letters = append(letters, e.letter(d, offset, d.dead[offset]))
 	}
-	return letters, false, nil
+	return letters, len(page) > limit, nil
+}
+
+// firstDead returns the first offsets from there on, in order, at most limit. It
+// looks at all dead once, so that a page of very many holds nobody up for long.
+func firstDead(dead map[uint64]*death, from uint64, limit int) []uint64 {
+	var page []uint64 // the smallest so far; in order once it is full
+	for offset := range dead {
+		switch {
+		case offset < from:
+		case len(page) < limit:
+			page = append(page, offset)
+			if len(page) == limit {
+				slices.Sort(page)
+			}
+		case offset < page[limit-1]:
+			i, _ := slices.BinarySearch(page, offset)
+			copy(page[i+1:], page[i:limit-1])
+			page[i] = offset
+		}
+	}
+	slices.Sort(page)
+	return page
 }
 
 func (e *Engine) letter(d *drain, offset uint64, x *death) DeadLetter {

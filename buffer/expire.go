@@ -160,22 +160,38 @@ func (e *Engine) DropStream(ctx context.Context, name string, now time.Time) (n 
 		}
 	}
 	e.mu.Lock()
-	if s.orphaned && e.streams[name] == s {
-		s.read = true // what never had a drain is given up too
-		for _, b := range s.blocks {
-			if b.owed > 0 && len(s.drains) == 0 {
-				s.bytes -= int64(b.size)
-				b.owed = 0
-				b.seg.live--
-				e.dropIfDone(b.seg)
-			}
-		}
-		e.retireStream(s)
+	if e.streams[name] == s && len(s.drains) == 0 && s.waiting == 0 && (s.orphaned || s.unfinished() > 0) {
+		n += int(s.unfinished())
+		e.giveUp(s)
 	}
+	names := e.names()
 	g, err := e.join()
 	e.mu.Unlock()
 	if err != nil {
 		return n, err
 	}
-	return n, g.wait(ctx)
+	if err := g.wait(ctx); err != nil {
+		return n, err
+	}
+	return n, e.writeNames(names)
+}
+
+// giveUp forgets a stream without drains and all that it holds. One that is in
+// the policy begins anew, under another number: a start would take the blocks
+// that are still on disk for messages that wait for their first drain. The
+// caller holds mu.
+func (e *Engine) giveUp(s *stream) {
+	for _, b := range s.blocks {
+		if b.owed > 0 {
+			b.owed = 0
+			b.seg.live--
+			e.dropIfDone(b.seg)
+		}
+	}
+	s.bytes, s.read = 0, true
+	cfg, again := s.Stream, !s.orphaned
+	e.retireStream(s)
+	if again {
+		e.setStream(cfg)
+	}
 }

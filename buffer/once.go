@@ -143,8 +143,8 @@ var errFilesMoved = errors.New("idempotency records moved")
 // knownOnce returns the entry that has the key, or nil. The caller holds mu.
 func (e *Engine) knownOnce(key OnceKey, now time.Time) *onceEntry {
 	x := e.onces[key.Key]
-	if x == nil || (x.group == nil && x.until <= now.UnixMilli()) {
-		return nil
+	if x == nil || (x.group == nil && (x.until <= now.UnixMilli() || e.byNum[x.stream] == nil)) {
+		return nil // or its stream was given up, with the message
 	}
 	seen := *x // what publish changes is read here, under mu
 	return &seen

@@ -158,10 +158,17 @@ func (e *Engine) findOnceFile(in onceFiles, key [16]byte, now time.Time) (r once
 		}
 		if found {
 			// The newest counts, even if it is over and an older one seems not to be.
-			return r, r.until > now.UnixMilli(), nil
+			return r, r.until > now.UnixMilli() && e.hasStream(r.stream), nil
 		}
 	}
 	return onceRecord{}, false, nil
+}
+
+// hasStream reports whether a stream was not given up since.
+func (e *Engine) hasStream(num uint32) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.byNum[num] != nil
 }
 
 func oncePath(dir string, id uint64) string {

@@ -389,3 +389,44 @@ func TestHoleReceipt(t *testing.T) {
 	}
 	e.Close()
 }
+
+// TestDropStreamWithoutDrains: what no drain ever read can be given up, or a
+// policy could never leave the stream out again; what comes after is kept.
+func TestDropStreamWithoutDrains(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	e := open(t, dir)
+	configure(t, e)
+	fill(t, e, 0, 3, 1000)
+	key := buffer.OnceKey{Key: [16]byte{1}, Body: [8]byte{2}, TTL: time.Hour}
+	appendOnce := func() bool {
+		t.Helper()
+		_, replayed, err := e.AppendOnce(t.Context(), "orders", noon, []buffer.Message{noise(0, 1000)}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return replayed
+	}
+	appendOnce()
+	if n, err := e.DropStream(t.Context(), "orders", noon); n != 4 || err != nil {
+		t.Fatalf("drop a stream without drains: %d, %v; want all 4", n, err)
+	}
+	if s := e.Stats().Streams[0]; s.Messages != 0 || s.Bytes != 0 {
+		t.Errorf("after the drop %d messages and %d bytes are left", s.Messages, s.Bytes)
+	}
+	if appendOnce() {
+		t.Error("a message that was given up is taken for one that is stored")
+	}
+	for range 2 {
+		dir = crashed(t, e, dir)
+		e = open(t, dir)
+		configure(t, e)
+		if s := e.Stats().Streams[0]; s.Messages != 1 {
+			t.Errorf("after a start %d messages, want the one of after the drop", s.Messages)
+		}
+	}
+	configure(t, e, "mail")
+	if got := drainAll(t, e, "mail"); len(got) != 1 {
+		t.Errorf("delivered %v, want one", got)
+	}
+	wantBalanced(t, e)
+}

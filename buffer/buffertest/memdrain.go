@@ -51,9 +51,7 @@ func (s *memStream) newDrain(name string) *memDrain {
 	s.read = true
 	start := len(s.messages)
 	switch {
-	case first:
-		start = 0
-	case slices.Contains(s.FromOldest, name):
+	case first || slices.Contains(s.FromOldest, name):
 		start = s.oldest()
 	}
 	d := &memDrain{

@@ -123,15 +123,24 @@ func (m *Mem) DropStream(ctx context.Context, stream string, now time.Time) (n i
 	if err != nil {
 		return 0, fmt.Errorf("drop stream %s: %w", stream, err)
 	}
-	if s.orphaned && !s.read { // all of it is owed to a drain that never came
-		for offset := range s.messages {
-			s.finished(uint64(offset))
-		}
-		s.read = true
+	if !s.read && s.open > 0 { // all of it is owed to a drain that never came
+		n = s.giveUp()
 	}
 	for _, d := range slices.Clone(s.drains) {
 		n += m.dropDrain(d, now)
 	}
 	s.dropped = s.orphaned
 	return n, nil
+}
+
+// giveUp ends what waits for a drain that never came; its keys are free again.
+func (s *memStream) giveUp() (n int) {
+	for offset := range s.messages {
+		if s.messages[offset].unfinished > 0 {
+			s.finished(uint64(offset))
+			n++
+		}
+	}
+	clear(s.once)
+	return n
 }

@@ -116,7 +116,10 @@ func removeStream(f *fixture) {
 func removeUnread(f *fixture) {
 	f.fill("orders", 3)
 	f.configure(nil)
-	f.wantDropped("DropStream", f.dropStream, "orders", 0) // ended with no drain
+	f.wantDropped("DropStream", f.dropStream, "orders", 3)
+	f.configure([]buffer.Stream{{Name: "orders"}})
+	f.fill("orders", 2)
+	f.wantDropped("DropStream of a stream in the policy", f.dropStream, "orders", 2)
 	f.configure(oneDrain())
 	f.wantTake("mail", 9)
 	msg := keyed(7, "a")
