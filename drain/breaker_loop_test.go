@@ -165,7 +165,7 @@ func TestETAThroughASlowStart(t *testing.T) {
 				down.Store(false)
 				now := time.Now()
 				waiting := b.stats("d").Pending + b.stats("d").Scheduled
-				eta, _, note := b.drains.ETA("d", now, waiting-1)
+				eta, _, note := b.drains.ETA("d", now, time.Time{}, waiting-1)
 				if note != "" {
 					t.Fatalf("note %q", note)
 				}

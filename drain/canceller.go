@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"forebay/buffer"
+	"forebay/policies"
 )
 
 // maxCancels bounds the cancels that are under way: each may read much of what is
@@ -61,7 +62,7 @@ func (c *canceller) cancel(ctx context.Context, stream, key string) error {
 		return nil // what waited then is cancelled
 	}
 	began := time.Now()
-	n, err := c.buf.CancelKey(ctx, stream, key, began)
+	n, err := c.buf.CancelKey(ctx, stream, policies.StoredKey(key), began)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func TestETAMatchesTheLoop(t *testing.T) {
 			b.fill(n)
 			b.pass(17 * time.Minute)
 			now := time.Now()
-			eta, p90, note := b.drains.ETA("d", now, uint64(n-1))
+			eta, p90, note := b.drains.ETA("d", now, time.Time{}, uint64(n-1))
 			if note != "" {
 				t.Fatalf("note = %q", note)
 			}
@@ -99,7 +99,7 @@ func TestETAReach(t *testing.T) {
 			b.fill(1 + arrivals.IntN(2_000))
 			r := receipt{offset: b.buf.Stats().Streams[0].Accepted - 1, at: time.Now()}
 			stands, _ := b.buf.Standing("d", r.offset)
-			r.eta, _, _ = b.drains.ETA("d", r.at, stands.Ahead)
+			r.eta, _, _ = b.drains.ETA("d", r.at, time.Time{}, stands.Ahead)
 			receipts = append(receipts, r)
 			b.pass(time.Duration(arrivals.IntN(8)) * time.Minute)
 		}
@@ -119,9 +119,35 @@ func TestETAWithoutRate(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		b.apply(set(base(0), wide()))
 		for drain, want := range map[string]string{"d": "no rate in sight", "x": "no such drain"} {
-			eta, p90, note := b.drains.ETA(drain, time.Now(), 0)
+			eta, p90, note := b.drains.ETA(drain, time.Now(), time.Time{}, 0)
 			if !eta.IsZero() || !p90.IsZero() || note != want {
 				t.Errorf("ETA of %s = %v, %v, %q; want %q", drain, eta, p90, note, want)
+			}
+		}
+	})
+}
+
+// TestETAOfARetry: a retry that is due while the window is closed waits for the next.
+func TestETAOfARetry(t *testing.T) {
+	closed, faults := policies.Parse([]policies.File{{Name: "policy.yaml", Data: []byte(`version: 1
+time_intervals: [{ name: closed, intervals: [{ times: [{ start_time: "01:00", end_time: "02:00" }] }] }]
+sinks: [{ name: service, http: { urls: ["http://service.internal"] } }]
+streams: [{ name: orders }]
+drains:
+  - { name: d, stream: orders, sink: service, schedule: { base: 1/s, entries: [{ name: closed, during: [closed], rate: 0 }] } }
+`)}})
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	inBubble(t, []string{"d"}, func(b *bench) { // from midnight on
+		b.apply(closed)
+		now := time.Now()
+		for due, want := range map[time.Duration]time.Duration{
+			0: time.Second, 30 * time.Minute: 30 * time.Minute, 90 * time.Minute: 2 * time.Hour, 3 * time.Hour: 3 * time.Hour,
+		} {
+			eta, _, note := b.drains.ETA("d", now, now.Add(due), 0)
+			if off := eta.Sub(now.Add(want)); note != "" || off.Abs() > time.Second {
+				t.Errorf("due after %v: eta after %v, %q; want %v", due, eta.Sub(now), note, want)
 			}
 		}
 	})

@@ -110,7 +110,7 @@ func TestLift(t *testing.T) {
 		b.fill(1000)
 		b.must(b.drains.Pause("d", time.Time{}, ""))
 		b.pass(time.Hour)
-		if _, _, note := b.drains.ETA("d", time.Now(), 3); note != "the drain is paused" {
+		if _, _, note := b.drains.ETA("d", time.Now(), time.Time{}, 3); note != "the drain is paused" {
 			t.Errorf("note %q", note)
 		}
 		b.must(b.drains.Resume("d"))

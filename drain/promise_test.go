@@ -173,7 +173,7 @@ func TestRunKeepsPromises(t *testing.T) {
 			}
 		}
 		b.wantPromises(want, 0, 0)
-		if _, p90, _ := b.drains.ETA("d", time.Now(), 10_000); time.Until(p90) > 1010*time.Second {
+		if _, p90, _ := b.drains.ETA("d", time.Now(), time.Time{}, 10_000); time.Until(p90) > 1010*time.Second {
 			t.Errorf("after %d promises kept, p90 of 1000 s is %v ahead", want, time.Until(p90))
 		}
 		void := b.voids(want, 0, func() { b.must(b.drains.Pause("d", time.Now().Add(time.Minute), "")) })

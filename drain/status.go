@@ -61,15 +61,16 @@ func (d *Drains) Status(now time.Time) []Status {
 
 // ETA estimates when a message of a drain leaves that has so many others ahead
 // of it, counting neither itself nor what is being delivered: the rates of
-// schedule and sink integrated over them. Nine in ten leave before p90. Where no
+// schedule and sink integrated over them; where it is not to be tried before
+// due, the first time after it that has a rate. Nine in ten leave before p90. Where no
 // rate is in sight the times are zero and note says so. It does not touch the
 // disk, and is cheap enough to be called for every message.
-func (d *Drains) ETA(drain string, now time.Time, ahead uint64) (eta, p90 time.Time, note string) {
+func (d *Drains) ETA(drain string, now, due time.Time, ahead uint64) (eta, p90 time.Time, note string) {
 	dr := d.drain(drain)
 	if dr == nil {
 		return time.Time{}, time.Time{}, "no such drain"
 	}
-	eta, p90, note = dr.eta(now, ahead)
+	eta, p90, note = dr.eta(now, due, ahead)
 	if note != "" {
 		return time.Time{}, time.Time{}, note
 	}
@@ -77,10 +78,14 @@ func (d *Drains) ETA(drain string, now time.Time, ahead uint64) (eta, p90 time.T
 }
 
 // eta also says why there is none.
-func (d *drain) eta(now time.Time, ahead uint64) (eta, p90 time.Time, note string) {
+func (d *drain) eta(now, due time.Time, ahead uint64) (eta, p90 time.Time, note string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	eta, ok := d.core.eta(now, float64(ahead)+1, d.plan.sink.outlook(now))
+	if ok && eta.Before(due) { // its turn comes before it may be tried again
+		eta = d.core.opens(due)
+		ok = !eta.IsZero()
+	}
 	switch {
 	case ok:
 		return eta, eta.Add(d.promises.margin(eta.Sub(now))), ""

@@ -133,7 +133,7 @@ func (h *Handler) roomAfter(set *policies.Set, stream string, now time.Time) int
 		if d.Stream != stream {
 			continue
 		}
-		eta, _, _ := h.cfg.ETA(d.Name, now, 0)
+		eta, _, _ := h.cfg.ETA(d.Name, now, time.Time{}, 0)
 		longest = max(longest, retrySeconds(eta, now))
 	}
 	return longest

@@ -46,11 +46,14 @@ func parsePolicy(t testing.TB, text string) *policies.Set {
 }
 
 // tenPerSecond estimates as a drain with that rate does; sms has none.
-func tenPerSecond(drain string, now time.Time, ahead uint64) (eta, p90 time.Time, note string) {
+func tenPerSecond(drain string, now, due time.Time, ahead uint64) (eta, p90 time.Time, note string) {
 	if drain == "sms" {
 		return time.Time{}, time.Time{}, "the schedule has no rate"
 	}
 	eta = now.Add(time.Duration(ahead+1) * 100 * time.Millisecond)
+	if eta.Before(due) {
+		eta = due
+	}
 	return eta, eta.Add(time.Second), ""
 }
 

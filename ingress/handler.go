@@ -40,9 +40,9 @@ type Config struct {
 	// request and must not block.
 	Policy func() *policies.Set
 	// ETA estimates when a message with so many ahead of it leaves through a
-	// drain. A zero eta means that no rate is in sight, and note says why. It is
+	// drain, which is not before due. A zero eta means that no rate is in sight, and note says why. It is
 	// called for every accepted message and must not block. Nil: no estimates.
-	ETA func(drain string, now time.Time, ahead uint64) (eta, p90 time.Time, note string)
+	ETA func(drain string, now, due time.Time, ahead uint64) (eta, p90 time.Time, note string)
 	// WaitMax caps what Prefer: wait=N may ask for, beside a route's own
 	// wait_max. 0: 30 s.
 	WaitMax time.Duration
@@ -70,7 +70,7 @@ func (c Config) withDefaults() Config {
 		c.MaxBodyMemory = defaultBodyMemory
 	}
 	if c.ETA == nil {
-		c.ETA = func(string, time.Time, uint64) (eta, p90 time.Time, note string) { return }
+		c.ETA = func(_ string, _, _ time.Time, _ uint64) (eta, p90 time.Time, note string) { return }
 	}
 	if c.Closed == nil {
 		c.Closed = func(string) (string, bool) { return "", false }

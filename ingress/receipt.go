@@ -85,7 +85,7 @@ func newReceipt(id string, st *buffer.Status, now time.Time, eta etaFunc) Receip
 	return r
 }
 
-type etaFunc func(drain string, now time.Time, ahead uint64) (eta, p90 time.Time, note string)
+type etaFunc func(drain string, now, due time.Time, ahead uint64) (eta, p90 time.Time, note string)
 
 func newDrainReceipt(d *buffer.DrainStatus, now time.Time, eta etaFunc) DrainReceipt {
 	r := DrainReceipt{Drain: d.Drain, State: d.State, Attempts: d.Attempts}
@@ -113,12 +113,12 @@ func newDrainReceipt(d *buffer.DrainStatus, now time.Time, eta etaFunc) DrainRec
 // time of its next attempt, whichever is later.
 func (r *DrainReceipt) wait(d *buffer.DrainStatus, now time.Time, eta etaFunc) {
 	r.Position = &d.Ahead
-	at, p90, note := eta(d.Drain, now, d.Ahead)
-	due := now
+	var due time.Time
 	if d.State == buffer.Scheduled {
 		r.NextAttemptAt = Timestamp{d.Due}
 		due = d.Due
 	}
+	at, p90, note := eta(d.Drain, now, due, d.Ahead)
 	if at.IsZero() {
 		why := cmp.Or(note, "no rate is in sight") // a copy: note itself stays off the heap
 		r.ETANote = &why
@@ -126,9 +126,6 @@ func (r *DrainReceipt) wait(d *buffer.DrainStatus, now time.Time, eta etaFunc) {
 	}
 	if p90.Before(at) {
 		p90 = at
-	}
-	if late := due.Sub(at); late > 0 {
-		at, p90 = at.Add(late), p90.Add(late)
 	}
 	r.ETA, r.ETAP90 = Timestamp{at}, Timestamp{p90}
 }

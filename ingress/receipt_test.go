@@ -100,7 +100,10 @@ func TestTimestamp(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	now := time.Date(2027, 11, 11, 0, 0, 0, 0, time.UTC)
-	eta := func(drain string, now time.Time, _ uint64) (time.Time, time.Time, string) {
+	eta := func(drain string, now, due time.Time, _ uint64) (time.Time, time.Time, string) {
+		if due.After(now.Add(time.Second)) {
+			return due, due, ""
+		}
 		switch drain {
 		case "never":
 			return time.Time{}, time.Time{}, ""

@@ -33,7 +33,7 @@ func (c CancelKeys) Extract(header func(name string) []string, body []byte) []st
 		keys = combine(keys, texts, i == 0, len(values) > 1)
 	}
 	for i, key := range keys {
-		keys[i] = bounded(key)
+		keys[i] = StoredKey(key)
 	}
 	return keys
 }

@@ -136,11 +136,11 @@ func slowGather(p pointer, body []byte) []string {
 			}
 		case string:
 			if len(p) == 0 && v != "" {
-				texts = append(texts, bounded(v))
+				texts = append(texts, StoredKey(v))
 			}
 		case json.Number, bool:
 			if len(p) == 0 {
-				texts = append(texts, bounded(fmt.Sprint(v)))
+				texts = append(texts, StoredKey(fmt.Sprint(v)))
 			}
 		}
 	}

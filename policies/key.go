@@ -34,14 +34,14 @@ func (k Key) Extract(header func(name string) []string, body []byte) (key string
 			return "", false
 		}
 		if len(k.parts) == 1 {
-			return bounded(part), true
+			return StoredKey(part), true
 		}
 		if i > 0 {
 			key += "/"
 		}
 		key += escapePart(part)
 	}
-	return bounded(key), key != ""
+	return StoredKey(key), key != ""
 }
 
 // escapePart keeps the / of a part apart from those between parts.
@@ -52,8 +52,9 @@ func escapePart(part string) string {
 	return part
 }
 
-// bounded names a long key by its hash, which keeps its messages together too.
-func bounded(key string) string {
+// StoredKey is how the buffer knows an ordering or cancel key of which somebody
+// speaks: a long one is named by its hash, which keeps its messages together too.
+func StoredKey(key string) string {
 	if len(key) <= maxKeyBytes {
 		return key
 	}

@@ -9,6 +9,7 @@ import (
 	"forebay/buffer"
 	"forebay/cmd/forebay/admin"
 	"forebay/ingress"
+	"forebay/policies"
 )
 
 // maxFound bounds the receipts of one answer.
@@ -20,7 +21,7 @@ func (l *live) find(ctx context.Context, q admin.MessagesQuery) (any, error) {
 	var refs []buffer.Ref
 	var err error
 	if q.Key != "" {
-		refs, err = l.engine.FindKey(ctx, q.Stream, q.Key, maxFound)
+		refs, err = l.engine.FindKey(ctx, q.Stream, policies.StoredKey(q.Key), maxFound)
 	} else {
 		refs, err = l.sentWith(ctx, q.Stream, q.IdempotencyKey)
 	}

@@ -77,15 +77,17 @@ func TestFindByIdempotencyKey(t *testing.T) {
 func TestCancelByCancelKey(t *testing.T) {
 	policy := strings.Replace(keyedPolicy(newShop(t).url), "\n    ordering_key", "\n    cancel_key: [\"json:/lines/*/sku\"]\n    ordering_key", 1)
 	r := start(t, policy)
+	long := strings.Repeat("s", 1000) // stored by its hash
 	ids := []string{
 		r.post(t, `{"customer":"a","lines":[{"sku":"s-1"},{"sku":"s-2"}]}`),
 		r.post(t, `{"customer":"a","lines":[{"sku":"s-2"}]}`),
 		r.post(t, `{"customer":"b","lines":[{"sku":"s-1"}]}`),
+		r.post(t, `{"customer":"b","lines":[{"sku":"`+long+`"}]}`),
 	}
 	for _, tt := range []struct {
 		key  string
 		want int
-	}{{"a", 0}, {"s-1", 2}, {"s-1", 0}} {
+	}{{"a", 0}, {"s-1", 2}, {"s-1", 0}, {long, 1}} {
 		var n admin.Cancelled
 		if code := r.act(t, "POST", "/streams/orders/cancel", `{"key":"`+tt.key+`","reason":"sold out"}`, &n); code != 200 || n.Cancelled != tt.want {
 			t.Errorf("cancel %s = %d %+v, want %d", tt.key, code, n, tt.want)
@@ -97,7 +99,7 @@ func TestCancelByCancelKey(t *testing.T) {
 		r.get(t, "/api/v1/receipts/"+id, &receipt)
 		states = append(states, receipt.State)
 	}
-	if diff := cmp.Diff([]string{"cancelled", "queued", "cancelled"}, states); diff != "" {
+	if diff := cmp.Diff([]string{"cancelled", "queued", "cancelled", "cancelled"}, states); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"forebay/buffer"
 	"forebay/cmd/forebay/admin"
 	"forebay/limiter"
+	"forebay/policies"
 )
 
 // hands are what operators lay on drains; drain.Drains has them. They take hold
@@ -164,7 +165,7 @@ func (o *operator) cancelKey(ctx context.Context, a admin.Act) (any, error) {
 	if a.Key == "" {
 		return nil, admin.Invalid("key is missing")
 	}
-	n, err := o.buf.CancelKey(ctx, a.Object, a.Key, time.Now())
+	n, err := o.buf.CancelKey(ctx, a.Object, policies.StoredKey(a.Key), time.Now())
 	if err != nil {
 		return nil, actError("stream "+a.Object, err)
 	}
