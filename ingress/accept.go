@@ -67,12 +67,17 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 	if route.Split != policies.SplitNone {
 		return h.readBatch(x, s, stream, route, target, key)
 	}
-	if err := h.readBody(s, x.r, min(bodyLimit(route), messageLimit(stream))); err != nil {
-		return intake{}, err
+	limit := min(bodyLimit(route), messageLimit(stream))
+	body := wholeBody(x.r, limit)
+	if body == nil {
+		if err := h.readBody(s, x.r, limit); err != nil {
+			return intake{}, err
+		}
+		body = s.body
 	}
 	s.fields = appendFields(s.fields, x.r, x.id)
 	m := &s.msgs[0]
-	*m = buffer.Message{Method: x.r.Method, Target: target, Header: s.fields, Body: s.body, KeepAnswer: int(route.StoreResult)}
+	*m = buffer.Message{Method: x.r.Method, Target: target, Header: s.fields, Body: body, KeepAnswer: int(route.StoreResult)}
 	x.readKeys(stream, m)
 	in := intake{msgs: s.msgs[:]}
 	if key.value != "" {

@@ -77,6 +77,16 @@ func (m *bodyMemory) take(n int64) bool {
 
 func (m *bodyMemory) give(n int64) { m.used.Add(-n) }
 
+// wholeBody returns a body of at most limit bytes that has arrived with its
+// header, without copying it; nil where it has not. It is good until the request
+// has been answered.
+func wholeBody(r *http.Request, limit int64) []byte {
+	if b, ok := r.Body.(interface{ Whole() []byte }); ok && r.ContentLength <= limit {
+		return b.Whole()
+	}
+	return nil
+}
+
 // readBody reads a body of at most limit bytes into s.body. What s then holds
 // of bodyMemory is in s.held. A declared length over the limit is refused
 // before anything is read, so that a caller who sent Expect: 100-continue

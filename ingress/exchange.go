@@ -20,10 +20,13 @@ type exchange struct {
 	r     *http.Request
 	id    string // the request's, on every answer and stored with the message
 	start time.Time
+	// The answer's header fields, so that each need not be allocated.
+	values [12]string
+	fields int // how many of values are in use
 }
 
-func begin(w http.ResponseWriter, r *http.Request, stopping bool) exchange {
-	x := exchange{w: w, r: r, id: requestID(r.Header), start: time.Now()}
+func begin(w http.ResponseWriter, r *http.Request, stopping bool) *exchange {
+	x := &exchange{w: w, r: r, id: requestID(r.Header), start: time.Now()}
 	x.set("X-Request-Id", x.id)
 	if stopping {
 		x.set("Connection", "close")
@@ -32,7 +35,15 @@ func begin(w http.ResponseWriter, r *http.Request, stopping bool) exchange {
 }
 
 // set is Header.Set for names that are in canonical form already.
-func (x *exchange) set(name, value string) { x.w.Header()[name] = []string{value} }
+func (x *exchange) set(name, value string) {
+	if x.fields == len(x.values) {
+		x.w.Header()[name] = []string{value}
+		return
+	}
+	x.values[x.fields] = value
+	x.fields++
+	x.w.Header()[name] = x.values[x.fields-1 : x.fields : x.fields]
+}
 
 // field returns the values of a header field; its name is in canonical form.
 func (x *exchange) field(name string) []string { return x.r.Header[name] }

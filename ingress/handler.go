@@ -134,14 +134,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := begin(w, r, h.receipts.waits.stopped())
 	target, err := checkedTarget(r)
 	if err != nil {
-		h.metrics.unrouted.observe(h.fail(&x, err), time.Since(x.start))
+		h.metrics.unrouted.observe(h.fail(x, err), time.Since(x.start))
 		return
 	}
 	if strings.HasPrefix(r.URL.Path, reservedPrefix) || r.URL.Path == strings.TrimSuffix(reservedPrefix, "/") {
-		h.serveReserved(&x)
+		h.serveReserved(x)
 		return
 	}
-	m, o := h.serveRoute(&x, target)
+	m, o := h.serveRoute(x, target)
 	m.observe(o, time.Since(x.start))
 }
 

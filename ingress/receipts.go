@@ -85,7 +85,7 @@ func (s *Receipts) Handler(prefix string) http.Handler {
 			x.fail(problemNoReceipt())
 			return
 		}
-		s.serve(&x, id)
+		s.serve(x, id)
 	})
 }
 

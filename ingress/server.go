@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"forebay/ingress/http1"
 )
 
 // ServerConfig bounds what one listener may be made to hold. A zero field has
@@ -21,8 +23,12 @@ type ServerConfig struct {
 }
 
 // NewServer returns a server for handler with every limit set. It does not
-// listen. What net/http itself reports, panics included, goes to log.
-func NewServer(handler http.Handler, cfg ServerConfig, log *slog.Logger) *http.Server {
+// listen. What it reports itself, panics included, goes to log.
+func NewServer(handler http.Handler, cfg ServerConfig, log *slog.Logger) *http1.Server {
+	return http1.New(limits(handler, cfg, log), refuse, log)
+}
+
+func limits(handler http.Handler, cfg ServerConfig, log *slog.Logger) *http.Server {
 	read := cmp.Or(cfg.ReadTimeout, 30*time.Second)
 	return &http.Server{
 		Handler:           handler,

@@ -14,7 +14,7 @@ import (
 )
 
 func TestServerBoundsEverything(t *testing.T) {
-	s := NewServer(http.NotFoundHandler(), ServerConfig{}, slog.New(slog.DiscardHandler))
+	s := limits(http.NotFoundHandler(), ServerConfig{}, slog.New(slog.DiscardHandler))
 	for name, d := range map[string]time.Duration{
 		"ReadHeaderTimeout": s.ReadHeaderTimeout, "ReadTimeout": s.ReadTimeout, "IdleTimeout": s.IdleTimeout, "WriteTimeout": s.WriteTimeout,
 	} {
@@ -70,6 +70,12 @@ func TestOverTheWire(t *testing.T) {
 		{"dot segment", "POST /v1/../v1/orders HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 400, false},
 		{"asterisk", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 400, false},
 		{"connect", "CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n", 400, false},
+		{"two lengths", "POST /v1/orders HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400, true},
+		{"length and chunks", "POST /v1/orders HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 400, true},
+		{"folded field", "POST /v1/orders HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}", 400, true},
+		{"bare LF", "POST /v1/orders HTTP/1.1\nHost: h\nContent-Length: 2\n\n{}", 400, true},
+		{"request line too long", "POST /" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: h\r\n\r\n", 414, true},
+		{"target too long", "POST /" + strings.Repeat("x", 9<<10) + " HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 414, false},
 		{"header too large", "POST /v1/orders HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", 431, true},
 	}
 	for _, tt := range tests {
@@ -85,6 +91,13 @@ func TestOverTheWire(t *testing.T) {
 			defer resp.Body.Close()
 			if resp.StatusCode != tt.want || resp.Close != tt.closes {
 				t.Errorf("status %d, closes %t; want %d, %t", resp.StatusCode, resp.Close, tt.want, tt.closes)
+			}
+			if resp.StatusCode == http.StatusAccepted {
+				return
+			}
+			p := decode[problemDocument](t, resp)
+			if resp.Header.Get("Content-Type") != "application/problem+json" || p.Status != tt.want || p.RequestID == "" || p.Instance == "" {
+				t.Errorf("answered %+v as %s", p, resp.Header.Get("Content-Type"))
 			}
 		})
 	}

@@ -21,8 +21,15 @@ func listen(address string) (net.Listener, error) {
 	return ln, nil
 }
 
+// server is what serves a listener: net/http's, or ingress's.
+type server interface {
+	Serve(ln net.Listener) error
+	Shutdown(ctx context.Context) error
+	Close() error
+}
+
 // serve runs a server until it is shut down, which is no error.
-func serve(srv *http.Server, ln net.Listener) error {
+func serve(srv server, ln net.Listener) error {
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
 	}
@@ -30,7 +37,7 @@ func serve(srv *http.Server, ln net.Listener) error {
 }
 
 // shutdown lets requests in flight end until ctx is done, and cuts off the rest.
-func shutdown(ctx context.Context, srv *http.Server, log *slog.Logger) error {
+func shutdown(ctx context.Context, srv server, log *slog.Logger) error {
 	err := srv.Shutdown(ctx)
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		log.Warn("requests in flight are cut off")
