@@ -32,7 +32,7 @@ BENCH_ROUNDS  ?= 5
 BENCH_SECONDS ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint vet fmt fuzz generate bench bench-accept torture clean
+.PHONY: help run build test lint vet fmt fuzz generate bench bench-accept bench-batch torture clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,11 +89,19 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 generate: ## go generate; a second run changes nothing
 	$(GO) generate ./...
 
-bench: bench-accept ## every benchmark against a baseline in the same run
+bench: bench-accept bench-batch ## every benchmark against its baselines in the same run
 
-bench-accept: build ## accepting over 256 connections, fsynced, against a bare 202; BENCH_ROUNDS (5) of BENCH_SECONDS (10)
-	cd test/bench && CGO_ENABLED=0 $(GO) build -o ../../bin/bench . && cd ../.. && \
-	  ./bin/bench -forebay $(BIN) -orders cmd/forebay/demo/orders.ndjson -dir .bench -rounds $(BENCH_ROUNDS) -seconds $(BENCH_SECONDS)
+.PHONY: bin/bench
+bin/bench: build
+	cd test/bench && CGO_ENABLED=0 $(GO) build -o ../../bin/bench .
+
+BENCH = ./bin/bench $(1) -forebay $(BIN) -dir .bench -rounds $(BENCH_ROUNDS) -seconds $(BENCH_SECONDS)
+
+bench-accept: bin/bench ## accepting over 256 connections, fsynced, against a bare 202 and NATS; BENCH_ROUNDS (5) of BENCH_SECONDS (10)
+	$(call BENCH,accept)
+
+bench-batch: bin/bench ## accepting batches of 1,000 orders, fsynced, against a bare 202
+	$(call BENCH,batch) -orders test/bench/testdata/order-lines.ndjson
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run
 	FOREBAY_TORTURE_KILLS=$(N) $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestTorture$$' ./cmd/forebay

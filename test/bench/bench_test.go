@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -68,19 +70,43 @@ func TestReadAccepted(t *testing.T) {
 }
 
 func TestLoad(t *testing.T) {
-	bodies := [][]byte{[]byte(`{"n":1}`), []byte(`{"n":22}`)}
+	all := inTurn([][]byte{[]byte(`{"n":1}`), []byte(`{"n":22}`)}, 4)
 	srv := httptest.NewServer(http.HandlerFunc(answerBare))
 	defer srv.Close()
-	addr := strings.TrimPrefix(srv.URL, "http://")
-	r, err := load(t.Context(), addr, bodies, 4, 10*time.Millisecond, 50*time.Millisecond)
+	r, err := load(t.Context(), httpTarget(strings.TrimPrefix(srv.URL, "http://"), "application/json"), all, 4, 10*time.Millisecond, 50*time.Millisecond)
 	if err != nil || r.requests == 0 || r.latency.n != r.requests || r.body < 7*r.requests {
 		t.Errorf("load = %d requests, %d latencies, %d body bytes, %v", r.requests, r.latency.n, r.body, err)
 	}
 
 	refusing := httptest.NewServer(http.NotFoundHandler())
 	defer refusing.Close()
-	if _, err := load(t.Context(), strings.TrimPrefix(refusing.URL, "http://"), bodies, 2, 0, time.Second); err == nil || !strings.Contains(err.Error(), "404") {
+	if _, err := load(t.Context(), httpTarget(strings.TrimPrefix(refusing.URL, "http://"), "application/json"), all, 2, 0, time.Second); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Errorf("load of a server that answers 404 = %v, want an error that says so", err)
+	}
+}
+
+// TestBatches: every line of every batch is an order with an id of its own.
+func TestBatches(t *testing.T) {
+	all, err := inBatches([][]byte{[]byte(`{"order_id":"1","sku":"a"}`), []byte(`{"order_id":"2","sku":"b","note":"n"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	one, two := all(0), all(1)
+	for _, next := range []func() []byte{one, two, one} {
+		for line := range bytes.Lines(next()) {
+			var order struct {
+				ID  string `json:"order_id"`
+				SKU string `json:"sku"`
+			}
+			if err := json.Unmarshal(line, &order); err != nil || order.SKU == "" || len(line) < lineBytes {
+				t.Fatalf("%s: %v", line, err)
+			}
+			seen[order.ID] = true
+		}
+	}
+	if len(seen) != 3*perBatch {
+		t.Errorf("%d ids in three batches", len(seen))
 	}
 }
 

@@ -1,11 +1,9 @@
-// Command bench compares how fast `forebay serve` accepts orders, each on disk
-// before its 202, with a bare net/http handler that reads the body and answers
-// 202. Both get the same load from the same client, in turns, in one run on one
-// machine, so that the ratio means something where the figures do not.
+// Command bench measures `forebay serve` against baselines and a peer. All get
+// the same load from the same client, in turns, in one run on one machine, so
+// that the ratios mean something where the figures do not.
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -17,32 +15,59 @@ import (
 )
 
 type options struct {
-	forebay, orders, dir string
-	connections, rounds  int
-	warm, measure        time.Duration
+	forebay, orders, lines, dir string
+	connections, rounds         int
+	warm, measure               time.Duration
 }
 
+const usage = `usage: bench accept|batch [flags]
+
+  accept   one order a request, against a bare handler and NATS JetStream
+  batch    a thousand orders a request, against bare handlers
+
+`
+
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == bareArg {
-		exit(serveBare())
+	if len(os.Args) < 2 {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
 	}
+	switch os.Args[1] {
+	case bareArg:
+		exit(serveBare())
+	case natsArg:
+		exit(serveNATS(os.Args[2]))
+	case "accept":
+		exit(run(accept, 256))
+	case "batch":
+		exit(run(batch, 8))
+	default:
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	}
+}
+
+func run(measure func(context.Context, options) error, connections int) error {
 	var o options
 	seconds := 10
-	flag.StringVar(&o.forebay, "forebay", "bin/forebay", "the program")
-	flag.StringVar(&o.orders, "orders", "cmd/forebay/demo/orders.ndjson", "bodies, one a line")
-	flag.StringVar(&o.dir, "dir", ".bench", "where the rounds' data goes; on the disk that is to be measured")
-	flag.IntVar(&o.connections, "connections", 256, "keep-alive connections, each with one request at a time")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds; each measures both, one after the other")
-	flag.IntVar(&seconds, "seconds", seconds, "seconds measured of each, after one of warming up")
-	flag.Parse()
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	flags.StringVar(&o.forebay, "forebay", "bin/forebay", "the program")
+	flags.StringVar(&o.orders, "orders", "cmd/forebay/demo/orders.ndjson", "orders for bodies, one a line")
+	flags.StringVar(&o.dir, "dir", ".bench", "where the rounds' data goes; on the disk that is to be measured")
+	flags.IntVar(&o.connections, "connections", connections, "keep-alive connections, each with one request at a time")
+	flags.IntVar(&o.rounds, "rounds", 5, "rounds; each measures all, one after the other")
+	flags.IntVar(&seconds, "seconds", seconds, "seconds measured of each, after one of warming up")
+	if err := flags.Parse(os.Args[2:]); err != nil {
+		return err
+	}
 	o.warm, o.measure = time.Second, time.Duration(seconds)*time.Second
-	if flag.NArg() > 0 || o.rounds < 1 || o.connections < 1 || seconds < 1 {
-		flag.Usage()
+	if flags.NArg() > 0 || o.rounds < 1 || o.connections < 1 || seconds < 1 {
+		flags.Usage()
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	exit(run(ctx, o))
+	return measure(ctx, o)
 }
 
 func exit(err error) {
@@ -53,77 +78,53 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-func run(ctx context.Context, o options) error {
-	bodies, err := readOrders(o.orders)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("%d connections, %d rounds of %v each, %d real orders of %d bytes in the mean as bodies\n\n",
-		o.connections, o.rounds, o.measure, len(bodies), meanLength(bodies))
-	var bare, forebay []round
+// side is one of what is compared.
+type side struct {
+	name   string
+	start  func(dir string) (*process, error)
+	target func(addr string) target
+	bodies bodies
+}
+
+// measured runs all sides in turns.
+func measured(ctx context.Context, o options, sides []side) ([][]round, error) {
+	rounds := make([][]round, len(sides))
 	for i := range o.rounds {
-		b, err := measureBare(ctx, o, bodies)
-		if err != nil {
-			return fmt.Errorf("round %d, bare handler: %w", i+1, err)
+		fmt.Printf("round %d", i+1)
+		for k, s := range sides {
+			r, err := s.measure(ctx, o)
+			if err != nil {
+				fmt.Println()
+				return nil, fmt.Errorf("round %d, %s: %w", i+1, s.name, err)
+			}
+			rounds[k] = append(rounds[k], r)
+			fmt.Printf("   %s %.0f/s", s.name, r.rate())
 		}
-		f, err := measureForebay(ctx, o, bodies)
-		if err != nil {
-			return fmt.Errorf("round %d, forebay: %w", i+1, err)
-		}
-		bare, forebay = append(bare, b), append(forebay, f)
-		fmt.Printf("round %d   bare %8.0f/s   forebay %8.0f/s   ratio %.3f\n", i+1, b.rate(), f.rate(), f.rate()/b.rate())
+		fmt.Println()
 	}
-	report(os.Stdout, bare, forebay)
-	return nil
+	return rounds, nil
 }
 
-func measureBare(ctx context.Context, o options, bodies [][]byte) (round, error) {
-	p, err := startBare()
-	if err != nil {
-		return round{}, err
-	}
-	r, err := load(ctx, p.public, bodies, o.connections, o.warm, o.measure)
-	return r, errors.Join(err, p.stop())
-}
-
-func measureForebay(ctx context.Context, o options, bodies [][]byte) (r round, err error) {
+func (s side) measure(ctx context.Context, o options) (r round, err error) {
 	dir := filepath.Join(o.dir, fmt.Sprintf("data-%d", os.Getpid()))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return round{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	p, err := startForebay(o.forebay, dir)
+	p, err := s.start(dir)
 	if err != nil {
 		return round{}, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	before, counted := p.writtenBytes()
-	if r, err = load(ctx, p.public, bodies, o.connections, o.warm, o.measure); err != nil {
+	if r, err = load(ctx, s.target(p.public), s.bodies, o.connections, o.warm, o.measure); err != nil {
 		return r, err
 	}
 	if after, ok := p.writtenBytes(); ok && counted {
 		r.written = after - before
 	}
-	r.stored, err = p.storedBytes()
+	if p.admin != "" {
+		r.stored, err = p.storedBytes()
+	}
 	return r, err
-}
-
-func readOrders(path string) ([][]byte, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	bodies := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
-	if len(bodies[0]) == 0 {
-		return nil, fmt.Errorf("%s has no orders", path)
-	}
-	return bodies, nil
-}
-
-func meanLength(bodies [][]byte) int {
-	n := 0
-	for _, b := range bodies {
-		n += len(b)
-	}
-	return n / len(bodies)
 }

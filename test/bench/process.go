@@ -31,7 +31,7 @@ streams:
 drains:
   - { name: held, stream: orders, sink: nowhere, schedule: { base: 0 } }
 routes:
-  - { name: create-order, match: { methods: [POST], path: /v1/orders }, mode: buffer, stream: orders }
+  - { name: create-order, match: { methods: [POST], path: /v1/orders }, mode: buffer, stream: orders, ROUTE }
 `
 
 // A process is a server under measurement.
@@ -51,9 +51,10 @@ func startBare() (*process, error) {
 	return start(exec.Command(self, bareArg))
 }
 
-func startForebay(program, dir string) (*process, error) {
+// startForebay takes more fields of its route.
+func startForebay(program, dir, route string) (*process, error) {
 	policyFile, config := filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "forebay.yaml")
-	if err := os.WriteFile(policyFile, []byte(policy), 0o600); err != nil {
+	if err := os.WriteFile(policyFile, []byte(strings.Replace(policy, "ROUTE", route, 1)), 0o600); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(config, []byte("version: 1\n"), 0o600); err != nil {

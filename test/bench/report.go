@@ -4,39 +4,47 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"text/tabwriter"
 )
 
-// report prints medians over the rounds, and the ratio of each round's pair:
-// its median is less moved by what else the machine did than the medians' ratio.
-func report(w io.Writer, bare, forebay []round) {
-	ratios := make([]float64, len(bare))
-	for i := range bare {
-		ratios[i] = forebay[i].rate() / bare[i].rate()
-	}
-	fmt.Fprintf(w, "\n%-8s  %12s  %10s  %10s\n", "", "req/s median", "p50", "p99")
-	for _, side := range []struct {
-		name   string
-		rounds []round
-	}{{"bare", bare}, {"forebay", forebay}} {
+// report prints medians over the rounds. A request holds so many messages.
+func report(w io.Writer, sides []side, rounds [][]round, messages int) {
+	fmt.Fprintln(w)
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "medians\tmessages/s\tp50\tp99\t")
+	for i, s := range sides {
 		var rates []float64
 		var all histogram
-		for _, r := range side.rounds {
-			rates = append(rates, r.rate())
+		for _, r := range rounds[i] {
+			rates = append(rates, r.rate()*float64(messages))
 			all.add(&r.latency)
 		}
-		fmt.Fprintf(w, "%-8s  %12.0f  %10v  %10v\n", side.name, median(rates), all.quantile(0.5), all.quantile(0.99))
+		fmt.Fprintf(t, "%s\t%.0f\t%v\t%v\t\n", s.name, median(rates), all.quantile(0.5), all.quantile(0.99))
 	}
-	fmt.Fprintf(w, "\nratio forebay / bare: %.3f median (%.3f to %.3f)\n", median(ratios), slices.Min(ratios), slices.Max(ratios))
+	_ = t.Flush() // as little can be done about it as about the lines above
+	fmt.Fprintln(w)
+}
 
+// ratios prints the ratio of each round's pair: its median is less moved by what
+// else the machine did than the medians' ratio.
+func ratios(w io.Writer, name string, of, to []round) {
+	all := make([]float64, len(of))
+	for i := range of {
+		all[i] = of[i].rate() / to[i].rate()
+	}
+	fmt.Fprintf(w, "%s: %.3f in the median (%.3f to %.3f)\n", name, median(all), slices.Min(all), slices.Max(all))
+}
+
+func written(w io.Writer, rounds []round) {
 	var body, written, stored uint64
-	for _, r := range forebay {
+	for _, r := range rounds {
 		body, written, stored = body+r.body, written+r.written, stored+r.stored
 	}
 	if written == 0 || stored == 0 {
 		fmt.Fprintln(w, "bytes written: this system does not tell")
 		return
 	}
-	fmt.Fprintf(w, "bytes written: %.3f a body byte, %.3f a byte stored (%.2f body bytes a byte stored)\n",
+	fmt.Fprintf(w, "bytes written: %.3f a body byte, %.3f a byte stored (a byte stored holds %.2f body bytes)\n",
 		ratio(written, body), ratio(written, stored), ratio(body, stored))
 }
 
