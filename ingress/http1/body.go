@@ -58,7 +58,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 		return 0, b.err
 	}
 	if b.chunked && b.left <= 0 {
-		if b.err = b.nextChunk(); b.err == io.EOF {
+		if b.err = b.nextChunk(); errors.Is(b.err, io.EOF) {
 			return 0, b.end()
 		} else if b.err != nil {
 			return 0, b.err
@@ -92,7 +92,7 @@ func (b *body) Whole() []byte {
 func (b *body) Close() error { return nil }
 
 func cut(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

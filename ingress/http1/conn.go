@@ -66,11 +66,11 @@ func newConn(s *Server, nc net.Conn) *conn {
 func (c *conn) serve() {
 	defer c.recovered()
 	for {
-		switch next, err := c.readHead(); {
+		switch ours, err := c.readHead(); {
 		case err != nil:
 			c.refuse(err)
 			return
-		case next == handOn:
+		case !ours:
 			c.handedOn = true
 			c.srv.handOn(c)
 			return
@@ -81,40 +81,34 @@ func (c *conn) serve() {
 	}
 }
 
-type nextStep int
-
-const (
-	serveIt nextStep = iota
-	handOn
-)
-
-// readHead waits for the next request and reads its head.
-func (c *conn) readHead() (nextStep, error) {
+// readHead waits for the next request and reads its head. One that is not ours
+// to serve is left unread.
+func (c *conn) readHead() (ours bool, err error) {
 	c.compact()
 	if c.unread() == 0 {
 		if err := c.awaitRequest(); err != nil {
-			return 0, err
+			return false, err
 		}
 	}
 	if !c.state.CompareAndSwap(stateIdle, stateActive) {
-		return 0, net.ErrClosed
+		return false, net.ErrClosed
 	}
 	n, err := c.awaitHead()
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	c.head.reset()
 	if fault := c.head.parse(c.buf[c.start : c.start+n]); fault != nil {
-		return 0, fault
+		return false, fault
 	}
 	if c.head.proto != "HTTP/1.1" || c.head.upgrade {
-		return handOn, nil
+		return false, nil
 	}
 	if fault := c.head.parseTarget(&c.url); fault != nil {
-		return 0, fault
+		return false, fault
 	}
 	c.start += n
-	return serveIt, nil
+	return true, nil
 }
 
 // awaitRequest waits for the first byte of a request.
@@ -145,10 +139,7 @@ func (c *conn) awaitHead() (int, error) {
 			return 0, tooLarge(unread)
 		}
 		if err := c.more(); err != nil {
-			if searched == 0 || err != io.EOF {
-				return 0, err
-			}
-			return 0, io.ErrUnexpectedEOF
+			return 0, err // the caller has left, or is too slow
 		}
 	}
 }
@@ -248,9 +239,11 @@ func (c *conn) linger() {
 // recovered ends a connection whose handler panicked; the others go on.
 func (c *conn) recovered() {
 	c.ctx.cancel(context.Canceled)
-	if p := recover(); p != nil && p != http.ErrAbortHandler {
-		c.srv.log.Error("handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+	p := recover()
+	if err, ok := p.(error); p == nil || ok && errors.Is(err, http.ErrAbortHandler) {
+		return
 	}
+	c.srv.log.Error("handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 }
 
 // unread is how many bytes have been read and not used.

@@ -47,7 +47,7 @@ func load(ctx context.Context, t target, all bodies, connections int, warm, meas
 		if err != nil {
 			return round{}, err
 		}
-		defer c.close()
+		defer func() { _ = c.close() }() // it has been of use
 		clients[i] = c
 	}
 	from := time.Now().Add(warm)

@@ -15,9 +15,9 @@ import (
 )
 
 type options struct {
-	forebay, orders, lines, dir string
-	connections, rounds         int
-	warm, measure               time.Duration
+	forebay, orders, dir string
+	connections, rounds  int
+	warm, measure        time.Duration
 }
 
 const usage = `usage: bench accept|batch [flags]
