@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"forebay/buffer"
+	"forebay/ingress/http1"
 )
 
 // This file alone knows which failure is which status.
@@ -109,6 +110,24 @@ func problemURITooLong() *problem {
 		kind: problemPrefix + "uri-too-long", title: "URI too long", status: http.StatusRequestURITooLong,
 		detail: fmt.Sprintf("path and query are over %d bytes", maxTarget),
 	}
+}
+
+func problemHeadersTooLarge(detail string) *problem {
+	return &problem{
+		kind: problemPrefix + "headers-too-large", title: "Headers too large", status: http.StatusRequestHeaderFieldsTooLarge,
+		detail: detail,
+	}
+}
+
+// problemOfFault is for what is no request that a route could see.
+func problemOfFault(f *http1.Fault) *problem {
+	switch f.Status {
+	case http.StatusRequestURITooLong:
+		return problemURITooLong()
+	case http.StatusRequestHeaderFieldsTooLarge:
+		return problemHeadersTooLarge(f.Detail)
+	}
+	return problemBadRequest(f.Detail)
 }
 
 func problemNoRoute() *problem {

@@ -28,6 +28,12 @@ func NewServer(handler http.Handler, cfg ServerConfig, log *slog.Logger) *http1.
 	return http1.New(limits(handler, cfg, log), refuse, log)
 }
 
+// refuse answers what is no request that a handler could see.
+func refuse(w http.ResponseWriter, r *http.Request, fault *http1.Fault) {
+	x := begin(w, r, true)
+	x.fail(problemOfFault(fault))
+}
+
 func limits(handler http.Handler, cfg ServerConfig, log *slog.Logger) *http.Server {
 	read := cmp.Or(cfg.ReadTimeout, 30*time.Second)
 	return &http.Server{
