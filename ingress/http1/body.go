@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 )
 
 const (
@@ -103,8 +104,8 @@ func (b *body) sayContinue() error {
 		return nil
 	}
 	b.expects = false
-	if b.c.unread() > 0 {
-		return nil // it did not wait
+	if b.c.unread() > 0 || b.c.resp.streaming {
+		return nil // it did not wait, or is past being told
 	}
 	_, err := b.c.conn.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 	return err
@@ -123,6 +124,9 @@ func (b *body) nextChunk() error {
 		return malformedChunk(err)
 	}
 	if i := bytes.IndexByte(line, ';'); i >= 0 {
+		if !validValue(string(line[i:])) {
+			return errChunk
+		}
 		line = bytes.TrimRight(line[:i], " \t") // extensions mean nothing to us
 	}
 	size, err := strconv.ParseUint(string(line), 16, 62)
@@ -154,6 +158,9 @@ func (b *body) trailer() error {
 			return cut(err)
 		case len(line) == 0:
 			return io.EOF
+		}
+		if name, value, ok := strings.Cut(string(line), ":"); !ok || !isToken(name) || !validValue(value) {
+			return errTrailer
 		}
 		left -= len(line) + 2
 	}

@@ -36,7 +36,7 @@ type conn struct {
 	srv   *Server
 	conn  net.Conn
 	state atomic.Int32
-	// Unix nanoseconds after which a read or a write is broken off; 0: never.
+	// Nanoseconds, as Server.nanos has them, after which a read or a write is broken off; 0: never.
 	readUntil, writeUntil atomic.Int64
 
 	buf        []byte // what was read: buf[start:end] is unread
@@ -50,16 +50,25 @@ type conn struct {
 	resp response
 	url  url.URL
 	req  *http.Request
-	ctx  requestContext
+	ctx  atomic.Pointer[requestContext]
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, conn: nc, buf: make([]byte, firstBuffer)}
 	c.head.header = http.Header{}
 	c.resp.header = http.Header{}
-	c.resp.c, c.body.c, c.ctx.c = c, c, c
-	c.req = (&http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: nc.RemoteAddr().String()}).WithContext(&c.ctx)
+	c.resp.c, c.body.c = c, c
+	c.req = &http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: nc.RemoteAddr().String()}
+	c.renewContext()
 	return c
+}
+
+// renewContext gives the next request a context of its own: one that was asked
+// for its Done channel may be held by others, and stays ended.
+func (c *conn) renewContext() {
+	x := &requestContext{c: c}
+	c.ctx.Store(x)
+	c.req = c.req.WithContext(x)
 }
 
 // serve runs until the connection ends or is handed on.
@@ -84,6 +93,7 @@ func (c *conn) serve() {
 // readHead waits for the next request and reads its head. One that is not ours
 // to serve is left unread.
 func (c *conn) readHead() (ours bool, err error) {
+	c.head.reset() // a refusal must not find the last request's, nor an idle connection keep it
 	c.compact()
 	if c.unread() == 0 {
 		if err := c.awaitRequest(); err != nil {
@@ -97,7 +107,6 @@ func (c *conn) readHead() (ours bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	c.head.reset()
 	if fault := c.head.parse(c.buf[c.start : c.start+n]); fault != nil {
 		return false, fault
 	}
@@ -116,7 +125,14 @@ func (c *conn) awaitRequest() error {
 	if cap(c.buf) > keptBytes {
 		c.buf = make([]byte, firstBuffer)
 	}
-	c.readUntil.Store(nanos(time.Now().Add(c.srv.limits.IdleTimeout)))
+	// Their strings are parts of the last request's head.
+	c.url = url.URL{}
+	c.req.Method, c.req.RequestURI, c.req.Host = "", "", ""
+	limit := c.srv.limits.IdleTimeout
+	if c.req.Header == nil {
+		limit = c.srv.limits.ReadHeaderTimeout // it has not asked for anything yet
+	}
+	c.readUntil.Store(c.srv.nanos(time.Now().Add(limit)))
 	return c.fill()
 }
 
@@ -132,7 +148,7 @@ func (c *conn) awaitHead() (int, error) {
 			return n, nil
 		}
 		if searched == 0 {
-			c.readUntil.Store(nanos(time.Now().Add(c.srv.limits.ReadHeaderTimeout)))
+			c.readUntil.Store(c.srv.nanos(time.Now().Add(c.srv.limits.ReadHeaderTimeout)))
 		}
 		searched = len(unread)
 		if searched >= c.srv.limits.MaxHeaderBytes {
@@ -154,13 +170,13 @@ func tooLarge(head []byte) *Fault {
 // exchange has the request at hand answered. It reports whether another may follow.
 func (c *conn) exchange() bool {
 	now := time.Now()
-	c.readUntil.Store(nanos(now.Add(c.srv.limits.ReadTimeout)))
+	c.readUntil.Store(c.srv.nanos(now.Add(c.srv.limits.ReadTimeout)))
 	c.body.reset(&c.head)
-	c.writeUntil.Store(nanos(now.Add(c.srv.limits.WriteTimeout)))
+	c.writeUntil.Store(c.srv.nanos(now.Add(c.srv.limits.WriteTimeout)))
 	c.resp.reset(c.request(), c.head.close)
 	c.srv.handler.ServeHTTP(&c.resp, c.req)
 	again := c.answer()
-	c.ctx.end()
+	c.ctx.Load().end()
 	c.readUntil.Store(0)
 	c.writeUntil.Store(0)
 	c.forget()
@@ -201,6 +217,9 @@ func (c *conn) forget() {
 	if cap(c.out) > keptBytes {
 		c.out = nil
 	}
+	if cap(c.resp.body) > keptBytes {
+		c.resp.body = nil
+	}
 }
 
 // refuse answers a request that could not be read, where there was one, and
@@ -214,7 +233,7 @@ func (c *conn) refuse(err error) {
 	c.url = url.URL{}
 	c.req.Body, c.req.ContentLength = http.NoBody, 0
 	c.body.ended = false // where it ends is not known
-	c.writeUntil.Store(nanos(time.Now().Add(c.srv.limits.WriteTimeout)))
+	c.writeUntil.Store(c.srv.nanos(time.Now().Add(c.srv.limits.WriteTimeout)))
 	c.resp.reset(c.req, true)
 	c.srv.refuse(&c.resp, c.req, fault)
 	if c.resp.finish(); c.resp.err == nil {
@@ -238,7 +257,7 @@ func (c *conn) linger() {
 
 // recovered ends a connection whose handler panicked; the others go on.
 func (c *conn) recovered() {
-	c.ctx.cancel(context.Canceled)
+	c.ctx.Load().cancel(context.Canceled)
 	p := recover()
 	if err, ok := p.(error); p == nil || ok && errors.Is(err, http.ErrAbortHandler) {
 		return
@@ -333,11 +352,16 @@ func (c *conn) stillTime(err error) bool {
 		return false
 	}
 	until := c.readUntil.Load()
-	if until != 0 && until <= time.Now().UnixNano() || c.ctx.ending() || c.state.Load() == stateClosed {
+	if until != 0 && until <= c.srv.nanos(time.Now()) || c.over() {
 		return false
 	}
-	return c.conn.SetReadDeadline(time.Time{}) == nil
+	// Looked at again: what ended it in between was to break this read off.
+	return c.conn.SetReadDeadline(time.Time{}) == nil && !c.over()
 }
+
+// over reports whether nobody is to read on: the request has ended, or an idle
+// connection was closed by a stop.
+func (c *conn) over() bool { return c.ctx.Load().ending() || c.state.Load() == stateClosed }
 
 // bodyEnded says that all of the request was read: from now on the next byte, or
 // the end, says something about the caller.
@@ -350,13 +374,6 @@ func (c *conn) bodyEnded() {
 		c.start, c.end = 0, 0
 	}
 	if c.end < len(c.buf) {
-		c.ctx.mayWatch()
+		c.ctx.Load().mayWatch()
 	}
-}
-
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
 }

@@ -110,9 +110,7 @@ func (x *requestContext) end() {
 		<-watching
 		_ = x.c.conn.SetReadDeadline(time.Time{})
 	}
-	x.mu.Lock()
-	x.done, x.err, x.watching, x.ready = nil, nil, nil, false
-	x.mu.Unlock()
+	x.c.renewContext() // whoever still holds this one finds it ended
 }
 
 func longAgo() time.Time { return time.Unix(1, 0) }

@@ -14,6 +14,8 @@
 //     second, instead of a timer set four times a request.
 //   - That a caller has left is seen half a second late, and only where somebody
 //     asked for the context's Done channel.
+//   - No Content-Type is guessed, no value of net/http is in the context, and
+//     header fields that are set after WriteHeader are still sent.
 //   - An answer is one write. Only what is flushed, or is longer than 64 KiB, is
 //     streamed.
 //

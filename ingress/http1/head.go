@@ -73,8 +73,8 @@ func (h *head) parse(raw []byte) *Fault {
 	if fault := h.parseRequestLine(line); fault != nil {
 		return fault
 	}
-	if h.proto != "HTTP/1.1" {
-		return nil // somebody else reads it
+	if h.proto[5] != '1' {
+		return nil // HTTP/2's preface: somebody else reads it
 	}
 	for rest != "" {
 		line, rest, _ = strings.Cut(rest, "\r\n")
@@ -166,7 +166,7 @@ func (h *head) add(name, value string) *Fault {
 
 func (h *head) checkFraming() *Fault {
 	switch {
-	case h.hosts != 1:
+	case h.hosts > 1, h.hosts == 0 && h.proto != "HTTP/1.0":
 		return bad("a request has exactly one Host field")
 	case !validHost(h.host):
 		return bad("Host is malformed")
@@ -174,6 +174,8 @@ func (h *head) checkFraming() *Fault {
 		return bad("a request has at most one Content-Length field")
 	case h.chunked && h.lengths > 0:
 		return bad("a request has either Content-Length or Transfer-Encoding")
+	case h.chunked && h.proto == "HTTP/1.0":
+		return bad("HTTP/1.0 has no Transfer-Encoding") // RFC 9112, section 6.1
 	case h.chunked:
 		h.length = -1
 	}
@@ -245,8 +247,7 @@ func validValue(s string) bool {
 // validHost is as lenient as net/http about what a host is made of.
 func validHost(s string) bool {
 	for i := range len(s) {
-		c := s[i]
-		if !isToken(s[i:i+1]) && !strings.ContainsRune("()[]:;,=@/?<>", rune(c)) || c == '/' || c == '?' || c == '@' {
+		if c := s[i]; !tokenByte[c] && strings.IndexByte("()[]:;,=", c) < 0 || strings.IndexByte("#^`|", c) >= 0 {
 			return false
 		}
 	}

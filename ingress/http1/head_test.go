@@ -82,6 +82,8 @@ func TestBadHeads(t *testing.T) {
 		"host with a path":              "POST / HTTP/1.1\r\nHost: h/x\r\n\r\n",
 		"host with a user":              "POST / HTTP/1.1\r\nHost: a@h\r\n\r\n",
 		"host with a space":             "POST / HTTP/1.1\r\nHost: a h\r\n\r\n",
+		"host with a pipe":              "POST / HTTP/1.1\r\nHost: |h8\r\n\r\n",
+		"host with an angle":            "POST / HTTP/1.1\r\nHost: h<\r\n\r\n",
 		"expects something else":        post + "Expect: 200-ok\r\n\r\n",
 		"no version":                    "POST /\r\nHost: h\r\n\r\n",
 		"two spaces":                    "POST  / HTTP/1.1\r\nHost: h\r\n\r\n",

@@ -3,6 +3,7 @@ package http1
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -55,11 +56,9 @@ func (w *response) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	if v := w.header["Content-Length"]; len(v) == 1 {
-		if n, err := strconv.ParseInt(v[0], 10, 64); err == nil && n >= 0 {
-			w.declared = n
-		} else {
-			delete(w.header, "Content-Length")
+	if v := w.header["Content-Length"]; len(v) == 1 && bodyAllowed(status) {
+		if n, err := strconv.ParseUint(v[0], 10, 63); err == nil {
+			w.declared = int64(n)
 		}
 	}
 }
@@ -110,14 +109,14 @@ func (w *response) Flush() { _ = w.FlushError() }
 // SetReadDeadline and SetWriteDeadline take the place of the server's own limits
 // for this request; http.ResponseController calls them.
 func (w *response) SetReadDeadline(t time.Time) error {
-	w.c.readUntil.Store(nanos(t))
+	w.c.readUntil.Store(w.c.srv.nanos(t))
 	return nil
 }
 
 // SetWriteDeadline is beside SetReadDeadline.
 func (w *response) SetWriteDeadline(t time.Time) error {
-	w.c.writeUntil.Store(nanos(t))
-	return nil
+	w.c.writeUntil.Store(w.c.srv.nanos(t))
+	return w.c.conn.SetWriteDeadline(time.Time{}) // one that has passed would stay
 }
 
 // stream sends the head and what was held back.
@@ -175,8 +174,11 @@ func (w *response) finish() bool {
 
 // closes reports whether the connection ends after the answer.
 func (w *response) closes() bool {
-	c := w.header["Connection"]
-	return w.close || len(c) > 0 && hasOption(c[0], "close")
+	return w.close || w.saysClose()
+}
+
+func (w *response) saysClose() bool {
+	return slices.ContainsFunc(w.header["Connection"], func(v string) bool { return hasOption(v, "close") })
 }
 
 // appendHead writes the status line and the header, and rules how the end of
@@ -185,16 +187,19 @@ func (w *response) appendHead(b []byte) []byte {
 	b = appendStatus(b, w.status)
 	w.close = w.closes()
 	b = appendFields(b, w.header)
+	if w.declared >= 0 {
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), w.declared, 10), "\r\n"...)
+	}
 	if w.header["Date"] == nil {
 		b = append(append(append(b, "Date: "...), w.c.srv.date()...), "\r\n"...)
 	}
-	if w.close && w.header["Connection"] == nil {
+	if w.close && !w.saysClose() {
 		b = append(b, "Connection: close\r\n"...)
 	}
 	switch {
 	case w.chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
-	case w.declared < 0 && bodyAllowed(w.status) && !(w.head && w.written == 0):
+	case w.declared < 0 && bodyAllowed(w.status) && !(w.head && (w.streaming || w.written == 0)):
 		b = strconv.AppendInt(append(b, "Content-Length: "...), w.written, 10)
 		b = append(b, "\r\n"...)
 	}
@@ -215,7 +220,7 @@ func appendStatus(b []byte, status int) []byte {
 // appendFields writes a header. What would break out of a line becomes a space.
 func appendFields(b []byte, header http.Header) []byte {
 	for name, values := range header {
-		if name == "Transfer-Encoding" || !isToken(name) {
+		if name == "Transfer-Encoding" || name == "Content-Length" || !isToken(name) {
 			continue // the framing is ours
 		}
 		for _, v := range values {

@@ -19,6 +19,7 @@ type Server struct {
 	refuse  func(http.ResponseWriter, *http.Request, *Fault)
 	log     *slog.Logger
 
+	born     time.Time // limits are held in nanoseconds since: a clock that is set does not move them
 	stopping atomic.Bool
 	now      atomic.Pointer[[]byte] // as Date has it
 
@@ -34,8 +35,14 @@ type Server struct {
 // MaxHeaderBytes must be set. refuse answers a request that was refused before
 // the handler could see it, whose *http.Request says little more than its method.
 func New(limits *http.Server, refuse func(http.ResponseWriter, *http.Request, *Fault), log *slog.Logger) *Server {
+	handler := limits.Handler
+	// Of a connection that is handed on, the first request alone was read strictly.
+	limits.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		handler.ServeHTTP(w, r)
+	})
 	return &Server{
-		handler: limits.Handler, limits: limits, refuse: refuse, log: log,
+		born: time.Now(), handler: handler, limits: limits, refuse: refuse, log: log,
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
 }
@@ -101,6 +108,11 @@ func (s *Server) closed(ln net.Listener) {
 func (s *Server) start(nc net.Conn) {
 	c := newConn(s, nc)
 	s.mu.Lock()
+	if s.stopping.Load() { // Shutdown has counted the connections already
+		s.mu.Unlock()
+		_ = nc.Close()
+		return
+	}
 	s.conns[c] = struct{}{}
 	if s.watched == nil {
 		s.tell(time.Now())
@@ -138,6 +150,9 @@ func (s *Server) end(c *conn) {
 // handOn gives a connection, and what was read of it, to the http.Server.
 func (s *Server) handOn(c *conn) {
 	unread := c.buf[c.start:c.end]
+	s.mu.Lock()
+	delete(s.conns, c) // nobody holds it against our limits any more
+	s.mu.Unlock()
 	_ = c.conn.SetDeadline(time.Time{})
 	s.others.give(&prefixed{Conn: c.conn, unread: unread})
 }
@@ -183,7 +198,7 @@ func (s *Server) Close() error {
 		_ = ln.Close()
 	}
 	for c := range s.conns {
-		c.ctx.cancel(context.Canceled)
+		c.ctx.Load().cancel(context.Canceled)
 		_ = c.conn.Close()
 	}
 	s.mu.Unlock()
@@ -201,7 +216,7 @@ func (s *Server) watch(ended <-chan struct{}) {
 		select {
 		case now := <-t.C:
 			s.tell(now)
-			s.enforce(now.UnixNano())
+			s.enforce(s.nanos(now))
 		case <-ended:
 			return
 		}
@@ -220,8 +235,16 @@ func (s *Server) enforce(now int64) {
 		if until := c.writeUntil.Load(); until != 0 && until <= now {
 			_ = c.conn.SetWriteDeadline(longAgo())
 		}
-		c.ctx.watchIfAsked()
+		c.ctx.Load().watchIfAsked()
 	}
+}
+
+// nanos is a time as limits are held; 0 stands for never.
+func (s *Server) nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(int64(t.Sub(s.born)), 1)
 }
 
 // date is the Date field's value. It is made twice a second.

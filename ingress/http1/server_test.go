@@ -136,7 +136,7 @@ func TestManyRequestsOnAConnection(t *testing.T) {
 	if _, err := http.ParseTime(resp.Header.Get("Date")); err != nil {
 		t.Errorf("Date: %v", err)
 	}
-	c.ask(post+"Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n3\r\ncde\r\n0\r\nTrailer: x\r\n\r\n", 202, "POST /v1/orders abcde")
+	c.ask(post+"Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n3\r\ncde\r\n0\r\nX-Trailer: x\r\n\r\n", 202, "POST /v1/orders abcde")
 	c.ask("GET /x HTTP/1.1\r\nHost: h\r\n\r\n", 202, "GET /x ")
 	long := strings.Repeat("x", 300<<10)
 	c.ask(post+"Content-Length: 307200\r\n\r\n"+long, 202, "POST /v1/orders "+long)
@@ -213,6 +213,10 @@ func TestBadChunks(t *testing.T) {
 		"endless trailer":         "0\r\n" + strings.Repeat("X: "+strings.Repeat("y", 200)+"\r\n", 50),
 		"bare LF in the trailer":  "0\r\nX: y\n\r\n",
 		"space before the number": " 2\r\nab\r\n0\r\n\r\n",
+		"CR in an extension":      "2;a\rb\r\nab\r\n0\r\n\r\n",
+		"request in the trailer":  "0\r\nGET /x HTTP/1.1\r\n\r\n",
+		"fold in the trailer":     "0\r\nX: a\r\n b\r\n\r\n",
+		"CR in the trailer":       "0\r\nX: a\rb\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newServer(t, echo).dial()
@@ -538,7 +542,7 @@ func TestTimeouts(t *testing.T) {
 		want       time.Duration
 		answered   bool
 	}{
-		{"idle", "", false, 2 * time.Minute, false},
+		{"silent", "", false, 5 * time.Second, false},
 		{"idle after a request", "GET / HTTP/1.1\r\nHost: h\r\n\r\n", false, 2 * time.Minute, true},
 		{"slow head", "GET / HTTP/1.1\r\n" + strings.Repeat("x", 1000), true, 5 * time.Second, false},
 		{"slow body", post + "Content-Length: 1000\r\n\r\n" + strings.Repeat("x", 1000), true, 30 * time.Second, true},
@@ -594,8 +598,8 @@ func TestBusyConnectionIsNotTimedOut(t *testing.T) {
 		})
 		c := s.pipe()
 		for range 5 {
-			time.Sleep(119 * time.Second)
 			c.ask(post+length2+"ab", 200, "")
+			time.Sleep(119 * time.Second)
 		}
 		c.Close()
 	})
