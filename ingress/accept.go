@@ -161,7 +161,7 @@ func (h *Handler) acknowledge(x *exchange, route *policies.Route, m *routeMetric
 	}
 	var receipt Receipt
 	if note == "" {
-		receipt = newReceipt(id, &st, now, h.cfg.ETA)
+		receipt = newReceipt(id, &st, now, h.receipts.outlook)
 	} else {
 		receipt = unknownReceipt(id, ref, a, note)
 	}
@@ -179,6 +179,9 @@ func (h *Handler) acknowledge(x *exchange, route *policies.Route, m *routeMetric
 	x.set("Content-Type", "application/json")
 	s.out = append(appendReceipt(s.out, &receipt), '\n')
 	x.write(o.code, s.out)
+	if applied > 0 && x.r.Context().Err() != nil {
+		return outcome{decisionError, statusClientClosed} // nobody reads the answer
+	}
 	return o
 }
 

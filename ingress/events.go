@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,17 +16,36 @@ const (
 	eventTimeout = 10 * time.Second
 )
 
-// wantsEvents reports whether Accept names text/event-stream.
+// wantsEvents reports whether Accept names text/event-stream, and prefers it to
+// JSON if it names that too (RFC 9110, section 12.5.1).
 func wantsEvents(values []string) bool {
+	events, json := 0.0, 0.0
 	for _, v := range values {
 		for kind := range strings.SplitSeq(v, ",") {
-			kind, _, _ = strings.Cut(kind, ";")
-			if strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
-				return true
+			kind, params, _ := strings.Cut(kind, ";")
+			switch strings.ToLower(strings.TrimSpace(kind)) {
+			case "text/event-stream":
+				events = max(events, quality(params))
+			case "application/json":
+				json = max(json, quality(params))
 			}
 		}
 	}
-	return false
+	return events > 0 && events >= json
+}
+
+// quality is the weight among the parameters of a range; 1 where there is none.
+func quality(params string) float64 {
+	for p := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(p, "=")
+		if !strings.EqualFold(strings.TrimSpace(name), "q") {
+			continue
+		}
+		if q, err := strconv.ParseFloat(strings.TrimSpace(value), 64); err == nil {
+			return q
+		}
+	}
+	return 1
 }
 
 // serveEvents streams a receipt: an event at once and for every change, up to
@@ -37,7 +57,7 @@ func (s *Receipts) serveEvents(x *exchange, id string) {
 		s.fail(x, err)
 		return
 	}
-	receipt := newReceipt(id, &st, x.start, s.eta)
+	receipt := newReceipt(id, &st, x.start, s.outlook)
 	x.set("Cache-Control", "no-store")
 	x.set("Vary", receiptVary)
 	if last := x.r.Header.Get("Last-Event-Id"); receipt.State.Final() && last == receipt.entityTag() {
@@ -74,7 +94,7 @@ func (s *Receipts) stream(x *exchange, id string, ref buffer.Ref) error {
 			release()
 			return err
 		}
-		receipt := newReceipt(id, &st, now, s.eta)
+		receipt := newReceipt(id, &st, now, s.outlook)
 		last = last || receipt.State.Final()
 		if tag := receipt.entityTag(); tag != sent || last {
 			err, sent = out.send(&receipt, tag, last), tag

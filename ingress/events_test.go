@@ -300,3 +300,14 @@ func TestEventsOfNothing(t *testing.T) {
 		t.Errorf("HEAD: status %d, header %v", got.StatusCode, got.Header)
 	}
 }
+
+func TestWantsEvents(t *testing.T) {
+	for accept, want := range map[string]bool{
+		"": false, "*/*": false, "text/event-stream": true, "Text/Event-Stream; q=0.5, */*": true, "text/event-stream;q=0": false,
+		"application/json, text/event-stream": true, "application/json;q=1, text/event-stream;q=0.1": false, "application/json;q=0.1,text/event-stream": true,
+	} {
+		if got := wantsEvents([]string{accept}); got != want {
+			t.Errorf("Accept: %s wants events: %t, want %t", accept, got, want)
+		}
+	}
+}

@@ -101,8 +101,13 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) *Handler {
 		log:     failures,
 		metrics: m,
 		receipts: &Receipts{
-			buf:     cfg.Buffer,
-			eta:     cfg.ETA,
+			buf: cfg.Buffer,
+			outlook: &outlook{cfg.ETA, func(drain string) time.Duration {
+				if d := cfg.Policy().Drain(drain); d != nil {
+					return d.Deadline.MaxDelay
+				}
+				return 0
+			}},
 			log:     failures,
 			waits:   newWaits(cfg.MaxWaiting),
 			waitMax: cfg.WaitMax,

@@ -71,18 +71,35 @@ func (t *Timestamp) UnmarshalJSON(data []byte) error {
 	return t.Time.UnmarshalJSON(data)
 }
 
+// outlook is what a receipt says of the future. Both are asked for every receipt.
+type outlook struct {
+	eta      etaFunc
+	maxDelay func(drain string) time.Duration // 0: the drain has no deadline
+}
+
 // newReceipt points into st.
-func newReceipt(id string, st *buffer.Status, now time.Time, eta etaFunc) Receipt {
+func newReceipt(id string, st *buffer.Status, now time.Time, o *outlook) Receipt {
 	r := Receipt{
 		ID: id, Stream: st.Stream, State: st.State(), PositionExact: true,
 		AcceptedAt: Timestamp{st.AcceptedAt},
 		Drains:     make([]DrainReceipt, len(st.Drains)),
 	}
 	for i := range st.Drains {
-		r.Drains[i] = newDrainReceipt(&st.Drains[i], now, eta)
+		d := &st.Drains[i]
+		r.Drains[i] = newDrainReceipt(d, now, o.eta)
+		if within := o.maxDelay(d.Drain); within > 0 {
+			r.due(st.AcceptedAt.Add(within))
+		}
 	}
 	r.summarise()
 	return r
+}
+
+// due notes the deadline of one drain: the receipt tells the earliest.
+func (r *Receipt) due(at time.Time) {
+	if r.Deadline.IsZero() || at.Before(r.Deadline.Time) {
+		r.Deadline = Timestamp{at}
+	}
 }
 
 type etaFunc func(drain string, now, due time.Time, ahead uint64) (eta, p90 time.Time, note string)

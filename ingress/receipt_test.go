@@ -133,7 +133,7 @@ func TestSummary(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := newReceipt("id", tt.status, now, eta)
+			got := newReceipt("id", tt.status, now, &outlook{eta, func(string) time.Duration { return 0 }})
 			ahead, note := uint64(99), ""
 			if got.Position != nil {
 				ahead = *got.Position
@@ -171,6 +171,29 @@ func TestRetrySeconds(t *testing.T) {
 	} {
 		if got := retrySeconds(now.Add(d), now); got != want {
 			t.Errorf("retrySeconds(now + %v) = %d, want %d", d, got, want)
+		}
+	}
+}
+
+// TestDeadline: a receipt tells the earliest of its drains' deadlines.
+func TestDeadline(t *testing.T) {
+	within := map[string]time.Duration{"mail": time.Hour, "sms": time.Minute, "archive": 0}
+	o := &outlook{tenPerSecond, func(drain string) time.Duration { return within[drain] }}
+	at := time.Date(2027, 11, 11, 0, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		drains []string
+		want   time.Time
+	}{
+		{[]string{"archive"}, time.Time{}},
+		{[]string{"mail"}, at.Add(time.Hour)},
+		{[]string{"mail", "archive", "sms"}, at.Add(time.Minute)},
+	} {
+		st := buffer.Status{AcceptedAt: at}
+		for _, d := range tt.drains {
+			st.Drains = append(st.Drains, buffer.DrainStatus{Drain: d, State: buffer.Queued})
+		}
+		if got := newReceipt("id", &st, at, o); !got.Deadline.Equal(tt.want) {
+			t.Errorf("of %v the deadline is %v, want %v", tt.drains, got.Deadline, tt.want)
 		}
 	}
 }

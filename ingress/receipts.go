@@ -20,7 +20,7 @@ const receiptVary = "Accept, Prefer"
 // concurrent use.
 type Receipts struct {
 	buf     buffer.Receipts
-	eta     etaFunc
+	outlook *outlook
 	log     *failureLog
 	waits   *waits
 	waitMax time.Duration
@@ -35,7 +35,7 @@ func (s *Receipts) Get(id string, now time.Time) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	return newReceipt(id, &st, now, s.eta), nil
+	return newReceipt(id, &st, now, s.outlook), nil
 }
 
 func (s *Receipts) find(id string, now time.Time) (buffer.Ref, buffer.Status, error) {
@@ -117,7 +117,7 @@ func (s *Receipts) serveGet(x *exchange, id string) {
 		return
 	}
 	now := time.Now()
-	receipt := newReceipt(id, &st, now, s.eta)
+	receipt := newReceipt(id, &st, now, s.outlook)
 	tag := receipt.entityTag()
 	x.set("Etag", tag)
 	if matches(x.r.Header["If-None-Match"], tag) {

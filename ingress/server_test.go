@@ -76,6 +76,9 @@ func TestOverTheWire(t *testing.T) {
 		{"bare LF", "POST /v1/orders HTTP/1.1\nHost: h\nContent-Length: 2\n\n{}", 400, true},
 		{"request line too long", "POST /" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: h\r\n\r\n", 414, true},
 		{"target too long", "POST /" + strings.Repeat("x", 9<<10) + " HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 414, false},
+		{"another version", "POST /v1/orders HTTP/2.0\r\nHost: h\r\n\r\n", 400, true},
+		{"HTTP/2's preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, true},
+		{"expects too much", "POST /v1/orders HTTP/1.1\r\nHost: h\r\nExpect: 200-ok\r\nContent-Length: 2\r\n\r\n{}", 400, true},
 		{"header too large", "POST /v1/orders HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", 431, true},
 	}
 	for _, tt := range tests {
@@ -96,7 +99,7 @@ func TestOverTheWire(t *testing.T) {
 				return
 			}
 			p := decode[problemDocument](t, resp)
-			if resp.Header.Get("Content-Type") != "application/problem+json" || p.Status != tt.want || p.RequestID == "" || p.Instance == "" {
+			if resp.Header.Get("Content-Type") != "application/problem+json" || p.Status != tt.want || p.RequestID == "" || p.Instance == "" || tt.name == "expects too much" && p.Instance != "/v1/orders" {
 				t.Errorf("answered %+v as %s", p, resp.Header.Get("Content-Type"))
 			}
 		})

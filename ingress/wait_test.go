@@ -69,6 +69,9 @@ func TestPreferWaitEnds(t *testing.T) {
 				if got := time.Since(begin); got != tt.after || resp.StatusCode != 202 {
 					t.Errorf("answered %d after %v, want 202 after %v", resp.StatusCode, got, tt.after)
 				}
+				if tt.name == "when the caller leaves" {
+					wantCount(t, f, "create-order", decisionError, "499", 1)
+				}
 				if got := resp.Header.Get("Preference-Applied"); got != tt.want {
 					t.Errorf("Preference-Applied %q, want %q", got, tt.want)
 				}

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -231,6 +232,9 @@ func (c *conn) refuse(err error) {
 	}
 	c.req.Method, c.req.URL, c.req.Host, c.req.Header = c.head.method, &c.url, "", http.Header{}
 	c.url = url.URL{}
+	if t := c.head.target; t != "" && t[0] == '/' && plainTarget(t) {
+		c.url.Path, c.url.RawQuery, _ = strings.Cut(t, "?")
+	}
 	c.req.Body, c.req.ContentLength = http.NoBody, 0
 	c.body.ended = false // where it ends is not known
 	c.writeUntil.Store(c.srv.nanos(time.Now().Add(c.srv.limits.WriteTimeout)))

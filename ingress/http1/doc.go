@@ -19,6 +19,6 @@
 //   - An answer is one write. Only what is flushed, or is longer than 64 KiB, is
 //     streamed.
 //
-// HTTP/1.0, HTTP/2 and connections that change their protocol are handed, with
-// what was read, to the http.Server that it was made of.
+// HTTP/1.0 and connections that change their protocol are handed, with what was
+// read, to the http.Server that it was made of.
 package http1

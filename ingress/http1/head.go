@@ -74,7 +74,7 @@ func (h *head) parse(raw []byte) *Fault {
 		return fault
 	}
 	if h.proto[5] != '1' {
-		return nil // HTTP/2's preface: somebody else reads it
+		return bad("this version of HTTP is not spoken here, HTTP/1.1 is")
 	}
 	for rest != "" {
 		line, rest, _ = strings.Cut(rest, "\r\n")
