@@ -238,10 +238,11 @@ type Tries struct {
 // Result is how an attempt that ended a message went.
 type Result struct {
 	At       time.Time
-	Attempts int     // including this one
-	Status   int     // the sink's HTTP status; 0 when there was none
-	Error    string  // empty on success
-	Answer   *Answer // of a message with KeepAnswer; nil: none
+	FirstAt  time.Time // when the first attempt began; used where none was released before
+	Attempts int       // including this one
+	Status   int       // the sink's HTTP status; 0 when there was none
+	Error    string    // empty on success
+	Answer   *Answer   // of a message with KeepAnswer; nil: none
 }
 
 // Answer is what a sink said.

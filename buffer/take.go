@@ -230,8 +230,12 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 	}
 	e.keepAnswer(d, offset, o.at, r.Answer)
 	if state == Dead {
+		first := f.last.FirstAt
+		if first.IsZero() {
+			first = r.FirstAt
+		}
 		x := &death{
-			reason: why, at: o.at, acceptedAt: f.acceptedAt, firstAt: int64(millis(f.last.FirstAt)),
+			reason: why, at: o.at, acceptedAt: f.acceptedAt, firstAt: int64(millis(first)),
 			attempts: r.Attempts, status: r.Status, size: f.size, key: key, err: clip(r.Error),
 		}
 		d.bury(offset, x)

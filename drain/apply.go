@@ -2,7 +2,6 @@ package drain
 
 import (
 	"fmt"
-	"maps"
 	"time"
 
 	"forebay/policies"
@@ -35,20 +34,9 @@ func (d *Drains) replace(now time.Time, set *policies.Set, built map[string]Sink
 	d.mu.Lock()
 	d.applySinks(now, set, built)
 	d.applyDrains(now, set)
-	dropped := d.dropHands(set)
-	holds := d.holdsAt(now)
+	absent := d.absent()
 	d.mu.Unlock()
-	if dropped {
-		d.tell(holds)
-	}
-}
-
-// dropHands forgets the holds on drains that are gone, and reports whether there
-// were any. It requires that mu is held.
-func (d *Drains) dropHands(set *policies.Set) bool {
-	before := len(d.hands)
-	maps.DeleteFunc(d.hands, func(name string, _ hands) bool { return set.Drain(name) == nil })
-	return len(d.hands) < before
+	d.tellAbsent(now, absent)
 }
 
 // build makes the sinks that are new or different: all that can fail.

@@ -78,7 +78,7 @@ func (d *drain) settle(p plan, m buffer.Delivery, a attempt) {
 	why, buried := a.buried(p.policy.Retry)
 	late := !buried && d.late(p, m, a)
 	if late {
-		why, buried = p.expiry.why, p.expiry.why != ""
+		why, buried = p.expiry.why(), p.expiry.dead
 	}
 	if buried {
 		d.buf.Bury(d.name, m.Offset, why, a.result())

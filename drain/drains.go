@@ -48,7 +48,8 @@ type Config struct {
 	Random func(n int64) int64
 	// Event is told what an operator should know of: breaker-open and
 	// breaker-closed (object: the sink), paused-ended and override-ended (the
-	// drain), clock-jump. It must not block; nil: they are logged alone.
+	// drain), orphaned (a drain that is not in the policy and is held), clock-jump.
+	// It must not block; nil: they are logged alone.
 	Event func(kind, object, detail string)
 	// HoldsChanged is told all holds after one was laid on, lifted or has ended,
 	// before the call that did it returns; calls do not overlap. It must not lay
@@ -133,11 +134,14 @@ func (d *Drains) Run(ctx context.Context) error {
 	if d.promiser != nil {
 		g.Go(func() error { return d.promiser.run(ctx) })
 	}
+	timer := time.NewTimer(maxSleep)
+	defer timer.Stop()
 	for ctx.Err() == nil {
 		loops.match(d.list())
 		select {
 		case <-ctx.Done():
 		case <-d.changed:
+		case <-after(timer, d.tidyAbsent(time.Now())):
 		}
 	}
 	defer time.AfterFunc(d.cfg.StopTimeout, abandon).Stop()

@@ -109,14 +109,14 @@ func (e *expirer) pass(now time.Time) (time.Time, error) {
 
 func (e *expirer) expire(now time.Time, drain string, x expiry) (oldest time.Time, err error) {
 	// accepted_at has milliseconds: what is exactly as old as may be is included.
-	n, oldest, err := e.buf.Expire(drain, now, now.Add(time.Millisecond-x.after), x.why)
+	n, oldest, err := e.buf.Expire(drain, now, now.Add(time.Millisecond-x.after), x.why())
 	switch {
 	case errors.Is(err, buffer.ErrNoDrain):
 		return time.Time{}, nil // a policy is being applied
 	case err != nil:
 		return time.Time{}, err // the buffer says what it was asked for
 	case n > 0:
-		e.drains.log.Info("messages waited too long", "drain", drain, "messages", n, "after", x.after, "reason", string(x.why))
+		e.drains.log.Info("messages waited too long", "drain", drain, "messages", n, "after", x.after, "reason", string(x.limit), "dead", x.dead)
 	}
 	return oldest, nil
 }

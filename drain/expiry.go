@@ -11,7 +11,16 @@ import (
 // zero value is never.
 type expiry struct {
 	after time.Duration // from acceptance
-	why   buffer.Reason // what they are dead of; empty: they expire
+	limit buffer.Reason // which one that is
+	dead  bool          // they are dead of it; else they expire
+}
+
+// why is what messages are dead of; empty: they expire.
+func (e expiry) why() buffer.Reason {
+	if e.dead {
+		return e.limit
+	}
+	return ""
 }
 
 // expiryOf is what comes first: the drain's deadline, unless what is late is to
@@ -19,19 +28,12 @@ type expiry struct {
 func expiryOf(s policies.Stream, d policies.Deadline) expiry {
 	var e expiry
 	if s.Retention > 0 {
-		e = expiry{s.Retention, buffer.ReasonRetention}
-		if s.OnRetention == policies.EndExpire {
-			e.why = ""
-		}
+		e = expiry{s.Retention, buffer.ReasonRetention, s.OnRetention != policies.EndExpire}
 	}
 	if d.MaxDelay <= 0 || d.OnExpire == policies.EndDeliver || e.after > 0 && e.after < d.MaxDelay {
 		return e
 	}
-	e = expiry{d.MaxDelay, buffer.ReasonDeadline}
-	if d.OnExpire == policies.EndExpire {
-		e.why = ""
-	}
-	return e
+	return expiry{d.MaxDelay, buffer.ReasonDeadline, d.OnExpire != policies.EndExpire}
 }
 
 // past reports whether a message that was accepted at a time has waited too long.

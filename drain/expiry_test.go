@@ -1,6 +1,9 @@
 package drain
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,18 +24,22 @@ func TestExpiryOf(t *testing.T) {
 		want     expiry
 	}{
 		{"neither", policies.Stream{}, policies.Deadline{}, expiry{}},
-		{"retention", policies.Stream{Retention: 3 * hour, OnRetention: policies.EndDead}, policies.Deadline{}, expiry{3 * hour, buffer.ReasonRetention}},
-		{"retention expires", policies.Stream{Retention: 3 * hour, OnRetention: policies.EndExpire}, policies.Deadline{}, expiry{3 * hour, ""}},
-		{"a deadline before", policies.Stream{Retention: 3 * hour}, policies.Deadline{MaxDelay: hour, OnExpire: policies.EndDead}, expiry{hour, buffer.ReasonDeadline}},
-		{"a deadline expires", policies.Stream{Retention: 3 * hour}, policies.Deadline{MaxDelay: hour, OnExpire: policies.EndExpire}, expiry{hour, ""}},
-		{"delivered late", policies.Stream{Retention: 3 * hour}, policies.Deadline{MaxDelay: hour, OnExpire: policies.EndDeliver}, expiry{3 * hour, buffer.ReasonRetention}},
-		{"a deadline after retention", policies.Stream{Retention: hour}, policies.Deadline{MaxDelay: 3 * hour, OnExpire: policies.EndExpire}, expiry{hour, buffer.ReasonRetention}},
-		{"both at once", policies.Stream{Retention: hour}, policies.Deadline{MaxDelay: hour, OnExpire: policies.EndDead}, expiry{hour, buffer.ReasonDeadline}},
-		{"a deadline alone", policies.Stream{}, policies.Deadline{MaxDelay: hour, OnExpire: policies.EndDead}, expiry{hour, buffer.ReasonDeadline}},
+		{"retention", policies.Stream{Retention: 3 * hour, OnRetention: policies.EndDead}, policies.Deadline{}, expiry{3 * hour, buffer.ReasonRetention, true}},
+		{"retention expires", policies.Stream{Retention: 3 * hour, OnRetention: policies.EndExpire}, policies.Deadline{}, expiry{3 * hour, buffer.ReasonRetention, false}},
+		{"a deadline before", policies.Stream{Retention: 3 * hour}, policies.Deadline{MaxDelay: hour, OnExpire: policies.EndDead}, expiry{hour, buffer.ReasonDeadline, true}},
+		{"a deadline expires", policies.Stream{Retention: 3 * hour}, policies.Deadline{MaxDelay: hour, OnExpire: policies.EndExpire}, expiry{hour, buffer.ReasonDeadline, false}},
+		{"delivered late", policies.Stream{Retention: 3 * hour}, policies.Deadline{MaxDelay: hour, OnExpire: policies.EndDeliver}, expiry{3 * hour, buffer.ReasonRetention, true}},
+		{"a deadline after retention", policies.Stream{Retention: hour}, policies.Deadline{MaxDelay: 3 * hour, OnExpire: policies.EndExpire}, expiry{hour, buffer.ReasonRetention, true}},
+		{"both at once", policies.Stream{Retention: hour}, policies.Deadline{MaxDelay: hour, OnExpire: policies.EndDead}, expiry{hour, buffer.ReasonDeadline, true}},
+		{"a deadline alone", policies.Stream{}, policies.Deadline{MaxDelay: hour, OnExpire: policies.EndDead}, expiry{hour, buffer.ReasonDeadline, true}},
 	}
 	for _, tt := range tests {
-		if got := expiryOf(tt.stream, tt.deadline); got != tt.want {
+		got := expiryOf(tt.stream, tt.deadline)
+		if got != tt.want {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
+		if got.dead != (got.why() != "") {
+			t.Errorf("%s: dead %v, of %q", tt.name, got.dead, got.why())
 		}
 	}
 	x := expiry{after: hour}
@@ -109,6 +116,28 @@ func TestRunExpires(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("%s after %v (-want +got):\n%s", tt.on, tt.wait, diff)
+			}
+		})
+	}
+}
+
+// The log says which limit messages were over, those too that expire.
+func TestExpiryIsLoggedWithItsReason(t *testing.T) {
+	for want, deadline := range map[string]policies.Deadline{
+		"messages=3 after=1m0s reason=deadline dead=false":    {MaxDelay: time.Minute, OnExpire: policies.EndExpire},
+		"messages=3 after=1m0s reason=deadline dead=true":     {MaxDelay: time.Minute, OnExpire: policies.EndDead},
+		"messages=3 after=1h0m0s reason=retention dead=false": {},
+	} {
+		inBubble(t, []string{"d"}, func(b *bench) {
+			var out bytes.Buffer // written by the expirer alone, which waits when it is read
+			b.drains.log = slog.New(slog.NewTextHandler(&out, nil))
+			policy := expiring(0, "")
+			policy.Drains[0].Deadline = deadline
+			b.apply(policy)
+			b.fill(3)
+			b.pass(61 * time.Minute)
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("log:\n%s\nwant one line with %q", out.String(), want)
 			}
 		})
 	}

@@ -151,6 +151,7 @@ type bench struct {
 
 	mu   sync.Mutex
 	told [][]string // guarded by mu; the kinds of the holds each time they changed
+	said []string   // guarded by mu; events of drains, as "kind object detail"
 }
 
 // inBubble runs a test with drains of a stream named orders.
@@ -171,7 +172,7 @@ func inBubble(t *testing.T, drains []string, test func(b *bench)) {
 
 // start runs new drains on what is in the buffer.
 func (b *bench) start(cfg Config) {
-	cfg.Event, cfg.HoldsChanged, cfg.NewSink = func(string, string, string) { b.events.Add(1) }, b.tell, b.sink
+	cfg.Event, cfg.HoldsChanged, cfg.NewSink = b.hear, b.tell, b.sink
 	b.reg = prometheus.NewRegistry()
 	b.drains = New(cfg, b.buf, slog.New(slog.DiscardHandler), b.reg)
 	ctx, cancel := context.WithCancel(b.t.Context())
@@ -205,6 +206,23 @@ func (b *bench) restart(policy *policies.Set) {
 	b.start(Config{StopTimeout: time.Millisecond})
 	b.must(b.drains.Restore(kept))
 	b.apply(policy)
+}
+
+// hear remembers an event.
+func (b *bench) hear(kind, object, detail string) {
+	b.events.Add(1)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.said = append(b.said, kind+" "+object+" "+detail)
+}
+
+// heard returns what hear was told since it was asked before.
+func (b *bench) heard() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	said := b.said
+	b.said = nil
+	return said
 }
 
 // tell remembers.

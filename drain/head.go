@@ -12,7 +12,7 @@ type Head struct {
 	ID    string
 	State buffer.State // as on its receipt
 	// WaitsFor is the name of the constraint that binds, "retry at" and a time,
-	// or "the sink's answer".
+	// "the sink's answer", or "a policy that has the drain".
 	WaitsFor string
 	due      time.Time
 }

@@ -12,7 +12,8 @@ import (
 
 // Pause stops a drain from starting attempts until a time, or until Resume where
 // that is zero. What is in flight ends by itself. It takes the place of a pause
-// that is there. buffer.ErrNoDrain: no such drain.
+// that is there. A drain that is not in the policy can be held if the buffer has
+// it: it comes back so. buffer.ErrNoDrain: no such drain.
 func (d *Drains) Pause(drain string, until time.Time, reason string) error {
 	return d.lay(Hold{Drain: drain, Kind: Paused, Until: until, Reason: reason})
 }
@@ -52,19 +53,16 @@ func (d *Drains) holdsAt(now time.Time) []Hold {
 	return list
 }
 
-// Restore lays on what Holds returned before a restart, less what has ended
-// since. It comes before the first Apply; what belongs to no drain of that
-// policy is dropped. An error names a hold that makes no sense, and restores none.
+// Restore lays on what Holds returned before a restart. It comes before the first
+// Apply. What has ended since is told when Run begins. An error names a hold that
+// makes no sense, and restores none.
 func (d *Drains) Restore(holds []Hold) error {
-	now := time.Now()
 	restored := make(map[string]hands)
 	for _, h := range holds {
 		if err := h.check(); err != nil {
 			return fmt.Errorf("restore a hold on %s: %w", h.Drain, err)
 		}
-		if !h.past(now) {
-			restored[h.Drain] = restored[h.Drain].with(h)
-		}
+		restored[h.Drain] = restored[h.Drain].with(h)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -93,17 +91,19 @@ func (d *Drains) lift(drain string, kind Constraint) error {
 func (d *Drains) change(name string, next func(hands) hands) error {
 	d.holding.Lock()
 	defer d.holding.Unlock()
-	d.mu.Lock()
-	dr, ok := d.drains[name]
-	if !ok {
-		d.mu.Unlock()
+	if !d.known(name) {
 		return fmt.Errorf("hold drain %s: %w", name, buffer.ErrNoDrain)
 	}
+	d.mu.Lock()
 	now := time.Now()
 	was := d.hands[name]
 	h := next(was)
 	d.keep(name, h)
-	dr.hold(now, h)
+	if dr, ok := d.drains[name]; ok {
+		dr.hold(now, h)
+	} else {
+		signal(d.changed) // Run waits for its end
+	}
 	holds := d.holdsAt(now)
 	d.mu.Unlock()
 	if h != was {
@@ -128,6 +128,14 @@ func (d *Drains) keep(name string, h hands) {
 	d.hands[name] = h
 }
 
+// known reports whether a drain is in the policy, in the buffer or held.
+func (d *Drains) known(name string) bool {
+	d.mu.Lock()
+	known := d.drains[name] != nil || d.hands[name] != hands{}
+	d.mu.Unlock()
+	return known || slices.ContainsFunc(d.buf.Stats().Drains, func(c buffer.DrainStats) bool { return c.Drain == name })
+}
+
 // tidy takes off the holds that have ended by themselves, and says so.
 func (d *Drains) tidy(name string, now time.Time) {
 	var ended []Hold
@@ -139,10 +147,10 @@ func (d *Drains) tidy(name string, now time.Time) {
 		return h
 	})
 	if err != nil {
-		return // the drain was removed meanwhile, and its holds with it
+		return // the drain is gone, and someone has ended its holds
 	}
 	for _, hold := range ended {
-		d.event(string(hold.Kind)+"-ended", name, hold.Reason)
+		d.event(string(hold.Kind)+"-ended", name, hold.Reason+", until "+hold.Until.UTC().Format(time.RFC3339))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -154,42 +155,36 @@ func TestHoldRefuses(t *testing.T) {
 	})
 }
 
-// Holds survive a restart by way of JSON, and a drain that is gone takes its own
-// along.
+// Holds survive a restart by way of JSON; those that ended meanwhile are told.
 func TestRestore(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		now := time.Now()
 		holds := []Hold{
 			{Drain: "d", Kind: Override, Rate: limiter.Unlimited, Since: now, Until: now.Add(time.Hour), Reason: "INC-1"},
 			{Drain: "d", Kind: Paused, Since: now, Until: now.Add(time.Minute), Reason: "INC-2"},
-			{Drain: "gone", Kind: Paused, Since: now},
 		}
-		data, err := json.Marshal(append(holds, Hold{Drain: "late", Kind: Paused, Until: now.Add(-time.Second)}))
+		data, err := json.Marshal(append(holds,
+			Hold{Drain: "late", Kind: Paused, Until: now.Add(-time.Second), Reason: "INC-3"},
+			Hold{Drain: "e", Kind: Override, Rate: 1, Until: now.Add(-time.Minute), Reason: "INC-4"}))
 		b.must(err)
 		var read []Hold
 		b.must(json.Unmarshal(data, &read))
 		b.must(b.drains.Restore(read))
+		policy := set(base(1), wide())
+		policy.Drains = append(policy.Drains, policies.Drain{Name: "e", Stream: "orders", Sink: "service", Schedule: base(1), Retry: retry()})
+		b.apply(policy)
 		if diff := cmp.Diff(holds, b.drains.Holds()); diff != "" {
 			t.Errorf("restored (-want +got):\n%s", diff)
 		}
-		b.apply(set(base(1), wide()))
-		if diff := cmp.Diff(holds[:2], b.drains.Holds()); diff != "" {
-			t.Errorf("after the policy (-want +got):\n%s", diff)
+		want := []string{"override-ended e INC-4, until 1999-12-31T23:59:00Z", "paused-ended late INC-3, until 1999-12-31T23:59:59Z"}
+		if diff := cmp.Diff(want, slices.Sorted(slices.Values(b.heard()))); diff != "" {
+			t.Errorf("events of what ended before the start (-want +got):\n%s", diff)
 		}
 		b.fill(10)
 		b.pass(59 * time.Second)
 		b.wantDelivered("d", 0)
 		b.pass(2 * time.Second)
 		b.wantDelivered("d", 10)
-		b.apply(&policies.Set{})
-		if got := b.drains.Holds(); len(got) != 0 {
-			t.Errorf("holds without drains: %v", got)
-		}
-		told := b.changes()
-		last := told[len(told)-1]
-		if len(told) != 3 || len(last) != 0 {
-			t.Errorf("told %v, want one less with the drain that was gone, at the pause's end and with the last drain", told)
-		}
 	})
 }
 

@@ -33,7 +33,11 @@ func (a attempt) tries() buffer.Tries {
 
 // result is how it went, for a message that it ended.
 func (a attempt) result() buffer.Result {
-	return buffer.Result{At: a.now, Attempts: a.before.Attempts + 1, Status: a.outcome.Status, Error: a.outcome.Error, Answer: a.outcome.Answer}
+	t := a.tries()
+	return buffer.Result{
+		At: a.now, FirstAt: t.FirstAt, Attempts: t.Attempts,
+		Status: a.outcome.Status, Error: a.outcome.Error, Answer: a.outcome.Answer,
+	}
 }
 
 // buried says whether a failed attempt was the message's last, and why. Only

@@ -113,6 +113,12 @@ func TestRunRetriesUntilBuried(t *testing.T) {
 				if got := b.stats("d").Dead[tt.reason]; got != 20 {
 					t.Errorf("stats = %+v, want 20 dead of %s", b.stats("d"), tt.reason)
 				}
+				began := b.sinks["service"].began(time.Time{})
+				letters, _, err := b.buf.Dead("d", ^uint64(0), 1)
+				b.must(err)
+				if !letters[0].FirstAt.Equal(began[0]) {
+					t.Errorf("the first attempt began at %v, it is told as %v", began[0], letters[0].FirstAt)
+				}
 				for id, n := range b.sinks["service"].seen() {
 					if n != tt.attempts {
 						t.Errorf("%d attempts at %s, want %d", n, id, tt.attempts)

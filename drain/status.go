@@ -38,11 +38,12 @@ type Status struct {
 	Deadline            time.Time // of the oldest unfinished message; zero: nothing waits, or no deadline
 }
 
-// Change is when and how a drain's scheduled rate changes next.
+// Change is when and how a drain's pace changes next, or what keeps it from that
+// pace ends.
 type Change struct {
 	At      time.Time
 	Rate    limiter.Rate
-	Because string // the entry's name, or "base"
+	Because string // the entry's name, "base", or a constraint that lets nothing through
 }
 
 // Status returns where every drain stands, in the order of the policy.

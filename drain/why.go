@@ -26,12 +26,12 @@ type Term struct {
 	Until  time.Time // when it ends or changes; zero: not known
 }
 
-// Why says what a drain's rate is made of: what its loop goes by. It is false for
-// a drain that is not in the policy.
+// Why says what a drain's rate is made of: what its loop goes by. Nothing binds a
+// drain that is in the buffer and not in the policy. It is false for no such drain.
 func (d *Drains) Why(now time.Time, drain string) (Why, bool) {
 	dr := d.drain(drain)
 	if dr == nil {
-		return Why{}, false
+		return d.whyAbsent(now, drain)
 	}
 	count := buffer.DrainStats{}
 	for _, c := range d.buf.Stats().Drains {
@@ -50,19 +50,44 @@ func (d *Drains) Why(now time.Time, drain string) (Why, bool) {
 // why requires that mu is held.
 func (d *drain) why(now time.Time, o outlook, count buffer.DrainStats) Why {
 	d.core.roll(now)
-	terms := d.core.terms(now, o)
-	w := Why{Rate: limiter.Unlimited, Binding: d.core.binding(now, o, count)}
-	for _, t := range terms {
+	limits := d.core.limits(now, o)
+	w := Why{Rate: d.core.window.Rate, Binding: d.core.binding(now, o, count)}
+	for _, t := range limits {
 		w.Rate = min(w.Rate, t.Rate)
 	}
 	if t, ok := stall(w.Binding, count); ok {
-		terms = append(terms, t)
+		limits = append(limits, t)
 	}
-	w.Constraints = terms
-	if at, next, ok := d.core.change(now); ok {
-		w.Next = &Change{At: at, Rate: next.Rate, Because: next.Because}
-	}
+	w.Constraints = append(d.core.paces(now), limits...)
+	w.Next = d.core.nextChange(now, w.Binding, limits)
 	return w
+}
+
+// nextChange is what changes next: the pace, or what binds in its place. Where that
+// ends the drain is back at its pace.
+func (c *core) nextChange(now time.Time, binding Constraint, limits []Term) *Change {
+	var next *Change
+	if at, w, ok := c.change(now); ok {
+		next = &Change{At: at, Rate: w.Rate, Because: w.Because}
+	}
+	for _, t := range limits {
+		if t.Name == binding && t.Until.After(now) && (next == nil || t.Until.Before(next.At)) {
+			next = c.after(t.Until, limits)
+		}
+	}
+	return next
+}
+
+// after is what holds when a limit ends: another that lets nothing through for
+// longer, or the pace.
+func (c *core) after(end time.Time, limits []Term) *Change {
+	for _, t := range limits {
+		if t.Rate == 0 && t.Until.After(end) {
+			return &Change{At: end, Because: string(t.Name)}
+		}
+	}
+	w := c.at(end)
+	return &Change{At: end, Rate: w.Rate, Because: w.Because}
 }
 
 // stall is the term of a binding that is no matter of rates.
@@ -81,17 +106,19 @@ func stall(binding Constraint, count buffer.DrainStats) (Term, bool) {
 	return t, true
 }
 
-// terms lists what holds now, each with the rate it leaves. It requires that the
-// window is the present one.
-func (c *core) terms(now time.Time, o outlook) []Term {
-	w := c.window
-	terms := []Term{{Name: c.hands.pace(now), Rate: w.Rate, Detail: w.Because, Until: w.Until}}
-	switch terms[0].Name {
-	case Paused:
-		terms[0].Detail = c.hands.pause.Reason
-	case Override:
-		terms[0].Detail = c.hands.rate.Reason
+// paces lists what sets the pace, each thing before what it takes the place of. It
+// requires that the window is the present one.
+func (c *core) paces(now time.Time) []Term {
+	terms, w := c.hands.terms(now), c.window
+	if len(terms) > 0 {
+		w = c.schedule(now)
 	}
+	return append(terms, Term{Name: Schedule, Rate: w.Rate, Detail: w.Because, Until: w.Until})
+}
+
+// limits lists what else holds now, each with the rate it leaves.
+func (c *core) limits(now time.Time, o outlook) []Term {
+	var terms []Term
 	limit := c.budget.Limit().Rate
 	whole := limit
 	if o.ramping() {

@@ -69,19 +69,22 @@ empty unlimited until -: nothing is due; 0 scheduled, 0 in flight`},
 schedule 10/s until -: base
 sink-budget 40/s until -: the sink's rate
 concurrency unlimited until -: 0 of 8 slots in use
-breaker 0/s until 20s: open: nothing is sent`},
+breaker 0/s until 20s: open: nothing is sent
+then 10/s by base at 20s`},
 		{"a pause that the sink asked for", breaking(10, budget), failing(Outcome{Status: 429, RetryAfter: time.Minute}), `
 0/s by retry-after
 schedule 10/s until -: base
 sink-budget 40/s until -: the sink's rate
 concurrency unlimited until -: 0 of 8 slots in use
-retry-after 0/s until 1m0.1s: the sink asked for 1m0s`},
+retry-after 0/s until 1m0.1s: the sink asked for 1m0s
+then 10/s by base at 1m0.1s`},
 		{"a pause of a year", breaking(10, budget), failing(Outcome{Status: 503, RetryAfter: 365 * 24 * time.Hour}), `
 0/s by retry-after
 schedule 10/s until -: base
 sink-budget 40/s until -: the sink's rate
 concurrency unlimited until -: 0 of 8 slots in use
-retry-after 0/s until 1h0m0.1s: the sink asked for 8760h0m0s; honour_retry_after clamps that to 1h0m0s`},
+retry-after 0/s until 1h0m0.1s: the sink asked for 8760h0m0s; honour_retry_after clamps that to 1h0m0s
+then 10/s by base at 1h0m0.1s`},
 		{"a pause of no time", breaking(10, budget), func(b *bench) {
 			b.sinks["service"].answer = func(buffer.Delivery) Outcome { return Outcome{Status: 429, RetryAfter: 1} }
 			b.fill(1000)
@@ -91,13 +94,15 @@ retry-after 0/s until 1h0m0.1s: the sink asked for 8760h0m0s; honour_retry_after
 schedule 10/s until -: base
 sink-budget 40/s until -: the sink's rate
 concurrency unlimited until -: 0 of 8 slots in use
-retry-after 0/s until 1.1s: the sink asked for less than the least pause, 1s`},
+retry-after 0/s until 1.1s: the sink asked for less than the least pause, 1s
+then 10/s by base at 1.1s`},
 		{"operators", breaking(10, budget), func(b *bench) {
 			b.must(b.drains.Override("d", 30, time.Now().Add(time.Minute), "INC-1"))
 			filled(b)
 		}, `
 30/s by override
 override 30/s until 1m0s: INC-1
+schedule 10/s until -: base
 sink-budget 40/s until -: the sink's rate
 concurrency unlimited until -: 0 of 8 slots in use
 then 10/s by base at 1m0s`},
@@ -107,8 +112,21 @@ then 10/s by base at 1m0s`},
 		}, `
 0/s by paused
 paused 0/s until -: INC-1
+schedule 10/s until -: base
 sink-budget 40/s until -: the sink's rate
 concurrency unlimited until -: 0 of 8 slots in use`},
+		{"a pause over a rate by operators", breaking(10, budget), func(b *bench) {
+			b.must(b.drains.Pause("d", time.Now().Add(time.Minute), "INC-1"))
+			b.must(b.drains.Override("d", 30, time.Now().Add(time.Hour), "INC-2"))
+			filled(b)
+		}, `
+0/s by paused
+paused 0/s until 1m0s: INC-1
+override 30/s until 1h0m0s: INC-2
+schedule 10/s until -: base
+sink-budget 40/s until -: the sink's rate
+concurrency unlimited until -: 0 of 8 slots in use
+then 30/s by override at 1m0s`},
 		{"slots", set(base(limiter.Unlimited), policies.Budget{Limit: limit(limiter.Unlimited, 1), Concurrency: 2}), func(b *bench) {
 			b.sinks["service"].takes = time.Minute
 			filled(b)
@@ -139,6 +157,34 @@ concurrency unlimited until -: 2 of 2 slots in use`},
 			t.Error("a reason for no drain")
 		}
 	})
+}
+
+// What changes next is what comes first: the pace, or the end of what binds in its
+// place; while something else lets nothing through, that is what comes after it.
+func TestNextChangeIsWhatComesFirst(t *testing.T) {
+	in := func(s int) time.Time { return start().Add(time.Duration(s) * time.Second) }
+	tests := []struct {
+		name string
+		o    outlook
+		want *Change
+	}{
+		{"nothing binds", outlook{}, &Change{At: in(60), Rate: 70, Because: "w1"}},
+		{"a pause that ends before the window", outlook{pause: in(20)}, &Change{At: in(20), Rate: 5, Because: "w0"}},
+		{"a pause that ends after the window", outlook{pause: in(90)}, &Change{At: in(60), Rate: 70, Because: "w1"}},
+		{"an open breaker", outlook{breaker: BreakerOpen, opens: in(15)}, &Change{At: in(15), Rate: 5, Because: "w0"}},
+		{"an open breaker, then a pause", outlook{breaker: BreakerOpen, opens: in(15), pause: in(20)}, &Change{At: in(15), Because: string(RetryAfter)}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			budget := limiter.NewBudget(start(), limit(100, 1), 5)
+			c := newCore(start(), calendar(stretch{0, 5}, stretch{time.Minute, 70}), budget)
+			d := &drain{core: c}
+			w := d.why(start(), tt.o, buffer.DrainStats{Pending: 1})
+			if diff := cmp.Diff(tt.want, w.Next); diff != "" {
+				t.Errorf("next change (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 // Whatever a pick was held by is what is told.

@@ -106,7 +106,7 @@ var limitSchema = schema[limitDraft]{
 		numberField("burst", 1, maxBurst, func(l *limitDraft) *int { return &l.out.Limit.Burst }).
 			says("Requests that may come at once; default a second of the rate, at least 1."),
 		{
-			name: "key", shape: listShape(patternShape("^(principal|client_ip|header:.+)$"), 1, maxLimitKeys),
+			name: "key", shape: listShape(patternShape("^(principal|client_ip|header:[!-~]+)$"), 1, maxLimitKeys),
 			about: "What has a bucket of its own: principal, client_ip, header:NAME or several; default: one bucket for all.",
 			read: func(v value, l *limitDraft) {
 				distinct(v, maxLimitKeys, &l.out.Key, func(item value, k *LimitKey) { item.limitKey(k) })

@@ -9,7 +9,7 @@ import (
 // maxKeyParts bounds the parts of a key: each is looked for in every message.
 const maxKeyParts = 8
 
-var keyShape = listShape(patternShape("^(json:/|header:.|kafka:key$)"), 1, maxKeyParts)
+var keyShape = listShape(patternShape("^(json:/|header:[!-~]|kafka:key$)"), 1, maxKeyParts)
 
 func keyField[T any](name string, of func(*T) *Key) field[T] {
 	return field[T]{

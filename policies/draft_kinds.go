@@ -22,7 +22,7 @@ var (
 	groupForm  = regexp.MustCompile(`^[!-~]{1,255}$`)
 	// An index of Elasticsearch, and a path of HDFS, with {date} where the day goes.
 	indexForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]|\{date\})*$`)
-	hdfsForm  = regexp.MustCompile(`^/([^{}?#%\\:[:cntrl:]]|\{date\})*$`)
+	hdfsForm  = regexp.MustCompile(`^/([^{}?#%\\:\x00-\x1f\x7f]|\{date\})*$`)
 )
 
 func brokersField[T any](of func(*T) *[]string) field[T] {

@@ -27,7 +27,7 @@ var sourceSchema = schema[sourceDraft]{
 			read: func(v value, s *sourceDraft) { v.path(&s.out.Path) },
 		},
 		{
-			name: "from", shape: shape{"type": "string", "pattern": "^(oldest|latest|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt].+)$"}, read: readFrom,
+			name: "from", shape: shape{"type": "string", "pattern": "^(oldest|latest|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.Zz+-]+)$"}, read: readFrom,
 			about: "Where a group without offsets starts: oldest, latest or an RFC 3339 time; default latest.",
 		},
 		{

@@ -36,7 +36,7 @@ var streamSchema = schema[streamDraft]{
 		durationField("keep_delivered", time.Second, maxPatience, func(s *streamDraft) *time.Duration { return &s.out.KeepDelivered }).
 			says("How long the receipt of a finished message can be read; default 24h."),
 		sizeField("keep_results_bytes", 1, math.MaxInt64, func(s *streamDraft) *int64 { return &s.out.KeepResultsBytes }).
-			says("What stored answers of sinks may hold; default 1GiB.").later(absent),
+			says("What stored answers of sinks may hold: the newest are kept; default 1GiB."),
 		durationField("retention", time.Second, maxPatience, func(s *streamDraft) *time.Duration { return &s.out.Retention }).
 			says("The age at which what is unfinished ends as on_retention says; default 72h."),
 		choiceField("on_retention", []Ending{EndDead, EndExpire}, nil, func(s *streamDraft) *Ending { return &s.out.OnRetention }).

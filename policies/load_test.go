@@ -213,7 +213,7 @@ func TestEveryField(t *testing.T) {
 			Retention: 72 * time.Hour, OnRetention: EndExpire, DeadKeep: 7 * 24 * time.Hour, DeadMaxBytes: 512 << 20,
 			OrderingKey: Key{[]keyPart{{header: "X-Shop"}, {pointer: pointer{"customer", "id"}}}},
 			CancelKey:   CancelKeys{[]keyPart{{pointer: pointer{"items", "*", "sku"}}}},
-			WhenFull:    FullReject, KeepResultsBytes: 1 << 30, Priority: Priority{Default: 5},
+			WhenFull:    FullReject, KeepResultsBytes: 3 << 30, Priority: Priority{Default: 5},
 		}},
 		Sinks: []Sink{{
 			Name: "order-service",

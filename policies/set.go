@@ -26,21 +26,21 @@ type Set struct {
 
 // Stream is a durable sequence of messages.
 type Stream struct {
-	Name            string
-	MaxBytes        int64 // 0: the disk's bound alone
-	MaxMessageBytes int64
-	KeepDelivered   time.Duration
-	Retention       time.Duration // the age at which what is unfinished ends as OnRetention says
-	OnRetention     Ending        // EndDead or EndExpire
-	DeadKeep        time.Duration // how long dead letters are kept
-	DeadMaxBytes    int64         // what they may hold; at it the stream takes nothing in
-	OrderingKey     Key           // zero: no order is kept
-	CancelKey       CancelKeys    // zero: the ordering key
-	WhenFull        Fullness
+	Name             string
+	MaxBytes         int64 // 0: the disk's bound alone
+	MaxMessageBytes  int64
+	KeepDelivered    time.Duration
+	KeepResultsBytes int64         // what stored answers of sinks may hold; the newest stay
+	Retention        time.Duration // the age at which what is unfinished ends as OnRetention says
+	OnRetention      Ending        // EndDead or EndExpire
+	DeadKeep         time.Duration // how long dead letters are kept
+	DeadMaxBytes     int64         // what they may hold; at it the stream takes nothing in
+	OrderingKey      Key           // zero: no order is kept
+	CancelKey        CancelKeys    // zero: the ordering key
+	WhenFull         Fullness
 
-	KeepResultsBytes int64 // not built yet, like Tenant and Priority
-	Tenant           Key
-	Priority         Priority
+	Tenant   Key // not built yet, like Priority
+	Priority Priority
 }
 
 // Fullness is what becomes of new messages when a stream is full.

@@ -85,22 +85,24 @@ func (f *fixture) deadKinds() []buffer.DeadLetter {
 	f.ack("mail", 1)
 	f.now = f.release("mail", 3, time.Minute).Due
 	f.wantTake("mail", 9, 3)
-	f.Buffer.Bury("mail", 3, buffer.ReasonMaxAttempts, buffer.Result{At: f.now, Attempts: 2, Status: 503, Error: "busy"})
-	f.Buffer.Bury("mail", 4, buffer.ReasonMaxAge, buffer.Result{At: f.now, Attempts: 1})
+	second := buffer.Result{At: f.now, FirstAt: f.now, Attempts: 2, Status: 503, Error: "busy"}
+	f.Buffer.Bury("mail", 3, buffer.ReasonMaxAttempts, second)
+	only := buffer.Result{At: f.now, FirstAt: f.now.Add(-time.Second), Attempts: 1}
+	f.Buffer.Bury("mail", 4, buffer.ReasonMaxAge, only)
 	letter := func(offset uint64, key string, why buffer.Reason, r buffer.Result) buffer.DeadLetter {
 		l := buffer.DeadLetter{
 			Ref: order(offset), Drain: "mail", Key: key, AcceptedAt: start,
-			Reason: why, Status: r.Status, Attempts: r.Attempts, Error: r.Error, At: r.At,
+			Reason: why, Status: r.Status, Attempts: r.Attempts, Error: r.Error, FirstAt: r.FirstAt, At: r.At,
 		}
 		if r.Attempts > 1 {
-			l.FirstAt = start
+			l.FirstAt = start // as it was released
 		}
 		return l
 	}
 	return []buffer.DeadLetter{
 		letter(0, "a", buffer.ReasonPermanent, buffer.Result{At: start, Attempts: 1, Status: 422, Error: "refused"}),
-		letter(3, "b", buffer.ReasonMaxAttempts, buffer.Result{At: f.now, Attempts: 2, Status: 503, Error: "busy"}),
-		letter(4, "", buffer.ReasonMaxAge, buffer.Result{At: f.now, Attempts: 1}),
+		letter(3, "b", buffer.ReasonMaxAttempts, second),
+		letter(4, "", buffer.ReasonMaxAge, only),
 	}
 }
 

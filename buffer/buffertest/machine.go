@@ -168,9 +168,13 @@ func (m *machine) ackOne(t *rapid.T) {
 
 func (m *machine) buryOne(t *rapid.T) {
 	d, offset, p := m.oneOf(t, "in flight", inFlight)
-	r := buffer.Result{At: m.now, Attempts: p.tries.Attempts + 1, Status: 422, Error: "refused"}
+	r := buffer.Result{At: m.now, FirstAt: m.now, Attempts: p.tries.Attempts + 1, Status: 422, Error: "refused"}
+	tries := p.tries
+	if tries.FirstAt.IsZero() {
+		tries.FirstAt = r.FirstAt
+	}
 	why := rapid.SampledFrom([]buffer.Reason{buffer.ReasonPermanent, buffer.ReasonMaxAttempts, buffer.ReasonMaxAge}).Draw(t, "reason")
-	p.settle(outcome{state: buffer.Dead, tries: p.tries, result: r, reason: why})
+	p.settle(outcome{state: buffer.Dead, tries: tries, result: r, reason: why})
 	m.Buffer.Bury(d.name, offset, why, r)
 }
 

@@ -271,6 +271,9 @@ func (m *Mem) settle(drain string, offset uint64, fn func(*memDrain, *place)) {
 // note keeps how the last attempt went.
 func (d *memDrain) note(p *place, offset uint64, r buffer.Result) {
 	p.tries.Attempts, p.status, p.err = r.Attempts, r.Status, r.Error
+	if p.tries.FirstAt.IsZero() {
+		p.tries.FirstAt = r.FirstAt
+	}
 	d.keepAnswer(p, offset, r.Answer)
 }
 

@@ -135,7 +135,7 @@ func printSet(w io.Writer, set *policies.Set) {
 	fmt.Fprintln(w)
 	t = table{head: []string{"DRAIN", "STREAM", "SINK", ">BASE", ">SINK BUDGET", "ENTRIES"}}
 	for _, d := range set.Drains {
-		t.add(d.Name, d.Stream, d.Sink, d.Schedule.Base.String(), set.Sink(d.Sink).Budget.Limit.Rate.String(), entriesText(d.Schedule))
+		t.add(d.Name, d.Stream, d.Sink, rateText(d.Schedule.Base), rateText(set.Sink(d.Sink).Budget.Limit.Rate), entriesText(d.Schedule))
 	}
 	t.write(w)
 }
@@ -158,7 +158,7 @@ func entriesText(s policies.Schedule) string {
 	}
 	list := make([]string, 0, len(s.Entries))
 	for _, e := range s.Entries {
-		list = append(list, fmt.Sprintf("%s: %v", e.Name, e.Rate))
+		list = append(list, e.Name+": "+rateText(e.Rate))
 	}
 	return strings.Join(list, ", ")
 }

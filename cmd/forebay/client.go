@@ -116,8 +116,11 @@ func refusal(status int, raw []byte) error {
 		return fmt.Errorf("the server answered %d %s", status, http.StatusText(status))
 	}
 	err := errors.New(said(p.Title, strings.TrimSuffix(p.Detail, ".")))
-	if status == http.StatusUnauthorized {
+	switch status {
+	case http.StatusUnauthorized:
 		return hinted{err, "pass --token-file"}
+	case http.StatusBadRequest: // what is asked for cannot be meant
+		return usageError{err, "--help says what the command takes"}
 	}
 	return err
 }

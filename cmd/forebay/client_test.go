@@ -90,6 +90,11 @@ func TestClient(t *testing.T) {
 			server: answer(404, "application/problem+json", `{"title":"Not found","detail":"Drain nope: not found."}`),
 			stderr: "error: drain nope: not found\n",
 		},
+		{
+			name: "what the server takes for wrong use", args: "dead list --drain d --limit 0", code: exitUsage,
+			server: answer(400, "application/problem+json", `{"title":"Bad request","detail":"limit goes from 1 to 1000."}`),
+			stderr: "error: bad request: limit goes from 1 to 1000\nhint: --help says what the command takes\n",
+		},
 		{name: "no dead letters", args: "dead list --drain d", server: answer(200, "application/json", `{"items":[],"next":null}`), stdout: "No dead letters.\n"},
 		{name: "no messages", args: "messages find --stream s --key k", server: answer(200, "application/json", `[]`), stdout: "No messages.\n"},
 		{name: "no events", args: "events", server: answer(200, "application/json", `{"items":[],"next":"0"}`), stdout: "No events.\n"},

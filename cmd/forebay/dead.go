@@ -6,12 +6,15 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
+	"forebay/buffer"
 	"forebay/cmd/forebay/admin"
 	"forebay/policies"
 )
@@ -32,11 +35,14 @@ func newDead() *cobra.Command {
 func selectionFlags(cmd *cobra.Command) func(now time.Time) (admin.Selection, error) {
 	var s admin.Selection
 	cmd.Flags().StringVar(&s.Drain, "drain", "", "those of drain `D`")
-	cmd.Flags().StringVar(&s.DiedOf, "died-of", "", "those that died of `REASON`: permanent, max-attempts, max-age, deadline, retention, damaged")
+	cmd.Flags().Var((*cause)(&s.DiedOf), "died-of", "those that died of `REASON`: "+causes())
 	since := cmd.Flags().String("since", "", "those that died since `T`: 2027-11-11T00:00:00Z, or 2h for two hours ago")
 	return func(now time.Time) (admin.Selection, error) {
 		if s.Drain == "" {
 			return s, usageError{errors.New("--drain is missing"), fmt.Sprintf("run '%s --help'", cmd.CommandPath())}
+		}
+		if *since == "" && cmd.Flags().Changed("since") {
+			return s, usageError{errors.New("--since is empty"), "leave it out to mean all"}
 		}
 		at, err := moment(now, *since)
 		if err != nil {
@@ -45,6 +51,30 @@ func selectionFlags(cmd *cobra.Command) func(now time.Time) (admin.Selection, er
 		s.Since = admin.Time{Time: at}
 		return s, nil
 	}
+}
+
+// cause is the value of --died-of.
+type cause string
+
+func (c *cause) String() string { return string(*c) }
+func (c *cause) Type() string   { return "REASON" }
+
+// Set implements pflag.Value.
+func (c *cause) Set(s string) error {
+	if !slices.Contains(buffer.Reasons(), buffer.Reason(s)) {
+		return fmt.Errorf("it is one of %s", causes())
+	}
+	*c = cause(s)
+	return nil
+}
+
+// causes are what a message can die of.
+func causes() string {
+	var list []string
+	for _, r := range buffer.Reasons() {
+		list = append(list, string(r))
+	}
+	return strings.Join(list, ", ")
 }
 
 // moment reads a time, or how long ago it was. Empty is the zero time.
@@ -214,6 +244,9 @@ func newDeadAct(cmd *cobra.Command) deadAct {
 // asked is what the flags ask for.
 func (d deadAct) asked() (admin.Act, error) {
 	s, err := d.selected(time.Now())
+	if slices.Contains(*d.ids, "") {
+		return admin.Act{}, usageError{errors.New("--id is empty"), "leave it out to mean all"}
+	}
 	s.IDs, s.DryRun = *d.ids, *d.dry
 	return admin.Act{Reason: *d.reason, Selection: s}, err
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,8 +72,11 @@ func (o operation) command() *cobra.Command {
 		cmd.Flags().Var(lasts, "for", "end by itself after `DUR`, as 20m")
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if o.needsReason && *reason == "" {
+		if o.needsReason && isBlank(*reason) {
 			return missingReason(cmd)
+		}
+		if err := checkLasts(cmd, *lasts); err != nil {
+			return err
 		}
 		a := admin.Act{Reason: *reason, ForSeconds: time.Duration(*lasts).Seconds()}
 		return actAs(cmd, c, *out, o.method, fmt.Sprintf(o.path, url.PathEscape(args[0])), a, o.say)
@@ -86,6 +90,16 @@ func reasonFlag(cmd *cobra.Command) *string {
 
 func missingReason(cmd *cobra.Command) error {
 	return usageError{errors.New("--reason is missing"), fmt.Sprintf("the operator log keeps it; run '%s --help'", cmd.CommandPath())}
+}
+
+func isBlank(reason string) bool { return strings.TrimSpace(reason) == "" }
+
+// checkLasts refuses a --for that the server would.
+func checkLasts(cmd *cobra.Command, lasts duration) error {
+	if time.Duration(lasts) <= admin.MaxFor {
+		return nil
+	}
+	return usageError{errors.New("--for is over 366 days"), fmt.Sprintf("leave it out, or name a shorter time; run '%s --help'", cmd.CommandPath())}
 }
 
 func newDrainsPause() *cobra.Command {
@@ -135,7 +149,7 @@ func drop(what, short string) *cobra.Command {
 	}
 	c, out, reason := clientFlags(cmd), formatFlag(cmd), reasonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if *reason == "" {
+		if isBlank(*reason) {
 			return missingReason(cmd)
 		}
 		path := fmt.Sprintf("/%s/%s/drop", what, url.PathEscape(args[0]))
@@ -157,19 +171,22 @@ func newDrainsRate() *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 	}
 	c, out, reason := clientFlags(cmd), formatFlag(cmd), reasonFlag(cmd)
-	lasts := new(duration)
-	cmd.Flags().Var(lasts, "for", "end by itself after `DUR`, as 20m")
+	var lasts duration
+	cmd.Flags().Var(&lasts, "for", "end by itself after `DUR`, as 20m")
 	clear := cmd.Flags().Bool("clear", false, "go back to the schedule")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *clear {
 			if err := exactly("NAME")(cmd, args); err != nil {
 				return err
 			}
+			if lasts != 0 {
+				return usageError{errors.New("--clear takes no --for"), "it goes back to the schedule for good"}
+			}
 			return actAs(cmd, c, *out, http.MethodDelete, ratePath(args[0]), admin.Act{Reason: *reason}, func(w io.Writer, h held) {
 				fmt.Fprintf(w, "%s keeps to its schedule\n", h.Name)
 			})
 		}
-		a, err := override(cmd, args, *lasts, *reason)
+		a, err := override(cmd, args, lasts, *reason)
 		if err != nil {
 			return err
 		}
@@ -192,8 +209,11 @@ func override(cmd *cobra.Command, args []string, lasts duration, reason string) 
 		return admin.Act{}, usageError{err, fmt.Sprintf("run '%s --help'", cmd.CommandPath())}
 	case lasts == 0:
 		return admin.Act{}, usageError{errors.New("--for is missing"), "an override has to end: --for 20m"}
-	case reason == "":
+	case isBlank(reason):
 		return admin.Act{}, missingReason(cmd)
+	}
+	if err := checkLasts(cmd, lasts); err != nil {
+		return admin.Act{}, err
 	}
 	asked := admin.Rate(rate)
 	return admin.Act{Rate: &asked, ForSeconds: time.Duration(lasts).Seconds(), Reason: reason}, nil

@@ -10,6 +10,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"forebay/cmd/forebay/admin"
+	"forebay/limiter"
 )
 
 // format is the value of -o.
@@ -127,6 +130,9 @@ func short(d time.Duration) string {
 }
 
 func number(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// rateText prints a rate at a length for people.
+func rateText(r limiter.Rate) string { return admin.Rate(r).String() }
 
 func perSecond(f float64) string {
 	return strconv.FormatFloat(f, 'f', 1, 64) + "/s"

@@ -75,7 +75,11 @@ func printAhead(w io.Writer, r receipt, d receiptDrain) {
 
 func printWhy(w io.Writer, y admin.Why) {
 	now := time.Now()
-	fmt.Fprintf(w, "%s may go at %s, held by %s\n\n", y.Drain, y.Rate, y.Binding)
+	if y.Binding == "" {
+		fmt.Fprintf(w, "%s is not in the policy: nothing of it is delivered\n\n", y.Drain)
+	} else {
+		fmt.Fprintf(w, "%s may go at %s, held by %s\n\n", y.Drain, y.Rate, y.Binding)
+	}
 	t := table{head: []string{"", "CONSTRAINT", ">RATE", ">UNTIL", "DETAIL"}}
 	for _, c := range y.Constraints {
 		mark := ""

@@ -71,7 +71,7 @@ func printWindows(w io.Writer, list []policies.DrainWindow) {
 		if x.Capacity != nil {
 			fits = strconv.FormatFloat(*x.Capacity, 'f', -1, 64)
 		}
-		t.add(x.Drain, x.From.UTC().Format(time.RFC3339), x.To.UTC().Format(time.RFC3339), x.Rate.String(), x.Because, fits, x.Note)
+		t.add(x.Drain, x.From.UTC().Format(time.RFC3339), x.To.UTC().Format(time.RFC3339), rateText(x.Rate), x.Because, fits, x.Note)
 	}
 	t.write(w)
 }

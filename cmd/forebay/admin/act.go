@@ -2,10 +2,7 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -14,9 +11,10 @@ import (
 
 // Bounds of what an operator may ask.
 const (
-	maxReason = 500                  // bytes
-	maxFor    = 366 * 24 * time.Hour // of a pause or an override
-	maxIDs    = 1000                 // of one replay or drop
+	maxReason = 500  // bytes
+	maxIDs    = 1000 // of one replay or drop
+	// MaxFor is the longest pause, override or closure that ends by itself.
+	MaxFor = 366 * 24 * time.Hour
 )
 
 // Act is what an operator asks for, beside its object: all fields that any of
@@ -69,21 +67,16 @@ func act(log *slog.Logger, do func(context.Context, Act) (any, error)) http.Hand
 
 func readAct(r *http.Request) (Act, error) {
 	a := Act{Object: r.PathValue("name"), Actor: Actor(r.Context())}
-	dec := json.NewDecoder(r.Body)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&a); err != nil && !errors.Is(err, io.EOF) {
-		return Act{}, Invalid("the body is not what this takes: " + strings.TrimPrefix(err.Error(), "json: "))
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return Act{}, Invalid("the body goes on after its JSON document")
+	if err := a.read(r.Body); err != nil {
+		return Act{}, err
 	}
 	switch {
 	case len(a.Reason) > maxReason:
 		return Act{}, Invalid(fmt.Sprintf("reason is over %d bytes", maxReason))
 	case strings.ContainsFunc(a.Reason, func(c rune) bool { return c < ' ' }):
 		return Act{}, Invalid("reason has a control character in it")
-	case a.ForSeconds < 0 || a.ForSeconds > maxFor.Seconds():
-		return Act{}, Invalid("for_seconds goes from 0 to a year")
+	case a.ForSeconds < 0 || a.ForSeconds > MaxFor.Seconds():
+		return Act{}, Invalid("for_seconds goes from 0 to 31622400, 366 days")
 	case len(a.IDs) > maxIDs:
 		return Act{}, Invalid(fmt.Sprintf("ids are over %d; ask in several requests", maxIDs))
 	}

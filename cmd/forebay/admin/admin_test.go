@@ -185,6 +185,10 @@ func TestAnswers(t *testing.T) {
 			status: 400, problem: urn("bad-request"),
 		},
 		{
+			name: "an empty selection is not all", request: request{method: "POST", path: "/api/v1/drains/d/pause", body: `{"reason":"x","ids":[]}`},
+			status: 400, problem: urn("bad-request"),
+		},
+		{
 			name: "two documents", request: request{method: "POST", path: "/api/v1/drains/d/pause", body: `{"reason":"x"} {}`},
 			status: 400, problem: urn("bad-request"),
 		},

@@ -47,6 +47,7 @@ func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 	switch {
 	case errors.As(err, &invalid):
 		p.Type, p.Title = urn("bad-request"), "Bad request"
+		p.Detail = err.Error() + "." // as it is: it may begin with the name of a field
 		writeProblem(w, http.StatusBadRequest, p)
 	case errors.As(err, &refused):
 		p.Type, p.Title, p.Errors = urn("policy-refused"), "Policy refused", refused

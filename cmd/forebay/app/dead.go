@@ -165,7 +165,7 @@ func (o *operator) matcher(sel admin.Selection) (matcher, error) {
 	}
 	m := matcher{diedOf: buffer.Reason(sel.DiedOf), since: sel.Since.Time}
 	if m.diedOf != "" && !slices.Contains(buffer.Reasons(), m.diedOf) {
-		return matcher{}, admin.Invalid(fmt.Sprintf("died_of is none of %v", buffer.Reasons()))
+		return matcher{}, admin.Invalid(fmt.Sprintf("died_of is %q, and none of %v", sel.DiedOf, buffer.Reasons()))
 	}
 	stream, err := o.streamOf(sel.Drain)
 	if err != nil || len(sel.IDs) == 0 {

@@ -9,6 +9,7 @@ import (
 
 	"forebay/buffer"
 	"forebay/cmd/forebay/admin"
+	"forebay/drain"
 	"forebay/limiter"
 	"forebay/policies"
 )
@@ -20,6 +21,8 @@ type hands interface {
 	Resume(drain string) error
 	Override(drain string, rate limiter.Rate, until time.Time, reason string) error
 	ClearOverride(drain string) error
+	// Forget ends what is held of a drain that is not in the policy.
+	Forget(drain string) []drain.Hold
 }
 
 // operated is what operators reach into the buffer for.
@@ -110,24 +113,66 @@ func (o *operator) clearRate(_ context.Context, a admin.Act) (any, error) {
 }
 
 func (o *operator) dropDrain(ctx context.Context, a admin.Act) (any, error) {
-	return o.drop(ctx, a, "drain-drop", o.buf.DropDrain)
+	return o.drop(ctx, a, "drain-drop", o.buf.DropDrain, func() []string { return o.forget(a.Object) })
 }
 
 func (o *operator) dropStream(ctx context.Context, a admin.Act) (any, error) {
-	return o.drop(ctx, a, "stream-drop", o.buf.DropStream)
+	var drains []string // before they are gone
+	for _, d := range o.buf.Stats().Drains {
+		if d.Stream == a.Object {
+			drains = append(drains, d.Drain)
+		}
+	}
+	return o.drop(ctx, a, "stream-drop", o.buf.DropStream, func() []string {
+		ended := o.reopen(a.Object)
+		for _, d := range drains {
+			ended = append(ended, o.forget(d)...)
+		}
+		return ended
+	})
 }
 
-// drop gives up all that is left of a drain or stream.
-func (o *operator) drop(ctx context.Context, a admin.Act, kind string, do func(context.Context, string, time.Time) (int, error)) (any, error) {
+// drop gives up all that is left of a drain or stream. What is not in the policy
+// takes along what operators hold back of it, which may be all that is left.
+func (o *operator) drop(ctx context.Context, a admin.Act, kind string,
+	do func(context.Context, string, time.Time) (int, error), end func() []string,
+) (any, error) {
 	if err := a.NeedsReason(); err != nil {
 		return nil, err
 	}
 	n, err := do(ctx, a.Object, time.Now())
-	if err != nil {
+	gone := errors.Is(err, buffer.ErrNoDrain) || errors.Is(err, buffer.ErrNoStream)
+	if err != nil && !gone {
+		return nil, err
+	}
+	ended := end()
+	if gone && len(ended) == 0 {
 		return nil, actError(strings.TrimSuffix(kind, "-drop")+" "+a.Object, err)
 	}
-	o.record(kind, a, messages(uint64(n))+" cancelled")
+	o.record(kind, a, strings.Join(append([]string{messages(uint64(n)) + " cancelled"}, ended...), "; "))
 	return admin.Cancelled{Cancelled: n}, nil
+}
+
+// forget ends the holds on a drain that is not in the policy, and says which.
+func (o *operator) forget(name string) (ended []string) {
+	for _, h := range o.hands.Forget(name) {
+		ended = append(ended, fmt.Sprintf("the %s hold on drain %s (%s) is ended", h.Kind, name, h.Reason))
+	}
+	return ended
+}
+
+// reopen ends the closure of a stream that is not in the policy, and says so.
+func (o *operator) reopen(name string) []string {
+	for _, s := range o.buf.Stats().Streams {
+		if s.Stream == name && !s.Orphaned {
+			return nil
+		}
+	}
+	if !o.gate.open(name) {
+		return nil
+	}
+	o.keeper.streams(o.gate.list())
+	return []string{"stream " + name + " is not closed any more"}
 }
 
 func (o *operator) closeStream(_ context.Context, a admin.Act) (any, error) {

@@ -241,7 +241,7 @@ func TestDeadLetters(t *testing.T) {
 		r.get(t, "/api/v1/dead?drain=orders&limit=2&after="+next, &page)
 		for _, d := range page.Items {
 			got = append(got, d.ID)
-			if d.Reason != "permanent" || d.Status != 422 || d.Attempts != 1 || d.Drain != "orders" || d.BuriedAt.IsZero() || d.LastError == "" {
+			if d.Reason != "permanent" || d.Status != 422 || d.Attempts != 1 || d.Drain != "orders" || d.FirstAttemptAt.IsZero() || d.BuriedAt.Before(d.FirstAttemptAt.Time) || d.LastError == "" {
 				t.Errorf("dead letter = %+v", d)
 			}
 		}

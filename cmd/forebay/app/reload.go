@@ -240,7 +240,7 @@ func bufferStreams(sets ...*policies.Set) []buffer.Stream {
 			}
 			streams[i].MaxBytes = s.MaxBytes
 			streams[i].MaxMessageBytes = s.MaxMessageBytes
-			streams[i].KeepDelivered = s.KeepDelivered
+			streams[i].KeepDelivered, streams[i].KeepResultsBytes = s.KeepDelivered, s.KeepResultsBytes
 			streams[i].DeadKeep, streams[i].DeadMaxBytes = s.DeadKeep, s.DeadMaxBytes
 		}
 	}

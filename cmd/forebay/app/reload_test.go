@@ -337,11 +337,11 @@ func TestWatchLoop(t *testing.T) {
 // TestStreamsOfPolicy looks at what the buffer is told of a policy.
 func TestStreamsOfPolicy(t *testing.T) {
 	set := &policies.Set{
-		Streams: []policies.Stream{{Name: "s", MaxBytes: 1, MaxMessageBytes: 2, KeepDelivered: 3, DeadKeep: 4, DeadMaxBytes: 5}},
+		Streams: []policies.Stream{{Name: "s", MaxBytes: 1, MaxMessageBytes: 2, KeepDelivered: 3, DeadKeep: 4, DeadMaxBytes: 5, KeepResultsBytes: 6}},
 		Drains:  []policies.Drain{{Name: "a", Stream: "s"}, {Name: "b", Stream: "s", FromOldest: true}},
 	}
 	want := []buffer.Stream{{
-		Name: "s", MaxBytes: 1, MaxMessageBytes: 2, KeepDelivered: 3, DeadKeep: 4, DeadMaxBytes: 5,
+		Name: "s", MaxBytes: 1, MaxMessageBytes: 2, KeepDelivered: 3, DeadKeep: 4, DeadMaxBytes: 5, KeepResultsBytes: 6,
 		Drains: []string{"a", "b"}, FromOldest: []string{"b"},
 	}}
 	if diff := cmp.Diff(want, bufferStreams(set)); diff != "" {

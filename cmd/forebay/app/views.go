@@ -130,12 +130,16 @@ func streams(l *live) []admin.Stream {
 }
 
 // drains joins what the buffer counts with where the drains stand. One that is
-// in no policy has no sink and no rate.
+// in no policy has no sink and no rate; what operators hold back of it waits for it.
 func drains(l *live) []admin.Drain {
 	now := time.Now()
 	standing := map[string]drain.Status{}
 	for _, s := range l.drains.Status(now) {
 		standing[s.Drain] = s
+	}
+	held := map[string][]drain.Hold{}
+	for _, h := range l.drains.Holds() {
+		held[h.Drain] = append(held[h.Drain], h)
 	}
 	var out []admin.Drain
 	for _, c := range l.engine.Stats().Drains {
@@ -149,11 +153,12 @@ func drains(l *live) []admin.Drain {
 			v.PermittedRate, v.ActualRate = admin.Rate(s.Permitted), s.Actual
 			v.EmptyAt = admin.Time{Time: s.EmptyAt}
 			v.NextChange = change(s.Next)
-			if p := s.Pause; p != nil {
-				v.Paused = &admin.Hold{Until: admin.Time{Time: p.Until}, Reason: p.Reason}
-			}
-			if o := s.Override; o != nil {
-				v.Override = &admin.Override{Rate: admin.Rate(o.Rate), Until: admin.Time{Time: o.Until}, Reason: o.Reason}
+		}
+		for _, h := range held[c.Drain] {
+			if until := (admin.Time{Time: h.Until}); h.Kind == drain.Paused {
+				v.Paused = &admin.Hold{Until: until, Reason: h.Reason}
+			} else {
+				v.Override = &admin.Override{Rate: admin.Rate(h.Rate), Until: until, Reason: h.Reason}
 			}
 		}
 		out = append(out, v)

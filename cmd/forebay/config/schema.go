@@ -15,8 +15,8 @@ func Schema() []byte {
 	for path, k := range known() {
 		put(root, path, shape(path, k))
 	}
-	for _, path := range notYet {
-		put(root, path, never())
+	for path, s := range notYet() {
+		put(root, path, s)
 	}
 	// Maps of strings, numbers and lists always have a JSON form.
 	data, _ := json.MarshalIndent(root, "", "  ")
@@ -37,13 +37,14 @@ func put(root map[string]any, path string, schema map[string]any) {
 	at["properties"].(map[string]any)[names[len(names)-1]] = schema
 }
 
-// never is the schema of a setting that is refused: an editor shows why.
-func never() map[string]any {
-	return map[string]any{"not": map[string]any{}, "description": "not supported yet"}
-}
-
 func object() map[string]any {
 	return map[string]any{"type": "object", "properties": map[string]any{}, "additionalProperties": false}
+}
+
+func objectOf(properties map[string]any) map[string]any {
+	o := object()
+	o["properties"] = properties
+	return o
 }
 
 // shape is what the value of a setting looks like in a file.
@@ -58,13 +59,16 @@ func shape(path string, k kind) map[string]any {
 	case texts:
 		return map[string]any{"type": "array", "items": map[string]any{"type": "string"}}
 	case listeners:
-		item := object()
-		item["properties"] = map[string]any{"address": map[string]any{"type": "string"}, "tls": never()}
+		item := objectOf(map[string]any{"address": shape("", text), "tls": certificate()})
 		item["required"] = []any{"address"}
 		return map[string]any{"type": "array", "items": item}
 	default:
 		if words := choices()[path]; words != nil {
-			return map[string]any{"type": "string", "enum": words}
+			s := map[string]any{"type": "string", "enum": words}
+			if path == "buffer.engine" {
+				s["description"] = "Where messages are stored: badger, on this machine, or kafka, shared by many (kafka is not supported yet)"
+			}
+			return s
 		}
 		return map[string]any{"type": "string"}
 	}

