@@ -120,7 +120,7 @@ func (e *Engine) prepare(msgs []Message) (*prepared, error) {
 		return nil, fmt.Errorf("%w: %d bytes at once", ErrTooLarge, p.size)
 	}
 	if p.size >= packAt {
-		p.parts = e.packParts(msgs)
+		p.parts = e.packParts(msgs, p.size)
 		return p, nil
 	}
 	p.records = scratches.Get().(*scratch)
@@ -228,8 +228,8 @@ func (g *group) part(st *stream) *part {
 		}
 		return p
 	}
-	// About as much as last time: growing would copy it several times over.
-	p := &part{stream: st, raw: make([]byte, 0, st.lastRaw+st.lastRaw/8), at: make([]uint32, 0, st.lastCount+st.lastCount/8)}
+	// About as much as it lately took: growing would copy it several times over.
+	p := &part{stream: st, raw: make([]byte, 0, st.lastRaw), at: make([]uint32, 0, st.lastCount)}
 	g.parts = append(g.parts, p)
 	return p
 }
@@ -252,10 +252,12 @@ func (p *part) add(records []byte, n int, at int64) {
 
 // packParts makes finished blocks of a large append. Their offsets and times
 // are in the envelope, which is written last.
-func (e *Engine) packParts(msgs []Message) []*part {
+func (e *Engine) packParts(msgs []Message, size int64) []*part {
 	var parts []*part
 	for i := 0; i < len(msgs); {
-		p := &part{closed: true}
+		mean := int(size)/len(msgs) + 1
+		most := min(blockTarget/mean+2, len(msgs)-i)
+		p := &part{closed: true, raw: make([]byte, 0, most*mean), at: make([]uint32, 0, most)}
 		for ; i < len(msgs) && len(p.raw) < blockTarget; i++ {
 			p.at = append(p.at, uint32(len(p.raw)))
 			p.raw = append(p.raw, 0) // accepted_at is the base time

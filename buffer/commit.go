@@ -316,7 +316,8 @@ func (e *Engine) indexBatch(b *batch) {
 func (e *Engine) index(p *part, h block.Header) {
 	s := p.stream
 	if !p.closed {
-		s.lastRaw, s.lastCount = len(p.raw), len(p.at)
+		s.lastRaw = max(len(p.raw)+len(p.raw)/8, s.lastRaw-s.lastRaw/16)
+		s.lastCount = max(len(p.at)+len(p.at)/8, s.lastCount-s.lastCount/16)
 	}
 	ref := &blockRef{first: h.First, seq: h.Seq, base: h.Base, seg: e.active, count: h.Count, size: uint32(len(p.payload)) + block.HeaderSize, flags: h.Flags}
 	s.next = ref.end()
@@ -334,5 +335,5 @@ func (e *Engine) index(p *part, h block.Header) {
 		e.active.live++
 		s.bytes += int64(ref.size)
 	}
-	e.remember(ref, &decoded{base: h.Base, data: asString(p.raw), at: p.at})
+	e.remember(ref, &decoded{base: h.Base, data: asString(p.raw), at: p.at, spare: cap(p.raw) - len(p.raw)})
 }

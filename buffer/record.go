@@ -139,6 +139,8 @@ type decoded struct {
 	base int64
 	data string
 	at   []uint32 // where each record starts in data
+	// What more it holds, in bytes, because a block is gathered in one piece.
+	spare int
 }
 
 // decode finds the records of an unpacked payload. It takes ownership of raw.
@@ -221,4 +223,4 @@ func (d *decoded) cancelledBy(i int, key string) bool {
 }
 
 // size is what the block takes in memory, in bytes.
-func (d *decoded) size() int64 { return int64(len(d.data) + 4*len(d.at) + 64) }
+func (d *decoded) size() int64 { return int64(len(d.data) + d.spare + 4*cap(d.at) + 64) }

@@ -25,7 +25,7 @@ type stream struct {
 	bytes              int64 // encoded bytes of blocks with unfinished messages
 	deadBytes          int64 // of dead messages, about
 	waiting            int64 // bytes of messages being committed
-	lastRaw, lastCount int   // length and messages of the newest block that appends of single messages made
+	lastRaw, lastCount int   // room for the next block of single messages: what they lately took
 	drains             []*drain
 	orphaned           bool
 	read               bool // has ever had a drain
