@@ -25,6 +25,7 @@ const packAt = 64 << 10
 type group struct {
 	parts   []*part
 	onces   []*onceEntry
+	moves   []*move // rewritten blocks
 	done    chan struct{}
 	err     error // of the messages; set before done is closed
 	changes error // of what rode with them

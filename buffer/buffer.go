@@ -180,7 +180,7 @@ type Remover interface {
 
 // Inspector is the capability of being accounted for.
 type Inspector interface {
-	// Stats counts without touching the disk.
+	// Stats counts. It reads at most one block a drain.
 	Stats() Stats
 	// Audit counts again from what is stored. It reads the index of every segment.
 	Audit(ctx context.Context) ([]Account, error)

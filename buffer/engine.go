@@ -69,7 +69,7 @@ func (c *Config) setDefaults() error {
 // [Receipts] and [Inspector].
 //
 // One goroutine, the committer, writes; a second one, the janitor, seals and
-// removes segments. Everything else happens on the callers' goroutines under
+// removes segments; a third copies what keeps sparse ones. Everything else happens on the callers' goroutines under
 // mu, which is never held during input or output.
 type Engine struct {
 	cfg     Config
@@ -87,7 +87,8 @@ type Engine struct {
 	failed  chan struct{} // closed by fail
 	done    sync.WaitGroup
 
-	recovery Recovery
+	recovery  Recovery
+	rewriting sync.Mutex // held by the one rewrite that is under way
 
 	// commitBlocks is segment.Commit, and createSegment segment.Create; a test puts
 	// failures here.
@@ -156,6 +157,9 @@ type segmentRef struct {
 	last     uint64
 	bytes    int64    // on disk
 	records  *records // until they are files; of the active one, Engine.records
+
+	rewriting bool  // what is needed of it is being copied
+	left      int64 // bytes that were needed at the last look for a rewrite
 }
 
 // segBlock is a block of messages and its stream.
@@ -196,6 +200,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.done.Go(e.commitLoop)
 	e.done.Go(e.janitor)
+	e.done.Go(e.rewriter)
 	return e, nil
 }
 

@@ -36,10 +36,10 @@ func (e *Engine) Expire(name string, now, before time.Time, why Reason) (n int, 
 			if !d.idle(offset) {
 				continue
 			}
-			ms := dec.acceptedAt(int(offset - ref.first))
+			ms := dec.acceptedAt(offset)
 			if ms >= limit {
 				e.mu.Unlock()
-				return n, time.UnixMilli(ms), nil
+				return n + step, time.UnixMilli(ms), nil
 			}
 			e.endWaiting(d, offset, ms, state, why, now)
 			step++

@@ -147,7 +147,7 @@ func (d *drain) keyOf(ref *blockRef, offset uint64) string {
 	if ref == nil || !ref.keyed() || ref.dec == nil {
 		return ""
 	}
-	return strings.Clone(ref.dec.key(int(offset - ref.first)))
+	return strings.Clone(ref.dec.keyAt(offset))
 }
 
 // openKeys opens the keys of what recovery found scheduled, first things first.
@@ -209,7 +209,7 @@ func (e *Engine) untriedBefore(d *drain, of map[uint64]string) (map[string]uint6
 		}
 		e.mu.Lock()
 		for i := range dec.at {
-			offset, key := ref.first+uint64(i), dec.key(i)
+			offset, key := dec.offset(i), dec.key(i)
 			if at, ok := before[key]; !ok || offset >= at || !d.waits(offset) {
 				continue
 			}
@@ -238,5 +238,5 @@ func (have blockKeys) of(s *stream, offset uint64) (key string, need *blockRef) 
 	if dec == nil {
 		return "", ref
 	}
-	return dec.key(int(offset - ref.first)), nil
+	return dec.keyAt(offset), nil
 }

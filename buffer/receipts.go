@@ -116,7 +116,7 @@ func (e *Engine) withAcceptedAt(st Status, s *stream, ref *blockRef) (Status, er
 		}
 		return e.Find(st.Ref, time.Now())
 	}
-	st.AcceptedAt = time.UnixMilli(dec.acceptedAt(int(st.Offset - ref.first)))
+	st.AcceptedAt = time.UnixMilli(dec.acceptedAt(st.Offset))
 	return st, nil
 }
 

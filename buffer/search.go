@@ -60,10 +60,12 @@ func (e *Engine) search(ctx context.Context, stream, key string, q query) (s *st
 			continue
 		}
 		for i := range dec.at {
-			if !q.has(dec, i) || !e.unfinished(s, b.first+uint64(i)) {
+			// A block that was rewritten meanwhile may hold what others held.
+			offset := dec.offset(i)
+			if offset < b.first || offset >= b.end() || !q.has(dec, i) || !e.unfinished(s, offset) {
 				continue
 			}
-			if found = append(found, b.first+uint64(i)); len(found) == q.limit {
+			if found = append(found, offset); len(found) == q.limit {
 				return s, found, nil
 			}
 		}

@@ -57,6 +57,9 @@ const (
 	// Cancels says that at least one message has cancel keys that are not its
 	// ordering key.
 	Cancels Flags = 4
+	// Rewritten says that messages which were finished may be left out: Count is then
+	// how many offsets the block covers.
+	Rewritten Flags = 8
 )
 
 // Header is the envelope of a block.
