@@ -61,7 +61,7 @@ func (e *Engine) file(s *segmentRef) error {
 	}
 	if path := oncePath(e.cfg.Dir, s.id); err == nil && len(r.onces) > 0 {
 		if err = saveOnces(path, e.comp, r.onces); err == nil {
-			onces, err = openOnces(path, e.comp)
+			onces, _, err = openOnces(path, e.comp) // written a moment ago
 		}
 	}
 	if err != nil {
