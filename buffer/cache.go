@@ -59,6 +59,26 @@ func (e *Engine) loadOnce(s *stream, ref *blockRef) (*decoded, error) {
 	return dec, nil
 }
 
+// cold is the block of a message whose time only the message itself says, if
+// that is not in memory. The caller holds mu.
+func (s *stream) cold(offset uint64) *blockRef {
+	if b := s.block(offset); b != nil && b.rewritten() && b.dec == nil {
+		return b
+	}
+	return nil
+}
+
+// warm brings such a block into memory, for timeNear. Where it cannot be read, the
+// time of the block has to do.
+func (e *Engine) warm(s *stream, offset uint64) {
+	e.mu.Lock()
+	b := s.cold(offset)
+	e.mu.Unlock()
+	if b != nil {
+		_, _ = e.load(s, b)
+	}
+}
+
 // fetch is load without memory.
 func (e *Engine) fetch(s *stream, ref *blockRef) (*decoded, error) {
 	e.mu.Lock()

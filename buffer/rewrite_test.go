@@ -415,3 +415,42 @@ func TestReadingGoesOnInARewrite(t *testing.T) {
 	}
 	wantBalanced(t, e)
 }
+
+// TestTimesInARewrittenBlock: a message that ends without having been taken keeps its
+// own time on its receipt, not that of the block.
+func TestTimesInARewrittenBlock(t *testing.T) {
+	const n = 40
+	dir := filepath.Join(t.TempDir(), "data")
+	e := open(t, dir)
+	configure(t, e, "mail")
+	for i := range uint64(n) {
+		m := noise(i, 100)
+		m.Key = fmt.Sprint("key-", i)
+		if _, err := e.Append(t.Context(), "orders", noon.Add(time.Duration(i)*time.Minute), []buffer.Message{m}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, dir)
+	configure(t, e, "mail")
+	rewriteAll(t, e)
+	if err := e.Cancel(t.Context(), buffer.Ref{Stream: "orders", Offset: 20}, noon); err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, crashed(t, e, dir))
+	configure(t, e, "mail")
+	if n, err := e.CancelKey(t.Context(), "orders", "key-25", noon); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if ended, err := e.DropDrain(t.Context(), "mail", noon); ended != n-2 || err != nil {
+		t.Fatalf("DropDrain = %d, %v", ended, err)
+	}
+	for i := range uint64(n) {
+		st, err := e.Find(buffer.Ref{Stream: "orders", Offset: i}, noon)
+		if want := noon.Add(time.Duration(i) * time.Minute); err != nil || !st.AcceptedAt.Equal(want) || st.State() != buffer.Cancelled {
+			t.Errorf("Find(%d) = %s of %s, %v; want cancelled, %s", i, st.State(), st.AcceptedAt, err, want)
+		}
+	}
+}

@@ -118,7 +118,7 @@ func (e *Engine) cancelFlight(d *drain, offset uint64, now time.Time) {
 	}
 	f.cancelAt = int64(millis(now))
 	d.flight[offset] = f
-	e.delta.op(opCancel, uint64(d.num), offset, uint64(f.cancelAt))
+	e.delta.cancel(d, offset, f)
 }
 
 // endAttempts ends what was cancelled in flight and never settled: how those
@@ -126,6 +126,6 @@ func (e *Engine) cancelFlight(d *drain, offset uint64, now time.Time) {
 func (e *Engine) endAttempts(d *drain) {
 	for offset, f := range d.flight {
 		delete(d.flight, offset)
-		e.endWaiting(d, offset, 0, Cancelled, "", time.UnixMilli(f.cancelAt))
+		e.endWaiting(d, offset, f.acceptedAt, Cancelled, "", time.UnixMilli(f.cancelAt))
 	}
 }

@@ -71,11 +71,14 @@ func (s *stream) covered(first, end uint64) (i, j int) {
 	return i, max(i, j)
 }
 
-// timeNear is about when a message was accepted, in Unix ms, where it cannot be
-// read: the time of its block, or of the one before it.
+// timeNear is about when a message was accepted, in Unix ms, where it is not read
+// for that: the time of its block, or of the one before it. Messages of a rewritten
+// block may be far apart: who ends one that was not taken reads it first, see warm.
 func (s *stream) timeNear(offset uint64) int64 {
 	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].first > offset })
 	switch {
+	case i > 0 && s.blocks[i-1].rewritten() && s.blocks[i-1].dec != nil:
+		return s.blocks[i-1].dec.acceptedAt(offset)
 	case i > 0:
 		return s.blocks[i-1].base
 	case len(s.blocks) > 0:
