@@ -42,7 +42,8 @@ type part struct {
 	at     []uint32 // where each record starts in raw
 	closed bool     // packed already: takes no more
 	flags  block.Flags
-	held   int64 // bytes of append memory
+	keys   []keyEntry // by index
+	held   int64      // bytes of append memory
 
 	payload []byte
 	codec   block.Codec
@@ -53,7 +54,10 @@ type part struct {
 const maxParts = segment.MaxCommit / 2
 
 // scratch is where appends of single messages encode before they take the lock.
-type scratch struct{ b []byte }
+type scratch struct {
+	b    []byte
+	keys []keyEntry
+}
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
@@ -125,9 +129,10 @@ func (e *Engine) prepare(msgs []Message) (*prepared, error) {
 		return p, nil
 	}
 	p.records = scratches.Get().(*scratch)
-	p.records.b = p.records.b[:0]
+	p.records.b, p.records.keys = p.records.b[:0], p.records.keys[:0]
 	for i := range msgs {
 		p.records.b = appendRecord(p.records.b, &msgs[i])
+		p.records.keys = e.keyHash.entries(p.records.keys, uint64(i), msgs[i].Key, msgs[i].CancelKeys)
 	}
 	return p, nil
 }
@@ -182,6 +187,9 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 	} else {
 		at.part = at.group.part(st)
 		at.index = len(at.part.at)
+		for _, x := range p.records.keys {
+			at.part.keys = append(at.part.keys, keyEntry{x.hash, uint64(at.index) + x.offset})
+		}
 		at.part.add(p.records.b, p.count, st.lastAt)
 		at.part.flags |= p.flags
 	}
@@ -258,6 +266,7 @@ func (e *Engine) packParts(msgs []Message) []*part {
 	for i := 0; i < len(msgs); {
 		p := &part{closed: true}
 		for ; i < len(msgs) && len(p.raw) < blockTarget; i++ {
+			p.keys = e.keyHash.entries(p.keys, uint64(len(p.at)), msgs[i].Key, msgs[i].CancelKeys)
 			p.at = append(p.at, uint32(len(p.raw)))
 			p.raw = append(p.raw, 0) // accepted_at is the base time
 			p.raw = appendRecord(p.raw, &msgs[i])

@@ -125,6 +125,7 @@ func (e *Engine) commit() {
 		err = e.Err()
 	}
 	e.publish(b, err)
+	e.sortKeys()
 }
 
 // write puts a batch into the active segment, or into a new one where it has
@@ -349,7 +350,8 @@ func (e *Engine) index(p *part, h block.Header) {
 	if !s.read {
 		ref.owed = ref.count // to the first drain that will come
 	}
-	e.active.blocks = append(e.active.blocks, segBlock{s, ref})
+	e.active.hold(s, ref)
+	e.active.open.add(s.num, ref.first, p.keys)
 	if ref.owed > 0 {
 		e.active.live++
 		s.bytes += int64(ref.size)

@@ -121,25 +121,24 @@ func (d *decoded) keyAt(offset uint64) string {
 	return d.key(i)
 }
 
-// cancelledBy reports whether a key is among the cancel keys of the ith message.
-func (d *decoded) cancelledBy(i int, key string) bool {
+// keys are what the ith message can be found by: its ordering key, and its cancel
+// keys, nil where the ordering key does for that too. They are a part of the block's
+// memory.
+func (d *decoded) keys(i int) (key string, cancel []string) {
 	in := d.tail(i)
-	if in.Len() == 0 {
-		return false
+	if in.Len() > 0 {
+		key = in.String()
 	}
-	own := in.String()
 	if in.Len() > 0 {
 		in.Uint()
 	}
-	if in.Len() == 0 {
-		return own == key
-	}
-	for range in.Count(1) {
-		if in.String() == key {
-			return true
+	if in.Len() > 0 {
+		cancel = make([]string, in.Count(1))
+		for i := range cancel {
+			cancel[i] = in.String()
 		}
 	}
-	return false
+	return key, cancel
 }
 
 // size is what the block takes in memory, in bytes.

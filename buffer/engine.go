@@ -76,6 +76,7 @@ type Engine struct {
 	log     *slog.Logger
 	comp    *block.Coder
 	ids     cipher.Block
+	keyHash keyHash
 	metrics *metrics
 	lock    *os.File
 	isNew   bool // the directory has not had a segment
@@ -157,6 +158,11 @@ type segmentRef struct {
 	last     uint64
 	bytes    int64    // on disk
 	records  *records // until they are files; of the active one, Engine.records
+
+	open     openKeys   // until it is sealed
+	table    *keyTable  // once it was asked for
+	keysOnce sync.Mutex // held while it is opened or made
+	keyed    bool       // some message has a key
 
 	rewriting bool  // what is needed of it is being copied
 	left      int64 // bytes that were needed at the last look for a rewrite

@@ -140,13 +140,16 @@ func (e *Engine) sealSegment(s *segmentRef, last bool) error {
 	if err := s.seg.Seal(); err != nil {
 		return err
 	}
+	if err := e.fileKeys(s); err != nil {
+		return err
+	}
 	size := dirSize(s.seg.Dir)
 	if err := e.writeIndex(s, last, size); err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s.phase, s.bytes = sealed, size
+	s.phase, s.bytes, s.open = sealed, size, nil
 	e.dropIfDone(s)
 	return nil
 }
@@ -185,6 +188,8 @@ func (e *Engine) removeSegment(s *segmentRef) error {
 		st.blocks = slices.DeleteFunc(st.blocks, func(b *blockRef) bool { return b.seg == s })
 	}
 	e.mu.Unlock()
+	s.keysOnce.Lock() // whoever makes its table of keys writes into the directory
+	defer s.keysOnce.Unlock()
 	if err := s.seg.Retire(); err != nil {
 		return err
 	}

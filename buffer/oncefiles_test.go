@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,16 +23,34 @@ func onceKeyOf(n int) buffer.OnceKey {
 	return k
 }
 
+// said is what an engine says.
+type said struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
 // logged opens an engine, and returns what it says.
-func logged(t testing.TB, dir string) (*buffer.Engine, *bytes.Buffer) {
+func logged(t testing.TB, dir string) (*buffer.Engine, *said) {
 	t.Helper()
-	var said bytes.Buffer
-	e, err := buffer.Open(t.Context(), buffer.Config{Dir: dir, SegmentBytes: mib, Log: slog.New(slog.NewTextHandler(&said, nil))})
+	log := &said{}
+	e, err := buffer.Open(t.Context(), buffer.Config{Dir: dir, SegmentBytes: mib, Log: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.Close() })
-	return e, &said
+	return e, log
 }
 
 // TestOnceFilters harms the files of idempotency records between two starts. A

@@ -40,7 +40,7 @@ const (
 type onceFilter struct {
 	until  int64
 	firsts []byte
-	bits   []byte
+	bits   bloom
 }
 
 // filterOf makes the content of a filter file, but for the keys.
@@ -64,27 +64,14 @@ func (f *onceFilter) setFirst(chunk int, key [16]byte) {
 	copy(f.firsts[chunk*onceKeySize:], key[:])
 }
 
-// probe returns the nth bit of a key: its byte, and the mask in that.
-func (f *onceFilter) probe(key [16]byte, n uint64) (at uint64, mask byte) {
-	a, b := binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])|1
-	bit := (a + n*b) % (uint64(len(f.bits)) * 8)
-	return bit / 8, 1 << (bit % 8)
-}
-
 func (f *onceFilter) add(key [16]byte) {
-	for n := range uint64(filterProbes) {
-		at, mask := f.probe(key, n)
-		f.bits[at] |= mask
-	}
+	a, b := halves(key)
+	f.bits.add(a, b, filterProbes)
 }
 
 func (f *onceFilter) has(key [16]byte) bool {
-	for n := range uint64(filterProbes) {
-		if at, mask := f.probe(key, n); f.bits[at]&mask == 0 {
-			return false
-		}
-	}
-	return true
+	a, b := halves(key)
+	return f.bits.has(a, b, filterProbes)
 }
 
 // chunk is the one that has a key, if any has; -1: none.

@@ -47,7 +47,7 @@ func (e *Engine) placeBlocks(segs []*foundSegment) {
 		s.next = max(s.next, end)
 		e.recovery.Blocks += len(s.blocks)
 		for _, b := range s.blocks {
-			b.seg.blocks = append(b.seg.blocks, segBlock{s, b})
+			b.seg.hold(s, b)
 		}
 	}
 }

@@ -40,6 +40,7 @@ type move struct {
 	raw    []byte
 	kept   uint32
 	flags  block.Flags
+	keys   []keyEntry
 
 	payload []byte
 	codec   block.Codec
@@ -73,8 +74,12 @@ func (m *move) add(dec *decoded, i int) {
 	m.kept++
 }
 
-// rewriter looks for segments to rewrite from time to time.
+// rewriter looks for segments to rewrite from time to time. First it opens the
+// tables of keys.
 func (e *Engine) rewriter() {
+	if err := e.openTables(); err != nil && e.Err() == nil {
+		e.log.Error("a table of keys cannot be opened; look-ups try again", "err", err)
+	}
 	tick := time.NewTicker(rewriteEvery)
 	defer tick.Stop()
 	for {
@@ -185,6 +190,8 @@ func (w *rewrite) stream(s *stream, runs [][]*blockRef) error {
 			m.from = append(m.from, ref)
 			for _, i := range keep {
 				m.add(dec, i)
+				key, cancel := dec.keys(i)
+				m.keys = w.e.keyHash.entries(m.keys, dec.offset(i), key, cancel)
 			}
 			m.flags |= ref.flags & (block.Keyed | block.Cancels)
 			if err := w.pace(ref); err != nil {
@@ -329,7 +336,8 @@ func (e *Engine) replace(m *move, h block.Header) {
 		return // all of it was finished, and is gone
 	}
 	s.blocks = slices.Replace(s.blocks, i, j, ref)
-	e.active.blocks = append(e.active.blocks, segBlock{s, ref})
+	e.active.hold(s, ref)
+	e.active.open.add(s.num, 0, m.keys)
 	if ref.owed > 0 {
 		s.bytes += int64(ref.size)
 	}

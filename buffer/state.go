@@ -51,6 +51,12 @@ func (b *blockRef) end() uint64 { return b.first + uint64(b.count) }
 
 func (b *blockRef) keyed() bool { return b.flags&block.Keyed != 0 }
 
+// hold adds a block to a segment.
+func (s *segmentRef) hold(st *stream, b *blockRef) {
+	s.blocks = append(s.blocks, segBlock{st, b})
+	s.keyed = s.keyed || b.flags&(block.Keyed|block.Cancels) != 0
+}
+
 func (b *blockRef) rewritten() bool { return b.flags&block.Rewritten != 0 }
 
 func (b *blockRef) pinned() bool { return b.owed > 0 || b.dead > 0 }
