@@ -194,7 +194,7 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 		at.part.flags |= p.flags
 	}
 	if once != nil {
-		once.part, once.index, once.count = at.part, at.index, p.count
+		once.part, once.index, once.count = at.part, at.index, uint32(p.count)
 		once.at, once.until = st.lastAt, now.Add(key.TTL).UnixMilli()
 	}
 	at.part.held += p.size

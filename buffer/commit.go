@@ -126,6 +126,7 @@ func (e *Engine) commit() {
 	}
 	e.publish(b, err)
 	e.sortKeys()
+	e.sortOnces()
 }
 
 // write puts a batch into the active segment, or into a new one where it has

@@ -124,7 +124,7 @@ type Engine struct {
 	records      *records                // of the active segment
 	outcomeFiles []*outcomeSet           // oldest first
 	answerFiles  []*answerSet            // oldest first
-	onces        map[[16]byte]*onceEntry // of segments that are not sealed, and those under way
+	onces        map[[16]byte]*onceEntry // of appends under way
 	onceFiles    []*onceFile             // oldest first
 	onceMoves    int                     // how often records went from memory into a file
 	cache        *list.List              // of *blockRef, most recently used first

@@ -120,5 +120,5 @@ func (e *Engine) Unfinished(drain string, offset uint64) bool {
 // SetMaxBytes sets the bound of an engine that is idle.
 func (e *Engine) SetMaxBytes(n int64) { e.cfg.MaxBytes = n }
 
-// SipHash is the hash of a key with a secret.
-func SipHash(k0, k1 uint64, key string) uint64 { return keyHash{k0, k1}.of(key) }
+// HashKey is the hash of a key with a secret.
+func HashKey(k0, k1 uint64, key string) uint64 { return keyHash{k0, k1}.of(key) }

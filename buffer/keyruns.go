@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"maps"
 	"slices"
 	"sort"
 )
@@ -75,12 +76,9 @@ func (e *Engine) fileKeys(s *segmentRef) error {
 		e.mu.Unlock()
 		return nil
 	}
-	open := make(openKeys, len(s.open))
-	for stream, r := range s.open {
-		open[stream] = r
-	}
+	open := maps.Clone(s.open)
 	e.mu.Unlock()
-	if s.open == nil { // a crash left it open
+	if open == nil { // a crash left it open
 		if err := e.rebuildKeys(s); err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ func TestKeyHash(t *testing.T) {
 	for i := range byte(15) {
 		in = append(in, i)
 	}
-	if got := buffer.SipHash(0x0706050403020100, 0x0f0e0d0c0b0a0908, string(in)); got != 0xa129ca6149be45e5 {
+	if got := buffer.HashKey(0x0706050403020100, 0x0f0e0d0c0b0a0908, string(in)); got != 0xa129ca6149be45e5 {
 		t.Errorf("SipHash-2-4 of the paper's message is %x, want a129ca6149be45e5", got)
 	}
 }

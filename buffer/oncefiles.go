@@ -1,8 +1,6 @@
 package buffer
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,41 +27,41 @@ const onceChunk = block.HeaderSize + oncesPerChunk*onceSize
 
 func chunksIn(size int64) int { return int((size + onceChunk - 1) / onceChunk) }
 
-// saveOnces makes files of the records of a segment, durable when it returns. It
-// sorts them.
-func saveOnces(path string, c *block.Coder, records []onceRecord) error {
-	// Of a key that was used again after its TTL the later record counts.
-	slices.SortStableFunc(records, func(a, b onceRecord) int {
-		return cmp.Or(bytes.Compare(a.Key[:], b.Key[:]), cmp.Compare(b.until, a.until))
-	})
-	records = slices.CompactFunc(records, func(a, b onceRecord) bool { return a.Key == b.Key })
-	chunks := (len(records) + oncesPerChunk - 1) / oncesPerChunk
-	size, sum, until := int64(0), uint32(0), int64(0)
+// saveOnces makes files of the records of a segment, durable when it returns. Of a
+// key that was used again after its TTL the later record counts.
+func saveOnces(path string, c *block.Coder, records *onceSet) error {
+	most := records.len()
+	raw, filter := filterOf((most+oncesPerChunk-1)/oncesPerChunk, most)
+	size, sum, chunks := int64(0), uint32(0), 0
 	err := writeFileFrom(path, func(w io.Writer) error {
-		for list := range slices.Chunk(records, oncesPerChunk) {
+		list := make([]onceRecord, 0, oncesPerChunk)
+		flush := func() error {
 			h := block.Header{Kind: block.Onces, Count: uint32(len(list)), RawLen: uint32(len(list) * onceSize), Chain: sum}
 			b := c.Seal(nil, &h, encodeOnces(list))
-			size, sum = size+int64(len(b)), h.Sum
-			if _, err := w.Write(b); err != nil {
+			filter.setFirst(chunks, list[0].Key)
+			size, sum, chunks, list = size+int64(len(b)), h.Sum, chunks+1, list[:0]
+			_, err := w.Write(b)
+			return err
+		}
+		for r := range records.sorted() {
+			filter.add(r.Key)
+			filter.until = max(filter.until, r.until)
+			if list = append(list, r); len(list) < oncesPerChunk {
+				continue
+			}
+			if err := flush(); err != nil {
 				return err
 			}
+		}
+		if len(list) > 0 {
+			return flush()
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for i := range records {
-		until = max(until, records[i].until)
-	}
-	raw, filter := filterOf(size, sum, until, chunks, len(records))
-	for i := range records {
-		filter.add(records[i].Key)
-		if i%oncesPerChunk == 0 {
-			filter.setFirst(i/oncesPerChunk, records[i].Key)
-		}
-	}
-	return saveFilter(path, c, raw, chunks)
+	return filter.save(path, c, raw, size, sum, chunks)
 }
 
 func encodeOnces(list []onceRecord) []byte {
@@ -73,7 +71,7 @@ func encodeOnces(list []onceRecord) []byte {
 		raw = append(append(raw, r.Key[:]...), r.Body[:]...)
 		raw = binary.LittleEndian.AppendUint32(raw, r.stream)
 		raw = binary.LittleEndian.AppendUint64(raw, r.first)
-		raw = binary.LittleEndian.AppendUint32(raw, uint32(r.count))
+		raw = binary.LittleEndian.AppendUint32(raw, r.count)
 		raw = binary.LittleEndian.AppendUint64(raw, uint64(r.at))
 		raw = binary.LittleEndian.AppendUint64(raw, uint64(r.until))
 	}
@@ -94,7 +92,7 @@ func readOnces(sealed []byte, c *block.Coder) ([]onceRecord, error) {
 		r, b := &list[i], raw[i*onceSize:]
 		copy(r.Key[:], b)
 		copy(r.Body[:], b[16:])
-		r.stream, r.first, r.count = le.Uint32(b[24:]), le.Uint64(b[28:]), int(le.Uint32(b[36:]))
+		r.stream, r.first, r.count = le.Uint32(b[24:]), le.Uint64(b[28:]), le.Uint32(b[36:])
 		r.at, r.until = int64(le.Uint64(b[40:])), int64(le.Uint64(b[48:]))
 	}
 	return list, nil
@@ -161,7 +159,7 @@ func (x *onceFile) find(key [16]byte) (r onceRecord, found bool, err error) {
 	if err != nil {
 		return r, false, fmt.Errorf("read idempotency records: %s: %w", x.path, err)
 	}
-	j, found := slices.BinarySearchFunc(list, key, func(r onceRecord, key [16]byte) int { return bytes.Compare(r.Key[:], key[:]) })
+	j, found := slices.BinarySearchFunc(list, key, compareKey)
 	if !found {
 		return r, false, nil
 	}

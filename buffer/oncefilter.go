@@ -43,12 +43,9 @@ type onceFilter struct {
 	bits   bloom
 }
 
-// filterOf makes the content of a filter file, but for the keys.
-func filterOf(size int64, sum uint32, until int64, chunks, keys int) ([]byte, *onceFilter) {
+// filterOf makes the content of a filter file with room for so many keys.
+func filterOf(chunks, keys int) ([]byte, *onceFilter) {
 	raw := make([]byte, filterHead+chunks*onceKeySize+keys*filterBits/8+8)
-	binary.LittleEndian.PutUint64(raw, uint64(size))
-	binary.LittleEndian.PutUint64(raw[8:], uint64(sum))
-	binary.LittleEndian.PutUint64(raw[16:], uint64(until))
 	return raw, parseFilter(raw, chunks)
 }
 
@@ -101,8 +98,13 @@ func (x *onceFile) place(key [16]byte) (chunk int, err error) {
 
 func filterPath(path string) string { return strings.TrimSuffix(path, ".once") + ".filter" }
 
-// saveFilter makes the file of a filter, durable when it returns.
-func saveFilter(path string, c *block.Coder, raw []byte, chunks int) error {
+// save makes the file of a filter, durable when it returns. Chunks that were not
+// needed for the directory are left out.
+func (f *onceFilter) save(path string, c *block.Coder, raw []byte, size int64, sum uint32, chunks int) error {
+	binary.LittleEndian.PutUint64(raw, uint64(size))
+	binary.LittleEndian.PutUint64(raw[8:], uint64(sum))
+	binary.LittleEndian.PutUint64(raw[16:], uint64(f.until))
+	raw = append(raw[:filterHead+chunks*onceKeySize], f.bits...)
 	h := block.Header{Kind: block.Filter, Count: uint32(chunks), RawLen: uint32(len(raw))}
 	return writeFile(filterPath(path), c.Seal(make([]byte, 0, block.HeaderSize+len(raw)), &h, raw))
 }
@@ -158,7 +160,7 @@ func (x *onceFile) rebuildFilter() (damage error, err error) {
 		return nil, err
 	}
 	chunks := chunksIn(x.size)
-	raw, filter := filterOf(x.size, sum, 0, chunks, chunks*oncesPerChunk)
+	raw, filter := filterOf(chunks, chunks*oncesPerChunk)
 	var after [16]byte // the last key that was read: a chunk that cannot be read comes after it
 	for i := range chunks {
 		list, err := x.read(f, i)
@@ -175,8 +177,7 @@ func (x *onceFile) rebuildFilter() (damage error, err error) {
 		}
 		increment(&after)
 	}
-	binary.LittleEndian.PutUint64(raw[16:], uint64(filter.until))
-	return damage, saveFilter(x.path, x.coder, raw, chunks)
+	return damage, filter.save(x.path, x.coder, raw, x.size, sum, chunks)
 }
 
 // increment makes a key the next one.
