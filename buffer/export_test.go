@@ -122,3 +122,10 @@ func (e *Engine) SetMaxBytes(n int64) { e.cfg.MaxBytes = n }
 
 // HashKey is the hash of a key with a secret.
 func HashKey(k0, k1 uint64, key string) uint64 { return keyHash{k0, k1}.of(key) }
+
+// ActiveDir is where the open segment lies.
+func (e *Engine) ActiveDir() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.active.seg.Dir
+}

@@ -140,16 +140,14 @@ func (e *Engine) sealSegment(s *segmentRef, last bool) error {
 	if err := s.seg.Seal(); err != nil {
 		return err
 	}
-	if err := e.fileKeys(s); err != nil {
-		return err
-	}
+	e.fileKeys(s)
 	size := dirSize(s.seg.Dir)
 	if err := e.writeIndex(s, last, size); err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s.phase, s.bytes, s.open = sealed, size, nil
+	s.phase, s.bytes = sealed, size
 	e.dropIfDone(s)
 	return nil
 }

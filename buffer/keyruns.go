@@ -69,28 +69,41 @@ func (e *Engine) sortKeys() {
 	}
 }
 
-// fileKeys makes the table of a segment that is being sealed.
-func (e *Engine) fileKeys(s *segmentRef) error {
+// fileKeys makes the table of a segment that is being sealed. Where the disk does
+// not take it, it stays in memory, or is made when somebody asks.
+func (e *Engine) fileKeys(s *segmentRef) {
 	e.mu.Lock()
-	if !s.keyed {
-		e.mu.Unlock()
-		return nil
-	}
-	open := maps.Clone(s.open)
+	keyed, open := s.keyed, maps.Clone(s.open)
 	e.mu.Unlock()
-	if open == nil { // a crash left it open
-		if err := e.rebuildKeys(s); err != nil {
-			return err
-		}
-	} else {
-		byStream := map[uint32][]keyEntry{}
-		for stream, r := range open {
-			byStream[stream] = r.all()
-		}
-		if err := e.saveKeys(s.seg.Dir, byStream); err != nil {
-			return err
-		}
+	if !keyed {
+		e.dropOpenKeys(s)
+		return
 	}
-	_, err := e.keyTableOf(s) // not at the first look-up: checking it reads all of it
-	return err
+	err := e.makeTable(s, open)
+	if err == nil {
+		_, err = e.keyTableOf(s) // not at the first look-up: checking it reads all of it
+	}
+	if err != nil {
+		e.log.Warn("a table of keys cannot be stored", "segment", s.seg.Dir, "err", err)
+		return
+	}
+	e.dropOpenKeys(s)
+}
+
+// makeTable makes it from what is in memory, or, after a crash, from the blocks.
+func (e *Engine) makeTable(s *segmentRef, open openKeys) error {
+	if open == nil {
+		return e.rebuildKeys(s)
+	}
+	byStream := map[uint32][]keyEntry{}
+	for stream, r := range open {
+		byStream[stream] = r.all()
+	}
+	return e.saveKeys(s.seg.Dir, byStream)
+}
+
+func (e *Engine) dropOpenKeys(s *segmentRef) {
+	e.mu.Lock()
+	s.open = nil
+	e.mu.Unlock()
 }

@@ -2,6 +2,7 @@ package buffer_test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -140,4 +141,28 @@ func TestManyKeys(t *testing.T) {
 	e = open(t, dir)
 	configure(t, e, "mail")
 	check()
+}
+
+// TestKeysWithoutRoomForATable: keys are found where their table cannot be stored.
+func TestKeysWithoutRoomForATable(t *testing.T) {
+	dir := t.TempDir()
+	e := open(t, dir)
+	configure(t, e, "mail")
+	if err := os.Mkdir(filepath.Join(e.ActiveDir(), "KEYS"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(40) {
+		m := noise(i, 60_000)
+		m.Key = fmt.Sprint("key-", i)
+		if _, err := e.Append(t.Context(), "orders", noon, []buffer.Message{m}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, "a segment is sealed", func() bool { return sealedCount(e) > 0 })
+	for i := range uint64(40) {
+		wantFound(t, e, fmt.Sprint("key-", i), i)
+	}
+	if err := e.Err(); err != nil {
+		t.Errorf("the engine stopped: %v", err)
+	}
 }
