@@ -132,6 +132,7 @@ type Engine struct {
 	opened       []*segmentRef // sealed and open, most recently used last
 	watches      map[Ref]*watch
 	corrupt      uint64
+	looked       uint64 // the newest block at the last look for a rewrite
 }
 
 // phase is where a segment is in its life.

@@ -113,6 +113,7 @@ func (e *Engine) recover(ctx context.Context) error {
 		e.recovery.Messages += d.unfinished(d.stream.next)
 	}
 	e.mu.Unlock()
+	e.looked = e.active.last
 	e.recovery.Segments, e.recovery.Duration = len(segs), time.Since(begin)
 	if err := e.holdBallast(); err != nil {
 		e.log.Warn("no space is held back for a start on a full disk", "err", err)

@@ -454,3 +454,21 @@ func TestTimesInARewrittenBlock(t *testing.T) {
 		}
 	}
 }
+
+// TestBusyIntakeIsNotRewritten: blocks of a busy stream that are not much too small
+// are merged once it is quiet.
+func TestBusyIntakeIsNotRewritten(t *testing.T) {
+	const n = 1200
+	e := open(t, t.TempDir())
+	configure(t, e, "mail")
+	fill(t, e, 0, n, 6000)
+	waitFor(t, "segments are sealed", func() bool { return sealedCount(e) >= 6 })
+	rewriteAll(t, e)
+	if got := e.StoredBlocks("orders"); got != n {
+		t.Errorf("%d blocks of %d are left right after the flood", got, n)
+	}
+	rewriteAll(t, e)
+	if got := e.StoredBlocks("orders"); got > n/4 {
+		t.Errorf("%d blocks of %d are left when it is quiet", got, n)
+	}
+}

@@ -8,6 +8,9 @@ const (
 	tightShare  = 0.5 // while the disk has room for less than two more segments
 	// tinyBlock is the mean size of blocks below which a segment has tiny ones.
 	tinyBlock = 16 << 10
+	// Blocks from a quarter of that on do little harm: their rewrite waits until fewer
+	// than so many came since the last look, not to take the cores from those who append.
+	quietBlocks = 1000
 	// fullBlock is what a rewritten block takes at least, about, in bytes on disk.
 	fullBlock = 32 << 10
 )
@@ -82,6 +85,7 @@ func (e *Engine) chooseVictims() map[*segmentRef]bool {
 	var tiny []*segmentRef
 	var merged content
 	budget := max(e.cfg.SegmentBytes/2, 2*rewriteBundle)
+	least := e.tinyNow()
 	for _, s := range e.sealedSegments() {
 		c, lasting := e.look(s)
 		switch {
@@ -89,7 +93,7 @@ func (e *Engine) chooseVictims() map[*segmentRef]bool {
 		case float64(c.unfinished) < share*float64(c.all):
 			victims[s] = true
 			budget -= c.pinned
-		case c.pinned < tinyBlock*int64(c.blocks):
+		case c.pinned < least*int64(c.blocks):
 			tiny = append(tiny, s)
 			merged.add(c)
 			budget -= c.pinned
@@ -110,6 +114,18 @@ func (e *Engine) chooseVictims() map[*segmentRef]bool {
 		}
 	}
 	return victims
+}
+
+// tinyNow is the mean size of blocks below which they are merged now.
+func (e *Engine) tinyNow() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	came := e.active.last - e.looked
+	e.looked = e.active.last
+	if came < quietBlocks {
+		return tinyBlock
+	}
+	return tinyBlock / 4
 }
 
 // sealedSegments are those that something is still needed of, oldest first.
