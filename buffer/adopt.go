@@ -78,7 +78,15 @@ func (e *Engine) carry(f *foundSegment, known map[uint64]bool) error {
 		if h.Kind != block.Messages || ref == nil {
 			return nil
 		}
-		batch = append(batch, carried{ref, h, slices.Clone(payload)})
+		c := carried{ref: ref, h: h, payload: slices.Clone(payload)}
+		if h.Flags&(block.Keyed|block.Cancels) != 0 {
+			if raw, err := e.comp.Unpack(h, payload); err == nil {
+				if dec, err := decode(h, raw); err == nil {
+					c.keys = e.keysIn(nil, dec)
+				}
+			}
+		}
+		batch = append(batch, c)
 		if size += len(payload); size < carryBytes {
 			return nil
 		}
@@ -96,6 +104,7 @@ type carried struct {
 	ref     *blockRef
 	h       block.Header
 	payload []byte
+	keys    []keyEntry
 }
 
 func (e *Engine) carryBatch(from *segmentRef, blocks []carried) error {
@@ -127,7 +136,8 @@ func (e *Engine) carryBatch(from *segmentRef, blocks []carried) error {
 	for i, c := range blocks {
 		s := e.byNum[c.h.Stream]
 		c.ref.seq, c.ref.seg = b.heads[i].Seq, e.active
-		e.active.blocks = append(e.active.blocks, segBlock{s, c.ref})
+		e.active.hold(s, c.ref)
+		e.active.open.add(s.num, 0, c.keys)
 		if c.ref.pinned() {
 			e.active.live++
 			from.live--

@@ -25,6 +25,7 @@ const packAt = 64 << 10
 type group struct {
 	parts   []*part
 	onces   []*onceEntry
+	moves   []*move // rewritten blocks
 	done    chan struct{}
 	err     error // of the messages; set before done is closed
 	changes error // of what rode with them
@@ -41,7 +42,8 @@ type part struct {
 	at     []uint32 // where each record starts in raw
 	closed bool     // packed already: takes no more
 	flags  block.Flags
-	held   int64 // bytes of append memory
+	keys   []keyEntry // by index
+	held   int64      // bytes of append memory
 
 	payload []byte
 	codec   block.Codec
@@ -52,7 +54,10 @@ type part struct {
 const maxParts = segment.MaxCommit / 2
 
 // scratch is where appends of single messages encode before they take the lock.
-type scratch struct{ b []byte }
+type scratch struct {
+	b    []byte
+	keys []keyEntry
+}
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
@@ -120,13 +125,14 @@ func (e *Engine) prepare(msgs []Message) (*prepared, error) {
 		return nil, fmt.Errorf("%w: %d bytes at once", ErrTooLarge, p.size)
 	}
 	if p.size >= packAt {
-		p.parts = e.packParts(msgs)
+		p.parts = e.packParts(msgs, p.size)
 		return p, nil
 	}
 	p.records = scratches.Get().(*scratch)
-	p.records.b = p.records.b[:0]
+	p.records.b, p.records.keys = p.records.b[:0], p.records.keys[:0]
 	for i := range msgs {
 		p.records.b = appendRecord(p.records.b, &msgs[i])
+		p.records.keys = e.keyHash.entries(p.records.keys, uint64(i), msgs[i].Key, msgs[i].CancelKeys)
 	}
 	return p, nil
 }
@@ -181,11 +187,14 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 	} else {
 		at.part = at.group.part(st)
 		at.index = len(at.part.at)
+		for _, x := range p.records.keys {
+			at.part.keys = append(at.part.keys, keyEntry{x.hash, uint64(at.index) + x.offset})
+		}
 		at.part.add(p.records.b, p.count, st.lastAt)
 		at.part.flags |= p.flags
 	}
 	if once != nil {
-		once.part, once.index, once.count = at.part, at.index, p.count
+		once.part, once.index, once.count = at.part, at.index, uint32(p.count)
 		once.at, once.until = st.lastAt, now.Add(key.TTL).UnixMilli()
 	}
 	at.part.held += p.size
@@ -228,8 +237,8 @@ func (g *group) part(st *stream) *part {
 		}
 		return p
 	}
-	// About as much as last time: growing would copy it several times over.
-	p := &part{stream: st, raw: make([]byte, 0, st.lastRaw+st.lastRaw/8), at: make([]uint32, 0, st.lastCount+st.lastCount/8)}
+	// About as much as it lately took: growing would copy it several times over.
+	p := &part{stream: st, raw: make([]byte, 0, st.lastRaw), at: make([]uint32, 0, st.lastCount)}
 	g.parts = append(g.parts, p)
 	return p
 }
@@ -252,11 +261,14 @@ func (p *part) add(records []byte, n int, at int64) {
 
 // packParts makes finished blocks of a large append. Their offsets and times
 // are in the envelope, which is written last.
-func (e *Engine) packParts(msgs []Message) []*part {
+func (e *Engine) packParts(msgs []Message, size int64) []*part {
 	var parts []*part
 	for i := 0; i < len(msgs); {
-		p := &part{closed: true}
+		mean := int(size)/len(msgs) + 1
+		most := min(blockTarget/mean+2, len(msgs)-i)
+		p := &part{closed: true, raw: make([]byte, 0, most*mean), at: make([]uint32, 0, most)}
 		for ; i < len(msgs) && len(p.raw) < blockTarget; i++ {
+			p.keys = e.keyHash.entries(p.keys, uint64(len(p.at)), msgs[i].Key, msgs[i].CancelKeys)
 			p.at = append(p.at, uint32(len(p.raw)))
 			p.raw = append(p.raw, 0) // accepted_at is the base time
 			p.raw = appendRecord(p.raw, &msgs[i])

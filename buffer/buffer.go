@@ -159,7 +159,7 @@ type DeadLetter struct {
 // found by an empty one.
 type Searcher interface {
 	// FindKey returns the unfinished messages of a key, in order, at most max. It
-	// reads what is stored of the stream.
+	// looks into a table a segment, and reads no messages.
 	FindKey(ctx context.Context, stream, key string, max int) ([]Ref, error)
 	// CancelKey cancels the messages that have a cancel key with every drain where
 	// they wait. Attempts in flight end, and are the last: delivered if they
@@ -181,7 +181,7 @@ type Remover interface {
 
 // Inspector is the capability of being accounted for.
 type Inspector interface {
-	// Stats counts without touching the disk.
+	// Stats counts. It reads at most one block a drain.
 	Stats() Stats
 	// Audit counts again from what is stored. It reads the index of every segment.
 	Audit(ctx context.Context) ([]Account, error)

@@ -10,26 +10,44 @@ import (
 
 // load returns the messages of a block: from memory, where the newest blocks
 // and the last read ones are, or from disk. Bytes that are not what was
-// written are block.ErrDamaged.
+// written are block.ErrDamaged. Where the block was rewritten meanwhile, its
+// successor is read, which may have more messages, and fewer.
 func (e *Engine) load(s *stream, ref *blockRef) (*decoded, error) {
 	if ref == nil {
 		return nil, fmt.Errorf("%w: no block holds it", block.ErrDamaged)
 	}
+	for {
+		dec, err := e.loadOnce(s, ref)
+		if err == nil {
+			return dec, nil
+		}
+		now := e.successor(s, ref)
+		if now == ref {
+			return nil, err
+		}
+		ref = now
+	}
+}
+
+// successor is the block that holds the messages of ref now: itself, mostly.
+func (e *Engine) successor(s *stream, ref *blockRef) *blockRef {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if now := s.block(ref.first); now != nil {
+		return now
+	}
+	return ref
+}
+
+func (e *Engine) loadOnce(s *stream, ref *blockRef) (*decoded, error) {
 	e.mu.Lock()
 	if dec := ref.dec; dec != nil {
 		e.cache.MoveToFront(ref.elem)
 		e.mu.Unlock()
 		return dec, nil
 	}
-	seg := ref.seg
-	idle := e.use(seg)
 	e.mu.Unlock()
-	if idle != nil {
-		if err := idle.seg.Drop(); err != nil {
-			return nil, err
-		}
-	}
-	dec, err := e.read(s, ref)
+	dec, err := e.fetch(s, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -41,18 +59,52 @@ func (e *Engine) load(s *stream, ref *blockRef) (*decoded, error) {
 	return dec, nil
 }
 
+// cold is the block of a message whose time only the message itself says, if
+// that is not in memory. The caller holds mu.
+func (s *stream) cold(offset uint64) *blockRef {
+	if b := s.block(offset); b != nil && b.rewritten() && b.dec == nil {
+		return b
+	}
+	return nil
+}
+
+// warm brings such a block into memory, for timeNear. Where it cannot be read, the
+// time of the block has to do.
+func (e *Engine) warm(s *stream, offset uint64) {
+	e.mu.Lock()
+	b := s.cold(offset)
+	e.mu.Unlock()
+	if b != nil {
+		_, _ = e.load(s, b)
+	}
+}
+
+// fetch is load without memory.
+func (e *Engine) fetch(s *stream, ref *blockRef) (*decoded, error) {
+	e.mu.Lock()
+	idle := e.use(ref.seg)
+	e.mu.Unlock()
+	if idle != nil {
+		if err := idle.seg.Drop(); err != nil {
+			return nil, err
+		}
+	}
+	return e.read(s, ref)
+}
+
 // loadOwed is load for a block that was owed to some drain. It returns nil where
 // nothing is left to do in the block: all of it was finished meanwhile, when its
 // segment may be gone, or it is damaged, which is then accounted for.
 func (e *Engine) loadOwed(s *stream, ref *blockRef) (*decoded, error) {
 	dec, err := e.load(s, ref)
-	switch {
-	case err == nil:
+	if err == nil {
 		return dec, nil
-	case !e.pinned(ref):
+	}
+	switch now := e.successor(s, ref); {
+	case !e.pinned(now):
 		return nil, nil
 	case errors.Is(err, block.ErrDamaged):
-		e.reportDamage(s, ref, ref.first, ref.end(), err)
+		e.reportDamage(s, now.first, now.end(), err)
 		return nil, nil
 	}
 	return nil, err

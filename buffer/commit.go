@@ -56,6 +56,7 @@ func (e *Engine) answerAll() {
 type batch struct {
 	group   *group
 	parts   []*part // of the group, unless they were refused
+	moves   []*move // likewise
 	delta   ops
 	answers int           // bytes that wait in memory for the segment's end
 	gone    []*segmentRef // which the delta says
@@ -74,7 +75,10 @@ func (b *batch) size() (n int, bytes int64) {
 	}
 	// The streams that grew since, and the idempotency records.
 	bytes += int64(len(b.group.onces))*2*onceSize + int64(len(b.parts)+1)*growthSize
-	return n + len(b.parts) + 2 + b.carriedBlocks, bytes + b.carriedBytes
+	for _, m := range b.moves {
+		bytes += segment.Size(m.payload) + block.HeaderSize
+	}
+	return n + len(b.parts) + len(b.moves) + 2 + b.carriedBlocks, bytes + b.carriedBytes
 }
 
 // growthSize bounds what a block of changes says of one stream that grew.
@@ -102,11 +106,11 @@ func (e *Engine) commit() {
 		e.answerAll()
 		return
 	}
-	b := &batch{group: e.pending, parts: e.pending.parts, answers: e.records.answers.bytes}
+	b := &batch{group: e.pending, parts: e.pending.parts, moves: e.pending.moves, answers: e.records.answers.bytes}
 	e.pending = newGroup()
 	e.cut(b)
 	e.mu.Unlock()
-	if len(b.parts) == 0 && b.delta.empty() {
+	if len(b.parts) == 0 && len(b.moves) == 0 && b.delta.empty() {
 		close(b.group.done)
 		return
 	}
@@ -121,6 +125,8 @@ func (e *Engine) commit() {
 		err = e.Err()
 	}
 	e.publish(b, err)
+	e.sortKeys()
+	e.sortOnces()
 }
 
 // write puts a batch into the active segment, or into a new one where it has
@@ -141,6 +147,17 @@ func (e *Engine) write(b *batch) error {
 		if n, size := b.size(); !e.active.seg.Fits(n, size) {
 			full, b.parts = err, nil
 		}
+	}
+	if full != nil && len(b.moves) > 0 {
+		// They free more than they take.
+		err := e.roll(b, true)
+		if err == nil {
+			return full
+		}
+		if !errors.Is(err, ErrDiskFull) {
+			return err
+		}
+		b.moves = nil
 	}
 	if n, size := b.size(); full != nil && !e.active.seg.FitsControl(n, size) {
 		err := e.rollAnyway(b)
@@ -197,6 +214,9 @@ func (e *Engine) encode(b *batch, snapshot ops) {
 			Kind: block.Messages, Codec: p.codec, Flags: p.flags, First: first, Base: p.base,
 			Stream: p.stream.num, Count: uint32(len(p.at)), RawLen: uint32(len(p.raw)),
 		}, p.payload)
+	}
+	for _, m := range b.moves {
+		e.sealPacked(b, m.header(), m.payload)
 	}
 	if len(b.parts) > 0 {
 		e.mu.Lock() // who asks for a key copies its entry
@@ -288,14 +308,18 @@ func (e *Engine) publish(b *batch, err error) {
 
 // indexBatch adds durable blocks to what can be read. The caller holds mu.
 func (e *Engine) indexBatch(b *batch) {
-	parts := b.parts
+	parts, moves := b.parts, b.moves
 	for _, h := range b.heads {
-		if h.Kind != block.Messages {
+		switch {
+		case h.Kind != block.Messages:
 			e.active.controls = append(e.active.controls, h.Seq)
-			continue
+		case h.Flags&block.Rewritten != 0:
+			e.replace(moves[0], h)
+			moves = moves[1:]
+		default:
+			e.index(parts[0], h)
+			parts = parts[1:]
 		}
-		e.index(parts[0], h)
-		parts = parts[1:]
 	}
 	if e.active.first == 0 {
 		e.active.first = b.heads[0].Seq
@@ -316,9 +340,10 @@ func (e *Engine) indexBatch(b *batch) {
 func (e *Engine) index(p *part, h block.Header) {
 	s := p.stream
 	if !p.closed {
-		s.lastRaw, s.lastCount = len(p.raw), len(p.at)
+		s.lastRaw = max(len(p.raw)+len(p.raw)/8, s.lastRaw-s.lastRaw/16)
+		s.lastCount = max(len(p.at)+len(p.at)/8, s.lastCount-s.lastCount/16)
 	}
-	ref := &blockRef{first: h.First, seq: h.Seq, base: h.Base, seg: e.active, count: h.Count, size: uint32(len(p.payload)) + block.HeaderSize, flags: h.Flags}
+	ref := &blockRef{first: h.First, seq: h.Seq, base: h.Base, seg: e.active, count: h.Count, kept: h.Count, size: uint32(len(p.payload)) + block.HeaderSize, flags: h.Flags}
 	s.next = ref.end()
 	s.blocks = append(s.blocks, ref)
 	for _, d := range s.drains {
@@ -329,10 +354,11 @@ func (e *Engine) index(p *part, h block.Header) {
 	if !s.read {
 		ref.owed = ref.count // to the first drain that will come
 	}
-	e.active.blocks = append(e.active.blocks, segBlock{s, ref})
+	e.active.hold(s, ref)
+	e.active.open.add(s.num, ref.first, p.keys)
 	if ref.owed > 0 {
 		e.active.live++
 		s.bytes += int64(ref.size)
 	}
-	e.remember(ref, &decoded{base: h.Base, data: asString(p.raw), at: p.at})
+	e.remember(ref, &decoded{first: h.First, base: h.Base, data: asString(p.raw), at: p.at, spare: cap(p.raw) - len(p.raw)})
 }

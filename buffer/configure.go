@@ -119,11 +119,12 @@ func (e *Engine) addDrain(s *stream, name string) {
 }
 
 // oweStored counts one more drain for what is stored without a gap up to the
-// end of the stream, and returns where that begins. The caller holds mu.
+// end of the stream, and returns where that begins. What is being rewritten is such a
+// gap: its copy may leave messages out. The caller holds mu.
 func (e *Engine) oweStored(s *stream) (from uint64) {
 	from = s.next
 	for _, b := range slices.Backward(s.blocks) {
-		if b.end() != from || b.seg.phase >= dropping {
+		if b.end() != from || b.kept < b.count || b.seg.phase >= dropping || b.seg.rewriting {
 			break
 		}
 		from = b.first

@@ -32,7 +32,7 @@ const (
 	opDropDead   = 14 // as opFinish, for a dead message
 	opOnce       = 15 // stream, first, count, acceptedAt, until, key, body
 	opAnswer     = 16 // drain, offset, at, answer
-	opCancel     = 17 // drain, offset, at: in flight, and not to be tried again
+	opCancel     = 17 // drain, offset, at, acceptedAt: in flight, and not to be tried again
 )
 
 // maxError bounds what is kept of a sink's words, in bytes.
@@ -95,6 +95,10 @@ func (o *ops) retry(d *drain, offset uint64, r Retry, key string) {
 	o.text(key)
 }
 
+func (o *ops) cancel(d *drain, offset uint64, f flight) {
+	o.op(opCancel, uint64(d.num), offset, uint64(f.cancelAt), uint64(f.acceptedAt))
+}
+
 func (o *ops) death(code byte, d *drain, offset uint64, x *death) {
 	o.op(code, uint64(d.num), offset, uint64(x.at), uint64(x.acceptedAt), uint64(x.firstAt), uint64(x.attempts), uint64(x.status), uint64(x.size))
 	o.text(string(x.reason))
@@ -148,7 +152,7 @@ func (e *Engine) snapshot() (o ops, err error) {
 					o.retry(d, offset, f.last, d.holding[offset])
 				}
 				if f.cancelAt != 0 {
-					o.op(opCancel, uint64(d.num), offset, uint64(f.cancelAt))
+					o.cancel(d, offset, f)
 				}
 			}
 			for offset, x := range d.dead {
@@ -271,7 +275,7 @@ func readOp(r *block.Reader) (*operation, error) {
 	case opRevive:
 		op.num, op.offset = uint32(r.Uint()), r.Uint()
 	case opCancel:
-		op.num, op.offset, op.at = uint32(r.Uint()), r.Uint(), r.Uint()
+		op.num, op.offset, op.at, op.accepted = uint32(r.Uint()), r.Uint(), r.Uint(), r.Uint()
 	case opAnswer:
 		op.num, op.offset, op.at = uint32(r.Uint()), r.Uint(), r.Uint()
 		op.name = r.String()
@@ -388,7 +392,7 @@ func (e *Engine) applyToDrain(d *drain, op *operation) {
 		}
 	case opCancel:
 		if !d.finished(op.offset) {
-			d.flight[op.offset] = flight{cancelAt: int64(op.at)} // until endAttempts
+			d.flight[op.offset] = flight{cancelAt: int64(op.at), acceptedAt: int64(op.accepted)} // until endAttempts
 		}
 	case opMarks:
 		d.low, d.done = op.marks.low, op.marks.done

@@ -159,7 +159,7 @@ func (e *Engine) endDead(d *drain, offset uint64, x *death, state State, now tim
 		offset: offset, at: int64(millis(now)), accepted: x.acceptedAt,
 		attempts: uint32(x.attempts), status: uint32(x.status), state: uint32(stateCode(state)),
 	})
-	if ref := d.stream.block(offset); ref != nil && ref.dead > 0 {
+	if ref := d.stream.block(offset); ref != nil && ref.dead > 0 && x.reason != ReasonDamaged {
 		if ref.dead--; !ref.pinned() {
 			ref.seg.live--
 			e.dropIfDone(ref.seg)

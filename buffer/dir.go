@@ -156,6 +156,10 @@ func (e *Engine) loadKey() error {
 	seed[0] = 1
 	e.ids.Encrypt(seed[:], seed[:])
 	e.comp.Sealer = block.Sealer(binary.LittleEndian.Uint32(seed[:]))
+	var secret [aes.BlockSize]byte
+	secret[0] = 2
+	e.ids.Encrypt(secret[:], secret[:])
+	e.keyHash = keyHash{binary.LittleEndian.Uint64(secret[:]), binary.LittleEndian.Uint64(secret[8:])}
 	return nil
 }
 

@@ -10,6 +10,10 @@
 // the delivery and loses nothing. A message is never invented, and a damaged
 // one is counted and reported, never handed out.
 //
+// A message that waits for long costs what it takes itself: sealed segments with
+// little that is needed, or with many small blocks, are rewritten in the background,
+// with the same offsets and ids.
+//
 // What it does not promise: exactly-once delivery, or anything on a disk that
 // lies about flushing.
 //

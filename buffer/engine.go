@@ -69,13 +69,14 @@ func (c *Config) setDefaults() error {
 // [Receipts] and [Inspector].
 //
 // One goroutine, the committer, writes; a second one, the janitor, seals and
-// removes segments. Everything else happens on the callers' goroutines under
+// removes segments; a third copies what keeps sparse ones. Everything else happens on the callers' goroutines under
 // mu, which is never held during input or output.
 type Engine struct {
 	cfg     Config
 	log     *slog.Logger
 	comp    *block.Coder
 	ids     cipher.Block
+	keyHash keyHash
 	metrics *metrics
 	lock    *os.File
 	isNew   bool // the directory has not had a segment
@@ -87,7 +88,8 @@ type Engine struct {
 	failed  chan struct{} // closed by fail
 	done    sync.WaitGroup
 
-	recovery Recovery
+	recovery  Recovery
+	rewriting sync.Mutex // held by the one rewrite that is under way
 
 	// commitBlocks is segment.Commit, and createSegment segment.Create; a test puts
 	// failures here.
@@ -122,7 +124,7 @@ type Engine struct {
 	records      *records                // of the active segment
 	outcomeFiles []*outcomeSet           // oldest first
 	answerFiles  []*answerSet            // oldest first
-	onces        map[[16]byte]*onceEntry // of segments that are not sealed, and those under way
+	onces        map[[16]byte]*onceEntry // of appends under way
 	onceFiles    []*onceFile             // oldest first
 	onceMoves    int                     // how often records went from memory into a file
 	cache        *list.List              // of *blockRef, most recently used first
@@ -130,6 +132,7 @@ type Engine struct {
 	opened       []*segmentRef // sealed and open, most recently used last
 	watches      map[Ref]*watch
 	corrupt      uint64
+	looked       uint64 // the newest block at the last look for a rewrite
 }
 
 // phase is where a segment is in its life.
@@ -156,6 +159,14 @@ type segmentRef struct {
 	last     uint64
 	bytes    int64    // on disk
 	records  *records // until they are files; of the active one, Engine.records
+
+	open     openKeys   // until it is sealed
+	table    *keyTable  // once it was asked for
+	keysOnce sync.Mutex // held while it is opened or made
+	keyed    bool       // some message has a key
+
+	rewriting bool  // what is needed of it is being copied
+	left      int64 // bytes that were needed at the last look for a rewrite
 }
 
 // segBlock is a block of messages and its stream.
@@ -196,6 +207,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.done.Go(e.commitLoop)
 	e.done.Go(e.janitor)
+	e.done.Go(e.rewriter)
 	return e, nil
 }
 

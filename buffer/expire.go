@@ -36,10 +36,10 @@ func (e *Engine) Expire(name string, now, before time.Time, why Reason) (n int, 
 			if !d.idle(offset) {
 				continue
 			}
-			ms := dec.acceptedAt(int(offset - ref.first))
+			ms := dec.acceptedAt(offset)
 			if ms >= limit {
 				e.mu.Unlock()
-				return n, time.UnixMilli(ms), nil
+				return n + step, time.UnixMilli(ms), nil
 			}
 			e.endWaiting(d, offset, ms, state, why, now)
 			step++
@@ -95,11 +95,11 @@ func (e *Engine) endWaiting(d *drain, offset uint64, acceptedAt int64, state Sta
 func (e *Engine) DropDrain(ctx context.Context, name string, now time.Time) (int, error) {
 	n := 0
 	for {
-		step, g, err := e.dropSome(name, now)
+		step, more, g, err := e.dropSome(name, now)
 		if err != nil {
 			return n, fmt.Errorf("drop %s: %w", name, err)
 		}
-		if n += step; step < expireStep || !e.knows(name) {
+		if n += step; !more || !e.knows(name) {
 			return n, g.wait(ctx)
 		}
 	}
@@ -113,21 +113,31 @@ func (e *Engine) knows(drain string) bool {
 	return e.drains[drain] != nil
 }
 
-func (e *Engine) dropSome(name string, now time.Time) (n int, g *group, err error) {
+// dropSome ends some of a drain's messages; more: there are others.
+func (e *Engine) dropSome(name string, now time.Time) (n int, more bool, g *group, err error) {
+	e.warmFirst(name)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	d := e.drains[name]
 	if d == nil {
-		return 0, nil, ErrNoDrain
+		return 0, false, nil, ErrNoDrain
 	}
 	if g, err = e.join(); err != nil {
-		return 0, nil, err
+		return 0, false, nil, err
 	}
 	for offset := d.low; offset < d.stream.next && n < expireStep; offset++ {
-		if !d.finished(offset) {
-			e.endWaiting(d, offset, d.flight[offset].acceptedAt, Cancelled, "", now)
-			n++
+		if d.finished(offset) {
+			continue
 		}
+		if n > 0 && d.stream.cold(offset) != nil {
+			return n, true, g, nil
+		}
+		at := d.flight[offset].acceptedAt
+		if at == 0 {
+			at = d.stream.timeNear(offset)
+		}
+		e.endWaiting(d, offset, at, Cancelled, "", now)
+		n++
 	}
 	for offset, x := range d.dead {
 		if n == expireStep {
@@ -136,7 +146,20 @@ func (e *Engine) dropSome(name string, now time.Time) (n int, g *group, err erro
 		e.endDead(d, offset, x, Cancelled, now)
 		n++
 	}
-	return n, g, nil
+	return n, n == expireStep, g, nil
+}
+
+// warmFirst is warm for the first unfinished message of a drain.
+func (e *Engine) warmFirst(name string) {
+	e.mu.Lock()
+	d, low := e.drains[name], uint64(0)
+	if d != nil {
+		low = d.low
+	}
+	e.mu.Unlock()
+	if d != nil {
+		e.warm(d.stream, low)
+	}
 }
 
 // DropStream implements [Remover].

@@ -31,7 +31,8 @@ type index struct {
 type indexedBlock struct {
 	stream uint32
 	first  uint64
-	count  uint32
+	count  uint32 // of offsets
+	kept   uint32 // of messages
 	size   uint32
 	seq    uint64
 	base   int64
@@ -45,7 +46,7 @@ func (e *Engine) writeIndex(s *segmentRef, last bool, size int64) error {
 		x.chain = e.chain
 	}
 	for _, b := range s.blocks {
-		x.blocks = append(x.blocks, indexedBlock{b.stream.num, b.first, b.count, b.size, b.seq, b.base, b.flags})
+		x.blocks = append(x.blocks, indexedBlock{b.stream.num, b.first, b.count, b.kept, b.size, b.seq, b.base, b.flags})
 	}
 	return writeFile(filepath.Join(s.seg.Dir, indexFile), x.encode(e.comp))
 }
@@ -70,6 +71,9 @@ func (x *index) encode(c *block.Coder) []byte {
 		raw = binary.AppendVarint(raw, int64(b.seq-was.seq))
 		raw = binary.AppendVarint(raw, b.base-was.base)
 		raw = append(raw, byte(b.flags))
+		if b.flags&block.Rewritten != 0 {
+			raw = binary.AppendUvarint(raw, uint64(b.kept))
+		}
 		was = b
 	}
 	payload, codec := c.Pack(raw)
@@ -112,6 +116,9 @@ func readIndex(c *block.Coder, dir string) (*index, error) {
 		b0 = indexedBlock{
 			stream: uint32(r.Uint()), first: b0.first + uint64(r.Int()), count: uint32(r.Uint()),
 			size: uint32(r.Uint()), seq: b0.seq + uint64(r.Int()), base: b0.base + r.Int(), flags: block.Flags(r.Byte()),
+		}
+		if b0.kept = b0.count; b0.flags&block.Rewritten != 0 {
+			b0.kept = uint32(r.Uint())
 		}
 		x.blocks[i] = b0
 	}

@@ -140,6 +140,7 @@ func (e *Engine) sealSegment(s *segmentRef, last bool) error {
 	if err := s.seg.Seal(); err != nil {
 		return err
 	}
+	e.fileKeys(s)
 	size := dirSize(s.seg.Dir)
 	if err := e.writeIndex(s, last, size); err != nil {
 		return err
@@ -185,6 +186,8 @@ func (e *Engine) removeSegment(s *segmentRef) error {
 		st.blocks = slices.DeleteFunc(st.blocks, func(b *blockRef) bool { return b.seg == s })
 	}
 	e.mu.Unlock()
+	s.keysOnce.Lock() // whoever makes its table of keys writes into the directory
+	defer s.keysOnce.Unlock()
 	if err := s.seg.Retire(); err != nil {
 		return err
 	}

@@ -14,17 +14,18 @@ import (
 
 // onceRecord is one key and where its messages are.
 type onceRecord struct {
-	OnceKey
+	Key       [16]byte
+	Body      [8]byte
 	stream    uint32
+	count     uint32
 	first     uint64
-	count     int
 	at, until int64 // Unix ms
 }
 
-// onceEntry is a record in memory.
+// onceEntry is a record of an append that is under way, or was.
 type onceEntry struct {
 	onceRecord
-	group *group // nil once it is durable
+	group *group // nil: it is durable
 	part  *part
 	index int
 }
@@ -105,7 +106,7 @@ func (e *Engine) Lookup(_ context.Context, name string, key [16]byte, now time.T
 }
 
 func (r *onceRecord) accepted() Accepted {
-	return Accepted{First: r.first, Count: r.count, At: time.UnixMilli(r.at)}
+	return Accepted{First: r.first, Count: int(r.count), At: time.UnixMilli(r.at)}
 }
 
 // replay is the answer to a request that was stored before.
@@ -142,17 +143,24 @@ var errFilesMoved = errors.New("idempotency records moved")
 
 // knownOnce returns the entry that has the key, or nil. The caller holds mu.
 func (e *Engine) knownOnce(key OnceKey, now time.Time) *onceEntry {
-	x := e.onces[key.Key]
-	if x == nil || (x.group == nil && (x.until <= now.UnixMilli() || e.byNum[x.stream] == nil)) {
-		return nil // or its stream was given up, with the message
+	if x := e.onces[key.Key]; x != nil {
+		seen := *x // what publish changes is read here, under mu
+		return &seen
 	}
-	seen := *x // what publish changes is read here, under mu
-	return &seen
+	for _, open := range e.openRecords() {
+		if r, ok := open.onces.find(key.Key); ok {
+			if r.until <= now.UnixMilli() || e.byNum[r.stream] == nil {
+				return nil // or its stream was given up, with the message
+			}
+			return &onceEntry{onceRecord: r}
+		}
+	}
+	return nil
 }
 
 // claimOnce takes the key for the group that is gathering. The caller holds mu.
 func (e *Engine) claimOnce(key OnceKey) *onceEntry {
-	x := &onceEntry{onceRecord: onceRecord{OnceKey: key}, group: e.pending}
+	x := &onceEntry{onceRecord: onceRecord{Key: key.Key, Body: key.Body}, group: e.pending}
 	e.onces[key.Key] = x
 	e.pending.onces = append(e.pending.onces, x)
 	return x
@@ -173,19 +181,16 @@ func (b *batch) onceOps() (o ops) {
 // were refused. The caller holds mu.
 func (e *Engine) settleOnces(g *group, stored bool) {
 	for _, x := range g.onces {
-		x.group, x.part = nil, nil
-		if !stored {
-			delete(e.onces, x.Key)
-			continue
+		delete(e.onces, x.Key)
+		if stored {
+			e.records.onces.add(x.onceRecord)
 		}
-		e.records.onces = append(e.records.onces, x.onceRecord)
 	}
 }
 
 func (op *operation) once() onceRecord {
-	r := onceRecord{stream: op.num, first: op.offset, count: int(op.attempts), at: int64(op.accepted), until: int64(op.at)}
+	r := onceRecord{stream: op.num, first: op.offset, count: uint32(op.attempts), at: int64(op.accepted), until: int64(op.at)}
 	copy(r.Key[:], op.key)
 	copy(r.Body[:], op.name)
-	r.TTL = time.Duration(r.until-r.at) * time.Millisecond
 	return r
 }

@@ -1,59 +1,81 @@
 package buffer
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"time"
 
 	"forebay/buffer/block"
 )
 
-// onceFile is a file of records, sorted by key.
+// onceFile is a file of records, sorted by key, in chunks of a size, and its filter.
 type onceFile struct {
 	path   string
 	coder  *block.Coder
-	until  int64
-	filter []uint64
-	chunks []onceChunk
+	size   int64
+	filter *onceFilter
 }
 
-type onceChunk struct {
-	first [16]byte
-	pos   int64
-	size  int
-}
+// onceChunk is what a chunk takes in a file; the last one may be shorter.
+const onceChunk = block.HeaderSize + oncesPerChunk*onceSize
 
-// saveOnces makes a file of the records of a segment, durable when it returns.
-func saveOnces(path string, c *block.Coder, records []onceRecord) error {
-	// Of a key that was used again after its TTL the later record counts.
-	records = slices.Clone(records)
-	slices.SortStableFunc(records, func(a, b onceRecord) int {
-		return cmp.Or(bytes.Compare(a.Key[:], b.Key[:]), cmp.Compare(b.until, a.until))
-	})
-	records = slices.CompactFunc(records, func(a, b onceRecord) bool { return a.Key == b.Key })
-	var b []byte
-	for list := range slices.Chunk(records, oncesPerChunk) {
-		raw := make([]byte, 0, len(list)*onceSize)
-		for _, r := range list {
-			raw = append(append(raw, r.Key[:]...), r.Body[:]...)
-			raw = binary.LittleEndian.AppendUint32(raw, r.stream)
-			raw = binary.LittleEndian.AppendUint64(raw, r.first)
-			raw = binary.LittleEndian.AppendUint32(raw, uint32(r.count))
-			raw = binary.LittleEndian.AppendUint64(raw, uint64(r.at))
-			raw = binary.LittleEndian.AppendUint64(raw, uint64(r.until))
+func chunksIn(size int64) int { return int((size + onceChunk - 1) / onceChunk) }
+
+// saveOnces makes files of the records of a segment, durable when it returns. Of a
+// key that was used again after its TTL the later record counts.
+func saveOnces(path string, c *block.Coder, records *onceSet) error {
+	most := records.len()
+	raw, filter := filterOf((most+oncesPerChunk-1)/oncesPerChunk, most)
+	size, sum, chunks := int64(0), uint32(0), 0
+	err := writeFileFrom(path, func(w io.Writer) error {
+		list := make([]onceRecord, 0, oncesPerChunk)
+		flush := func() error {
+			h := block.Header{Kind: block.Onces, Count: uint32(len(list)), RawLen: uint32(len(list) * onceSize), Chain: sum}
+			b := c.Seal(nil, &h, encodeOnces(list))
+			filter.setFirst(chunks, list[0].Key)
+			size, sum, chunks, list = size+int64(len(b)), h.Sum, chunks+1, list[:0]
+			_, err := w.Write(b)
+			return err
 		}
-		h := block.Header{Kind: block.Onces, Count: uint32(len(list)), RawLen: uint32(len(raw))}
-		b = c.Seal(b, &h, raw)
+		for r := range records.sorted() {
+			filter.add(r.Key)
+			filter.until = max(filter.until, r.until)
+			if list = append(list, r); len(list) < oncesPerChunk {
+				continue
+			}
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		if len(list) > 0 {
+			return flush()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	return writeFile(path, b)
+	return filter.save(path, c, raw, size, sum, chunks)
+}
+
+func encodeOnces(list []onceRecord) []byte {
+	raw := make([]byte, 0, len(list)*onceSize)
+	for i := range list {
+		r := &list[i]
+		raw = append(append(raw, r.Key[:]...), r.Body[:]...)
+		raw = binary.LittleEndian.AppendUint32(raw, r.stream)
+		raw = binary.LittleEndian.AppendUint64(raw, r.first)
+		raw = binary.LittleEndian.AppendUint32(raw, r.count)
+		raw = binary.LittleEndian.AppendUint64(raw, uint64(r.at))
+		raw = binary.LittleEndian.AppendUint64(raw, uint64(r.until))
+	}
+	return raw
 }
 
 func readOnces(sealed []byte, c *block.Coder) ([]onceRecord, error) {
@@ -61,7 +83,7 @@ func readOnces(sealed []byte, c *block.Coder) ([]onceRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.Kind != block.Onces || len(raw) != int(h.Count)*onceSize {
+	if h.Kind != block.Onces || h.Count == 0 || len(raw) != int(h.Count)*onceSize {
 		return nil, fmt.Errorf("%w: no idempotency records", block.ErrDamaged)
 	}
 	list := make([]onceRecord, h.Count)
@@ -70,80 +92,76 @@ func readOnces(sealed []byte, c *block.Coder) ([]onceRecord, error) {
 		r, b := &list[i], raw[i*onceSize:]
 		copy(r.Key[:], b)
 		copy(r.Body[:], b[16:])
-		r.stream, r.first, r.count = le.Uint32(b[24:]), le.Uint64(b[28:]), int(le.Uint32(b[36:]))
+		r.stream, r.first, r.count = le.Uint32(b[24:]), le.Uint64(b[28:]), le.Uint32(b[36:])
 		r.at, r.until = int64(le.Uint64(b[40:])), int64(le.Uint64(b[48:]))
 	}
 	return list, nil
 }
 
-// openOnces reads a file for its directory and filter. Damage ends it early.
-func openOnces(path string, c *block.Coder) (*onceFile, error) {
-	f, err := os.Open(path)
+// openOnces opens a file of records. Its filter is made again where it is missing
+// or damaged. What cannot be read is returned as damage beside a file that can be
+// used; the records concerned are forgotten.
+func openOnces(path string, c *block.Coder) (x *onceFile, damage, err error) {
+	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("open idempotency records: %w", err)
+		return nil, nil, fmt.Errorf("open idempotency records: %w", err)
+	}
+	x = &onceFile{path: path, coder: c, size: info.Size()}
+	err = x.mapFilter()
+	if errors.Is(err, block.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
+		if damage, err = x.rebuildFilter(); err == nil {
+			err = x.mapFilter()
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("open idempotency records: %w", err)
+	}
+	return x, damage, nil
+}
+
+// lastSum is the checksum in the envelope of the last chunk; 0 where there is none.
+func (x *onceFile) lastSum() (uint32, error) {
+	f, err := os.Open(x.path)
+	if err != nil {
+		return 0, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("open idempotency records: %w", err)
-	}
-	x := &onceFile{path: path, coder: c, filter: newFilter(int(info.Size() / onceSize))}
 	var head [block.HeaderSize]byte
-	for pos := int64(0); ; {
-		if _, err := f.ReadAt(head[:], pos); errors.Is(err, io.EOF) {
-			return x, nil
-		} else if err != nil {
-			return nil, fmt.Errorf("open idempotency records: %w", err)
-		}
-		size, ok := block.Length(head[:])
-		if !ok || size > block.HeaderSize+oncesPerChunk*onceSize {
-			return x, fmt.Errorf("%s: %w at byte %d", path, block.ErrDamaged, pos)
-		}
-		list, err := x.read(f, pos, size)
-		if err != nil {
-			return x, fmt.Errorf("%s: %w at byte %d", path, err, pos)
-		}
-		x.chunks = append(x.chunks, onceChunk{first: list[0].Key, pos: pos, size: size})
-		for _, r := range list {
-			x.until = max(x.until, r.until)
-			addToFilter(x.filter, r.Key)
-		}
-		pos += int64(size)
+	if _, err := f.ReadAt(head[:], int64(max(0, chunksIn(x.size)-1))*onceChunk); errors.Is(err, io.EOF) {
+		return 0, nil
+	} else if err != nil {
+		return 0, err
 	}
+	return block.Peek(head[:]).Sum, nil
 }
 
-func (x *onceFile) read(f *os.File, pos int64, size int) ([]onceRecord, error) {
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, pos); err != nil {
+// read returns the records of one chunk.
+func (x *onceFile) read(f *os.File, chunk int) ([]onceRecord, error) {
+	pos := int64(chunk) * onceChunk
+	b := make([]byte, min(onceChunk, x.size-pos))
+	if _, err := f.ReadAt(b, pos); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	list, err := readOnces(b, x.coder)
-	if err == nil && len(list) == 0 {
-		err = block.ErrDamaged
-	}
-	return list, err
+	return readOnces(b, x.coder)
 }
 
-func (x *onceFile) find(key [16]byte) (onceRecord, bool, error) {
-	if !inFilter(x.filter, key) {
-		return onceRecord{}, false, nil
-	}
-	i := sort.Search(len(x.chunks), func(i int) bool { return bytes.Compare(x.chunks[i].first[:], key[:]) > 0 }) - 1
-	if i < 0 {
-		return onceRecord{}, false, nil
+func (x *onceFile) find(key [16]byte) (r onceRecord, found bool, err error) {
+	chunk, err := x.place(key)
+	if chunk < 0 || err != nil {
+		return r, false, err
 	}
 	f, err := os.Open(x.path)
 	if err != nil {
-		return onceRecord{}, false, fmt.Errorf("read idempotency records: %w", err)
+		return r, false, fmt.Errorf("read idempotency records: %w", err)
 	}
 	defer f.Close()
-	list, err := x.read(f, x.chunks[i].pos, x.chunks[i].size)
+	list, err := x.read(f, chunk)
 	if err != nil {
-		return onceRecord{}, false, fmt.Errorf("read idempotency records: %w", err)
+		return r, false, fmt.Errorf("read idempotency records: %s: %w", x.path, err)
 	}
-	j, found := slices.BinarySearchFunc(list, key, func(r onceRecord, key [16]byte) int { return bytes.Compare(r.Key[:], key[:]) })
+	j, found := slices.BinarySearchFunc(list, key, compareKey)
 	if !found {
-		return onceRecord{}, false, nil
+		return r, false, nil
 	}
 	return list[j], true, nil
 }
@@ -153,6 +171,13 @@ func (x *onceFile) find(key [16]byte) (onceRecord, bool, error) {
 func (e *Engine) findOnceFile(in onceFiles, key [16]byte, now time.Time) (r onceRecord, found bool, err error) {
 	for _, x := range slices.Backward(in.files) {
 		r, found, err := x.find(key)
+		if errors.Is(err, block.ErrDamaged) {
+			e.forgotten(err)
+			continue
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its last TTL was over
+		}
 		if err != nil {
 			return r, false, err
 		}
@@ -182,16 +207,21 @@ func (e *Engine) loadOnces() error {
 		return err
 	}
 	for _, path := range paths {
-		x, err := openOnces(path, e.comp)
-		if x == nil {
+		x, damage, err := openOnces(path, e.comp)
+		if err != nil {
 			return err
 		}
-		if err != nil {
-			e.log.Error("idempotency records are damaged; requests sent again may be stored again", "err", err)
+		if damage != nil {
+			e.forgotten(damage)
 		}
 		e.onceFiles = append(e.onceFiles, x)
 	}
 	return nil
+}
+
+// forgotten says that records cannot be read.
+func (e *Engine) forgotten(damage error) {
+	e.log.Error("idempotency records are damaged; requests sent again may be stored again", "err", damage)
 }
 
 // dropOldOnces removes the files of which every key's TTL is over.
@@ -200,7 +230,7 @@ func (e *Engine) dropOldOnces(now time.Time) error {
 	var old []string
 	kept := make([]*onceFile, 0, len(e.onceFiles))
 	for _, x := range e.onceFiles {
-		if x.until <= now.UnixMilli() {
+		if x.filter.until <= now.UnixMilli() {
 			old = append(old, x.path)
 		} else {
 			kept = append(kept, x)
@@ -209,35 +239,9 @@ func (e *Engine) dropOldOnces(now time.Time) error {
 	e.onceFiles = kept
 	e.mu.Unlock()
 	for _, path := range old {
-		if err := os.Remove(path); err != nil {
-			return fmt.Errorf("remove old idempotency records: %w", err)
+		if err := removeOnces(path); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-// The filter is a Bloom filter of 10 bits a key and four probes: about one key
-// in a hundred that is not there costs a read. The keys are hashes already.
-
-func newFilter(keys int) []uint64 { return make([]uint64, max(1, keys*10/64+1)) }
-
-func probes(filter []uint64, key [16]byte) [4]uint64 {
-	a, b := binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])|1
-	bits := uint64(len(filter)) * 64
-	return [4]uint64{a % bits, (a + b) % bits, (a + 2*b) % bits, (a + 3*b) % bits}
-}
-
-func addToFilter(filter []uint64, key [16]byte) {
-	for _, bit := range probes(filter, key) {
-		filter[bit/64] |= 1 << (bit % 64)
-	}
-}
-
-func inFilter(filter []uint64, key [16]byte) bool {
-	for _, bit := range probes(filter, key) {
-		if filter[bit/64]&(1<<(bit%64)) == 0 {
-			return false
-		}
-	}
-	return true
 }

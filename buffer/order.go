@@ -2,12 +2,10 @@ package buffer
 
 import (
 	"container/heap"
-	"errors"
+	"context"
 	"maps"
 	"slices"
 	"strings"
-
-	"forebay/buffer/block"
 )
 
 // Order per key: of the messages with one key, only the first unfinished one is
@@ -147,7 +145,7 @@ func (d *drain) keyOf(ref *blockRef, offset uint64) string {
 	if ref == nil || !ref.keyed() || ref.dec == nil {
 		return ""
 	}
-	return strings.Clone(ref.dec.key(int(offset - ref.first)))
+	return strings.Clone(ref.dec.keyAt(offset))
 }
 
 // openKeys opens the keys of what recovery found scheduled, first things first.
@@ -180,42 +178,26 @@ func (d *drain) openFor(key string, untried map[string]uint64) {
 }
 
 // untriedBefore finds, for the keys of some messages, the first message of the
-// key that waits before them and was not tried. It reads the blocks with keys
-// from low up to the last of those.
+// key that waits before them and was not tried.
 func (e *Engine) untriedBefore(d *drain, of map[uint64]string) (map[string]uint64, error) {
-	before, last := map[string]uint64{}, uint64(0)
+	before := map[string]uint64{}
 	for offset, key := range of {
 		if at, ok := before[key]; (!ok || offset < at) && key != "" {
 			before[key] = offset
-			last = max(last, offset)
 		}
 	}
 	e.mu.Lock()
-	var blocks []*blockRef
-	for _, ref := range d.stream.blocks {
-		if ref.keyed() && ref.end() > d.low && ref.first < last {
-			blocks = append(blocks, ref)
-		}
-	}
+	low := d.low
 	e.mu.Unlock()
 	found := map[string]uint64{}
-	for _, ref := range blocks {
-		dec, err := e.load(d.stream, ref)
-		if errors.Is(err, block.ErrDamaged) || (err != nil && !e.pinned(ref)) {
-			continue // damage is met again, and counted, when its messages are taken
-		}
+	for key, end := range before {
+		offsets, err := e.lookUp(context.Background(), d.stream, key, keyOrder, low, max(low, end))
 		if err != nil {
 			return nil, err
 		}
 		e.mu.Lock()
-		for i := range dec.at {
-			offset, key := ref.first+uint64(i), dec.key(i)
-			if at, ok := before[key]; !ok || offset >= at || !d.waits(offset) {
-				continue
-			}
-			if _, ok := found[key]; !ok {
-				found[strings.Clone(key)] = offset
-			}
+		if i := slices.IndexFunc(offsets, d.waits); i >= 0 {
+			found[strings.Clone(key)] = offsets[i]
 		}
 		e.mu.Unlock()
 	}
@@ -238,5 +220,5 @@ func (have blockKeys) of(s *stream, offset uint64) (key string, need *blockRef) 
 	if dec == nil {
 		return "", ref
 	}
-	return dec.key(int(offset - ref.first)), nil
+	return dec.keyAt(offset), nil
 }

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"forebay/buffer/block"
-	"forebay/buffer/segment"
 )
 
 // The outcome log remembers how messages ended, for receipts, after the
@@ -307,32 +306,6 @@ func (e *Engine) outlived(s *outcomeSet, now time.Time) bool {
 		}
 	}
 	return true
-}
-
-// writeFile replaces a file whole, durable when it returns.
-func writeFile(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return segment.SyncDir(filepath.Dir(path))
 }
 
 // merge adds what o gathered after s was cut.

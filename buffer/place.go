@@ -1,13 +1,16 @@
 package buffer
 
 import (
+	"cmp"
 	"slices"
 
 	"forebay/buffer/block"
 )
 
 // placeBlocks makes the streams' directories. A block that was carried into a
-// later segment before a crash may be there twice; one of them is used.
+// later segment before a crash may be there twice; one of them is used. One that
+// was rewritten is covered whole by its successor, which came with the changes
+// that say what may be missing in it: the successor is used.
 func (e *Engine) placeBlocks(segs []*foundSegment) {
 	for _, f := range segs {
 		if f.index != nil {
@@ -21,7 +24,7 @@ func (e *Engine) placeBlocks(segs []*foundSegment) {
 		}
 		for _, b := range f.scan {
 			if b.Kind == block.Messages {
-				e.place(f.ref, indexedBlock{b.Stream, b.First, b.Count, b.size, b.Seq, b.Base, b.Flags})
+				e.place(f.ref, indexedBlock{b.Stream, b.First, b.Count, b.kept, b.size, b.Seq, b.Base, b.Flags})
 			}
 			if b.Seq > e.seq {
 				e.seq, e.chain = b.Seq, b.Sum
@@ -31,10 +34,7 @@ func (e *Engine) placeBlocks(segs []*foundSegment) {
 	}
 	for _, s := range e.streams {
 		slices.SortFunc(s.blocks, func(a, b *blockRef) int {
-			if a.first != b.first {
-				return int(int64(a.first - b.first))
-			}
-			return int(int64(b.seq - a.seq))
+			return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.end(), a.end()), cmp.Compare(b.seq, a.seq))
 		})
 		end := uint64(0)
 		s.blocks = slices.DeleteFunc(s.blocks, func(b *blockRef) bool {
@@ -47,7 +47,7 @@ func (e *Engine) placeBlocks(segs []*foundSegment) {
 		s.next = max(s.next, end)
 		e.recovery.Blocks += len(s.blocks)
 		for _, b := range s.blocks {
-			b.seg.blocks = append(b.seg.blocks, segBlock{s, b})
+			b.seg.hold(s, b)
 		}
 	}
 }
@@ -59,7 +59,7 @@ func (e *Engine) place(seg *segmentRef, b indexedBlock) {
 		e.corrupt++
 	}
 	if s != nil {
-		s.blocks = append(s.blocks, &blockRef{first: b.first, seq: b.seq, base: b.base, seg: seg, count: b.count, size: b.size, flags: b.flags})
+		s.blocks = append(s.blocks, &blockRef{first: b.first, seq: b.seq, base: b.base, seg: seg, count: b.count, kept: b.kept, size: b.size, flags: b.flags})
 		s.lastAt = max(s.lastAt, b.base)
 	}
 }
@@ -79,8 +79,8 @@ func (s *stream) settle() {
 			}
 			b.owed += owed
 		}
-		for offset := range d.dead {
-			if b := s.block(offset); b != nil {
+		for offset, x := range d.dead {
+			if b := s.block(offset); b != nil && x.reason != ReasonDamaged {
 				b.dead++
 			}
 		}

@@ -116,7 +116,7 @@ func (e *Engine) withAcceptedAt(st Status, s *stream, ref *blockRef) (Status, er
 		}
 		return e.Find(st.Ref, time.Now())
 	}
-	st.AcceptedAt = time.UnixMilli(dec.acceptedAt(int(st.Offset - ref.first)))
+	st.AcceptedAt = time.UnixMilli(dec.acceptedAt(st.Offset))
 	return st, nil
 }
 
@@ -158,6 +158,12 @@ func (e *Engine) outcome(drain uint32, offset uint64) (outcome, error) {
 
 // Cancel implements [Receipts].
 func (e *Engine) Cancel(ctx context.Context, ref Ref, now time.Time) error {
+	e.mu.Lock()
+	s := e.streams[ref.Stream]
+	e.mu.Unlock()
+	if s != nil {
+		e.warm(s, ref.Offset)
+	}
 	e.mu.Lock()
 	g, err := e.cancel(ref, now)
 	e.mu.Unlock()
@@ -207,7 +213,7 @@ func (e *Engine) cancelWaiting(s *stream, offset uint64, now time.Time) (waited 
 			continue
 		}
 		waited = true
-		e.endWaiting(d, offset, 0, Cancelled, "", now)
+		e.endWaiting(d, offset, s.timeNear(offset), Cancelled, "", now)
 	}
 	return waited, flying
 }

@@ -2,8 +2,6 @@ package buffer
 
 import (
 	"encoding/binary"
-	"fmt"
-	"unsafe"
 
 	"forebay/buffer/block"
 )
@@ -22,6 +20,10 @@ import (
 // where a string is a uvarint length and its bytes. The last three are stored up
 // to the last that says something. Cancel keys that are stored are said, even if
 // there are none: then the message cannot be cancelled by a key.
+//
+// A rewritten block leaves out messages that are finished. There each record comes
+// after one more uvarint: how many offsets lie between it and the record before, or
+// the block's first offset.
 
 // appendRecord appends the part of a record after its time.
 func appendRecord(dst []byte, m *Message) []byte {
@@ -133,92 +135,3 @@ func parseRecord(b string) (ms uint64, m Message, err error) {
 	}
 	return ms, m, in.Err()
 }
-
-// decoded is the messages of one block, in memory. It is immutable.
-type decoded struct {
-	base int64
-	data string
-	at   []uint32 // where each record starts in data
-}
-
-// decode finds the records of an unpacked payload. It takes ownership of raw.
-func decode(h block.Header, raw []byte) (*decoded, error) {
-	d := &decoded{base: h.Base, data: asString(raw), at: make([]uint32, 0, min(int(h.Count), len(raw)/2))}
-	r := block.NewReader(d.data)
-	for r.Len() > 0 {
-		d.at = append(d.at, uint32(len(d.data)-r.Len()))
-		r.Uint()
-		_ = r.String()
-	}
-	if err := r.Err(); err != nil {
-		return nil, err
-	}
-	if len(d.at) != int(h.Count) {
-		return nil, fmt.Errorf("%w: seq %d holds %d messages, its envelope says %d", block.ErrDamaged, h.Seq, len(d.at), h.Count)
-	}
-	return d, nil
-}
-
-// asString saves the copy of a payload that nobody writes to any more.
-func asString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
-
-// message returns the ith message and its accepted_at in Unix ms.
-func (d *decoded) message(i int) (int64, Message, error) {
-	end := uint32(len(d.data))
-	if i+1 < len(d.at) {
-		end = d.at[i+1]
-	}
-	ms, m, err := parseRecord(d.data[d.at[i]:end])
-	return d.base + int64(ms), m, err
-}
-
-// acceptedAt is the time of the ith message, in Unix ms.
-func (d *decoded) acceptedAt(i int) int64 {
-	return d.base + int64(block.NewReader(d.data[d.at[i]:]).Uint())
-}
-
-// tail reads from the end of the ith message's body on.
-func (d *decoded) tail(i int) *block.Reader {
-	r := block.NewReader(d.data[d.at[i]:])
-	r.Uint()
-	in := block.NewReader(r.String())
-	_, _ = in.String(), in.String()
-	for range in.Count(2) {
-		_, _ = in.String(), in.String()
-	}
-	_ = in.String()
-	return in
-}
-
-// key is the ordering key of the ith message, a part of the block's memory.
-func (d *decoded) key(i int) string {
-	in := d.tail(i)
-	if in.Len() == 0 {
-		return ""
-	}
-	return in.String()
-}
-
-// cancelledBy reports whether a key is among the cancel keys of the ith message.
-func (d *decoded) cancelledBy(i int, key string) bool {
-	in := d.tail(i)
-	if in.Len() == 0 {
-		return false
-	}
-	own := in.String()
-	if in.Len() > 0 {
-		in.Uint()
-	}
-	if in.Len() == 0 {
-		return own == key
-	}
-	for range in.Count(1) {
-		if in.String() == key {
-			return true
-		}
-	}
-	return false
-}
-
-// size is what the block takes in memory, in bytes.
-func (d *decoded) size() int64 { return int64(len(d.data) + 4*len(d.at) + 64) }

@@ -7,10 +7,12 @@ import "forebay/buffer/block"
 type records struct {
 	outcomes *outcomeSet
 	answers  *answerSet
-	onces    []onceRecord
+	onces    *onceSet
 }
 
-func newRecords() *records { return &records{outcomes: newOutcomeSet(), answers: newAnswerSet()} }
+func newRecords() *records {
+	return &records{outcomes: newOutcomeSet(), answers: newAnswerSet(), onces: newOnceSet()}
+}
 
 // merge adds what was gathered later.
 func (r *records) merge(c *block.Coder, later *records) {
@@ -18,7 +20,7 @@ func (r *records) merge(c *block.Coder, later *records) {
 	for k, encoded := range later.answers.open {
 		r.answers.add(k, later.answers.newest, encoded)
 	}
-	r.onces = append(r.onces, later.onces...)
+	r.onces.merge(later.onces)
 }
 
 // take adds what one change says.
@@ -32,7 +34,8 @@ func (r *records) take(c *block.Coder, op *operation) {
 	case opAnswer:
 		r.answers.add(answerKey{op.num, op.offset}, int64(op.at), op.name)
 	case opOnce:
-		r.onces = append(r.onces, op.once())
+		r.onces.add(op.once())
+		r.onces.settle()
 	}
 }
 
@@ -59,9 +62,9 @@ func (e *Engine) file(s *segmentRef) error {
 	if err == nil {
 		answers, err = e.saveAnswers(s.id, r.answers)
 	}
-	if path := oncePath(e.cfg.Dir, s.id); err == nil && len(r.onces) > 0 {
+	if path := oncePath(e.cfg.Dir, s.id); err == nil && r.onces.len() > 0 {
 		if err = saveOnces(path, e.comp, r.onces); err == nil {
-			onces, err = openOnces(path, e.comp)
+			onces, _, err = openOnces(path, e.comp) // written a moment ago
 		}
 	}
 	if err != nil {
@@ -75,11 +78,6 @@ func (e *Engine) file(s *segmentRef) error {
 	}
 	e.onceFiles = replace(e.onceFiles, onces, func(x *onceFile) string { return x.path })
 	e.onceMoves++
-	for _, o := range r.onces {
-		if x := e.onces[o.Key]; x != nil && x.group == nil && x.at == o.at {
-			delete(e.onces, o.Key)
-		}
-	}
 	s.records = nil
 	return nil
 }

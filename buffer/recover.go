@@ -44,6 +44,7 @@ type foundSegment struct {
 type scanned struct {
 	block.Header
 	size    uint32
+	kept    uint32 // messages
 	payload string // of control and snapshot blocks
 }
 
@@ -112,6 +113,7 @@ func (e *Engine) recover(ctx context.Context) error {
 		e.recovery.Messages += d.unfinished(d.stream.next)
 	}
 	e.mu.Unlock()
+	e.looked = e.active.last
 	e.recovery.Segments, e.recovery.Duration = len(segs), time.Since(begin)
 	if err := e.holdBallast(); err != nil {
 		e.log.Warn("no space is held back for a start on a full disk", "err", err)
@@ -164,13 +166,19 @@ func (e *Engine) examine(id uint64) (*foundSegment, error) {
 	}
 	f.ref.phase = sealing
 	f.Found, err = segment.Scan(dir, e.comp.Sealer, func(h block.Header, payload, raw []byte) error {
-		b := scanned{Header: h, size: uint32(len(raw))}
+		b := scanned{Header: h, size: uint32(len(raw)), kept: h.Count}
+		if h.Kind == block.Messages && h.Flags&block.Rewritten == 0 {
+			f.scan = append(f.scan, b)
+			return nil
+		}
+		unpacked, err := e.comp.Unpack(h, payload)
+		if err != nil {
+			return err
+		}
 		if h.Kind != block.Messages {
-			unpacked, err := e.comp.Unpack(h, payload)
-			if err != nil {
-				return err
-			}
 			b.payload = asString(unpacked)
+		} else if dec, err := decode(h, unpacked); err == nil {
+			b.kept = uint32(len(dec.at))
 		}
 		f.scan = append(f.scan, b)
 		return nil

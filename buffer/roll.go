@@ -93,7 +93,7 @@ func (e *Engine) nextSegment(n int, size int64, anyway bool) (*segmentRef, error
 	if seg != nil && seg.Fits(n, size) {
 		e.standby = nil
 		e.mu.Unlock()
-		return &segmentRef{id: id, seg: seg}, nil
+		return &segmentRef{id: id, seg: seg, open: openKeys{}}, nil
 	}
 	e.lastID++
 	id = e.lastID
@@ -115,7 +115,7 @@ func (e *Engine) nextSegment(n int, size int64, anyway bool) (*segmentRef, error
 		passed, e.standby = e.standby, nil
 	}
 	e.mu.Unlock()
-	return &segmentRef{id: id, seg: seg}, giveUp(passed)
+	return &segmentRef{id: id, seg: seg, open: openKeys{}}, giveUp(passed)
 }
 
 // giveUp removes a segment that was never used; nil is none.

@@ -5,16 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"forebay/buffer/block"
 )
 
 // FindKey implements [Searcher].
 func (e *Engine) FindKey(ctx context.Context, stream, key string, limit int) ([]Ref, error) {
-	_, offsets, err := e.search(ctx, stream, key, query{
-		flags: block.Keyed, limit: limit,
-		has: func(dec *decoded, i int) bool { return dec.key(i) == key },
-	})
+	_, offsets, err := e.search(ctx, stream, key, keyOrder, limit)
 	if err != nil {
 		return nil, fmt.Errorf("find in %s: %w", stream, err)
 	}
@@ -25,66 +20,109 @@ func (e *Engine) FindKey(ctx context.Context, stream, key string, limit int) ([]
 	return refs, nil
 }
 
-// query is what a search looks for.
-type query struct {
-	flags block.Flags // of the blocks that may have it: any of them
-	has   func(dec *decoded, i int) bool
-	limit int // messages; 0: all
-}
-
-// search returns the unfinished messages of a stream that are as asked, in
-// order. It reads every block that may hold one; nothing is found by an empty key.
-func (e *Engine) search(ctx context.Context, stream, key string, q query) (s *stream, found []uint64, err error) {
+// search returns the unfinished messages of a stream that are found by a key of a
+// kind, in order; limit 0: all. It reads no blocks; nothing is found by an empty key.
+func (e *Engine) search(ctx context.Context, stream, key string, kind uint64, limit int) (s *stream, found []uint64, err error) {
 	e.mu.Lock()
-	s = e.streams[stream]
-	if s == nil {
+	if s = e.streams[stream]; s == nil {
 		e.mu.Unlock()
 		return nil, nil, ErrNoStream
 	}
-	var blocks []*blockRef
-	for _, b := range s.blocks {
-		if b.owed > 0 && b.flags&q.flags != 0 && key != "" {
-			blocks = append(blocks, b)
-		}
+	low := s.next
+	for _, d := range s.drains {
+		low = min(low, d.low)
 	}
 	e.mu.Unlock()
-	for _, b := range blocks {
-		if err := ctx.Err(); err != nil {
-			return nil, nil, err
-		}
-		dec, err := e.loadOwed(s, b)
-		if err != nil {
-			return nil, nil, err
-		}
-		if dec == nil {
-			continue
-		}
-		for i := range dec.at {
-			if !q.has(dec, i) || !e.unfinished(s, b.first+uint64(i)) {
-				continue
-			}
-			if found = append(found, b.first+uint64(i)); len(found) == q.limit {
-				return s, found, nil
+	offsets, err := e.lookUp(ctx, s, key, kind, low, ^uint64(0))
+	if err != nil {
+		return nil, nil, err
+	}
+	for list := range slices.Chunk(offsets, expireStep) {
+		e.mu.Lock()
+		for _, offset := range list {
+			if s.unfinishedAt(offset) && (limit == 0 || len(found) < limit) {
+				found = append(found, offset)
 			}
 		}
+		e.mu.Unlock()
 	}
 	return s, found, nil
 }
 
-func (e *Engine) unfinished(s *stream, offset uint64) bool {
+// unfinishedAt reports whether some drain has not finished a message.
+func (s *stream) unfinishedAt(offset uint64) bool {
+	return slices.ContainsFunc(s.drains, func(d *drain) bool { return !d.finished(offset) })
+}
+
+// lookUp returns the messages of a stream with a key of a kind that are stored from
+// one offset up to another, in order, finished or not.
+func (e *Engine) lookUp(ctx context.Context, s *stream, key string, kind, from, end uint64) ([]uint64, error) {
+	if key == "" {
+		return nil, nil
+	}
+	both := e.keyHash.of(key)
+	hashes := [2]uint64{both ^ keyBoth, both ^ kind}
+	for {
+		found, whole, err := e.lookInto(ctx, s, hashes, from, end)
+		if err != nil {
+			return nil, err
+		}
+		if whole {
+			slices.Sort(found) // of what was rewritten, both segments may say it
+			found = slices.Compact(found)
+			i, _ := slices.BinarySearch(found, from)
+			j, _ := slices.BinarySearch(found, end)
+			return found[i:j], nil
+		}
+	}
+}
+
+// lookInto looks into the tables of all segments as they are now. whole is false
+// where one of them went meanwhile: what it had may be in a later one.
+func (e *Engine) lookInto(ctx context.Context, s *stream, hashes [2]uint64, from, end uint64) (found []uint64, whole bool, err error) {
+	var open []keyRuns
+	var closed []*segmentRef
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.ContainsFunc(s.drains, func(d *drain) bool { return offset >= d.from && !d.finished(offset) })
+	for _, seg := range e.segments {
+		switch {
+		case !seg.keyed || seg.phase >= dropping:
+		case seg.open != nil:
+			open = append(open, seg.open[s.num])
+		default:
+			closed = append(closed, seg)
+		}
+	}
+	e.mu.Unlock()
+	for _, r := range open {
+		for _, hash := range hashes {
+			found = r.find(found, hash)
+		}
+	}
+	for _, seg := range closed {
+		if err := ctx.Err(); err != nil {
+			return nil, false, err
+		}
+		t, err := e.keyTableOf(seg)
+		if t == nil || err != nil {
+			return nil, false, err
+		}
+		for _, hash := range hashes {
+			if found, err = t.find(found, s.num, hash, from, end); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	return found, true, nil
 }
 
 // CancelKey implements [Searcher].
 func (e *Engine) CancelKey(ctx context.Context, stream, key string, now time.Time) (n int, err error) {
-	s, offsets, err := e.search(ctx, stream, key, query{
-		flags: block.Keyed | block.Cancels,
-		has:   func(dec *decoded, i int) bool { return dec.cancelledBy(i, key) },
-	})
+	s, offsets, err := e.search(ctx, stream, key, keyCancel, 0)
 	if err != nil {
 		return 0, fmt.Errorf("cancel in %s: %w", stream, err)
+	}
+	for _, offset := range offsets {
+		e.warm(s, offset)
 	}
 	e.mu.Lock()
 	g, err := e.join()
@@ -116,7 +154,7 @@ func (e *Engine) cancelFlight(d *drain, offset uint64, now time.Time) {
 	}
 	f.cancelAt = int64(millis(now))
 	d.flight[offset] = f
-	e.delta.op(opCancel, uint64(d.num), offset, uint64(f.cancelAt))
+	e.delta.cancel(d, offset, f)
 }
 
 // endAttempts ends what was cancelled in flight and never settled: how those
@@ -124,6 +162,6 @@ func (e *Engine) cancelFlight(d *drain, offset uint64, now time.Time) {
 func (e *Engine) endAttempts(d *drain) {
 	for offset, f := range d.flight {
 		delete(d.flight, offset)
-		e.endWaiting(d, offset, 0, Cancelled, "", time.UnixMilli(f.cancelAt))
+		e.endWaiting(d, offset, f.acceptedAt, Cancelled, "", time.UnixMilli(f.cancelAt))
 	}
 }

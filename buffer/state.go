@@ -25,7 +25,7 @@ type stream struct {
 	bytes              int64 // encoded bytes of blocks with unfinished messages
 	deadBytes          int64 // of dead messages, about
 	waiting            int64 // bytes of messages being committed
-	lastRaw, lastCount int   // length and messages of the newest block that appends of single messages made
+	lastRaw, lastCount int   // room for the next block of single messages: what they lately took
 	drains             []*drain
 	orphaned           bool
 	read               bool // has ever had a drain
@@ -37,11 +37,12 @@ type blockRef struct {
 	seq   uint64
 	base  int64
 	seg   *segmentRef
-	count uint32
+	count uint32 // of offsets
+	kept  uint32 // of messages: fewer where some were left out in a rewrite
 	size  uint32
 	flags block.Flags
 	owed  uint32        // (message, drain) pairs unfinished
-	dead  uint32        // pairs that are dead: their messages can still be read
+	dead  uint32        // pairs that are dead and can be read
 	dec   *decoded      // while in the cache
 	elem  *list.Element // its place there
 }
@@ -49,6 +50,14 @@ type blockRef struct {
 func (b *blockRef) end() uint64 { return b.first + uint64(b.count) }
 
 func (b *blockRef) keyed() bool { return b.flags&block.Keyed != 0 }
+
+// hold adds a block to a segment.
+func (s *segmentRef) hold(st *stream, b *blockRef) {
+	s.blocks = append(s.blocks, segBlock{st, b})
+	s.keyed = s.keyed || b.flags&(block.Keyed|block.Cancels) != 0
+}
+
+func (b *blockRef) rewritten() bool { return b.flags&block.Rewritten != 0 }
 
 func (b *blockRef) pinned() bool { return b.owed > 0 || b.dead > 0 }
 
@@ -61,11 +70,21 @@ func (s *stream) block(offset uint64) *blockRef {
 	return s.blocks[i]
 }
 
-// timeNear is about when a message was accepted, in Unix ms, where it cannot be
-// read: the time of its block, or of the one before it.
+// covered is the range of the blocks that have offsets of a range.
+func (s *stream) covered(first, end uint64) (i, j int) {
+	i = sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].end() > first })
+	j = sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].first >= end })
+	return i, max(i, j)
+}
+
+// timeNear is about when a message was accepted, in Unix ms, where it is not read
+// for that: the time of its block, or of the one before it. Messages of a rewritten
+// block may be far apart: who ends one that was not taken reads it first, see warm.
 func (s *stream) timeNear(offset uint64) int64 {
 	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].first > offset })
 	switch {
+	case i > 0 && s.blocks[i-1].rewritten() && s.blocks[i-1].dec != nil:
+		return s.blocks[i-1].dec.acceptedAt(offset)
 	case i > 0:
 		return s.blocks[i-1].base
 	case len(s.blocks) > 0:

@@ -9,13 +9,44 @@ import (
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 )
 
-// Stats implements [Inspector].
+// Stats implements [Inspector]. How old the oldest message of a rewritten block is
+// says the message alone.
 func (e *Engine) Stats() Stats {
+	st, heads := e.tally()
+	for i, x := range heads {
+		if x.ref == nil {
+			continue
+		}
+		// Where it cannot be read, the block's own time has to do.
+		if dec, err := e.load(x.s, x.ref); err == nil {
+			st.Drains[i].Oldest = time.UnixMilli(dec.acceptedAt(x.low))
+		}
+	}
+	for i := range st.Streams {
+		x := &st.Streams[i]
+		for _, d := range st.Drains {
+			if d.Stream == x.Stream && !d.Oldest.IsZero() && (x.Oldest.IsZero() || d.Oldest.Before(x.Oldest)) {
+				x.Oldest = d.Oldest
+			}
+		}
+	}
+	return st
+}
+
+// head is where the oldest message of a drain is, if that is in a rewritten block.
+type head struct {
+	s   *stream
+	ref *blockRef
+	low uint64
+}
+
+// tally is Stats but for what is not in memory.
+func (e *Engine) tally() (st Stats, heads []head) {
 	// What is free is asked of the file system, not of the disk; 0 where it does not say.
 	free, _ := segment.Free(e.cfg.Dir)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	st := Stats{Bytes: e.usedLocked(), Free: free, Segments: map[string]int{"open": 0, "sealed": 0}, Corrupt: e.corrupt}
+	st = Stats{Bytes: e.usedLocked(), Free: free, Segments: map[string]int{"open": 0, "sealed": 0}, Corrupt: e.corrupt}
 	st.ReadOnly = e.full != nil || e.broken != nil
 	for _, s := range e.segments {
 		if s.phase <= sealing {
@@ -27,18 +58,18 @@ func (e *Engine) Stats() Stats {
 	for _, s := range e.sortedStreams() {
 		x := StreamStats{Stream: s.Name, Orphaned: s.orphaned, Messages: s.unfinished(), Bytes: s.bytes, MaxBytes: s.MaxBytes, Accepted: s.next}
 		for _, d := range s.drains {
-			ds := d.stats()
-			if !ds.Oldest.IsZero() && (x.Oldest.IsZero() || ds.Oldest.Before(x.Oldest)) {
-				x.Oldest = ds.Oldest
+			h := head{s: s, low: d.low}
+			if b := s.block(d.low); b != nil && b.rewritten() {
+				h.ref = b
 			}
-			st.Drains = append(st.Drains, ds)
+			st.Drains, heads = append(st.Drains, d.stats()), append(heads, h)
 		}
 		if !s.read && len(s.blocks) > 0 {
 			x.Oldest = time.UnixMilli(s.blocks[0].base)
 		}
 		st.Streams = append(st.Streams, x)
 	}
-	return st
+	return st, heads
 }
 
 // unfinished counts the messages that at least one drain has not finished.

@@ -25,7 +25,7 @@ func (e *Engine) TakeMix(name string, now time.Time, limit, retries int) ([]Deli
 	for i, offset := range picked {
 		dl, err := e.deliverable(d.stream, refs[i], offset)
 		if errors.Is(err, block.ErrDamaged) {
-			e.reportDamage(d.stream, refs[i], offset, offset+1, err)
+			e.reportDamage(d.stream, offset, offset+1, err)
 			continue
 		}
 		if err != nil {
@@ -93,7 +93,11 @@ func (e *Engine) deliverable(s *stream, ref *blockRef, offset uint64) (Delivery,
 	if err != nil {
 		return Delivery{}, err
 	}
-	ms, m, err := dec.message(int(offset - ref.first))
+	i, ok := dec.find(offset)
+	if !ok {
+		return Delivery{}, errLeftOut
+	}
+	ms, m, err := dec.message(i)
 	if err != nil {
 		return Delivery{}, err
 	}
@@ -216,7 +220,7 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 	f, ref := d.flight[offset], d.stream.block(offset)
 	key := d.keyOf(ref, offset)
 	if f.size == 0 && ref != nil {
-		f.size = int64(ref.size / ref.count)
+		f.size = int64(ref.size / max(1, ref.kept))
 	}
 	if f.acceptedAt == 0 {
 		f.acceptedAt = d.stream.timeNear(offset)
@@ -247,7 +251,7 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 	}
 	e.touch(d.stream, offset)
 	if ref != nil {
-		e.unowe(d.stream, ref, state == Dead)
+		e.unowe(d.stream, ref, state == Dead && why != ReasonDamaged)
 	}
 	if d.orphaned {
 		e.retireDrain(d)
@@ -260,7 +264,8 @@ func (e *Engine) record(code byte, d *drain, o outcome) {
 	e.records.outcomes.add(e.comp, d.num, o)
 }
 
-// unowe counts one finished pair of message and drain. The caller holds mu.
+// unowe counts one finished pair of message and drain. What is dead as damaged
+// pins nothing: there is nothing to be read. The caller holds mu.
 func (e *Engine) unowe(s *stream, ref *blockRef, dead bool) {
 	ref.owed--
 	if dead {
@@ -288,15 +293,22 @@ func (e *Engine) dropIfDone(s *segmentRef) {
 	e.noteChange()
 }
 
-// reportDamage ends all that is unfinished in a damaged block, or, where there
-// is none, from one offset up to another: what cannot be read is never
-// delivered, and is accounted for.
-func (e *Engine) reportDamage(s *stream, ref *blockRef, from, end uint64, cause error) {
+// errLeftOut is a message that was finished when its block was rewritten, and is
+// not any more: the change that said so was lost.
+var errLeftOut = fmt.Errorf("%w: the message was left out when its block was rewritten", block.ErrDamaged)
+
+// reportDamage ends all that is unfinished in the damaged block of a message, or,
+// where the block is sound or there is none, from one offset up to another: what
+// cannot be read is never delivered, and is accounted for.
+func (e *Engine) reportDamage(s *stream, from, end uint64, cause error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	where := ""
-	if ref != nil {
-		from, end, where = ref.first, ref.end(), e.segmentDir(ref.seg.id)
+	if ref := s.block(from); ref != nil {
+		where = e.segmentDir(ref.seg.id)
+		if !errors.Is(cause, errLeftOut) {
+			from, end = ref.first, ref.end()
+		}
 	}
 	e.corrupt++
 	n := e.buryDamaged(s, from, end)

@@ -44,6 +44,8 @@ const (
 	Answers  Kind = 7 // of sinks, in files of their own
 	Onces    Kind = 6 // idempotency records, in files of their own
 	Index    Kind = 5 // places of a segment's blocks, in files of their own
+	Filter   Kind = 8 // of a file of idempotency records, in a file of its own
+	Keys     Kind = 9 // of the messages of a segment, in a file of their own
 )
 
 // Flags say what a reader may want to know without unpacking.
@@ -57,6 +59,9 @@ const (
 	// Cancels says that at least one message has cancel keys that are not its
 	// ordering key.
 	Cancels Flags = 4
+	// Rewritten says that messages which were finished may be left out: Count is then
+	// how many offsets the block covers.
+	Rewritten Flags = 8
 )
 
 // Header is the envelope of a block.
@@ -126,7 +131,7 @@ func (k Sealer) Open(b []byte) (Header, []byte, error) {
 	if sum := k.sum(b[:60], payload); sum != h.Sum {
 		return Header{}, nil, fmt.Errorf("%w: seq %d has another checksum than its envelope says", ErrDamaged, h.Seq)
 	}
-	if h.Kind < Messages || h.Kind > Answers || h.Codec > Zstd {
+	if h.Kind < Messages || h.Kind > Keys || h.Codec > Zstd {
 		return Header{}, nil, fmt.Errorf("%w: seq %d has kind %d, codec %d", ErrDamaged, h.Seq, h.Kind, h.Codec)
 	}
 	return h, payload, nil

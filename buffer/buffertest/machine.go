@@ -41,7 +41,8 @@ func RunModel(t *testing.T, open func(t *testing.T) Subject) {
 type machine struct {
 	*fixture
 	model  *model
-	serial int // of the next message
+	serial int       // of the next message
+	kept   time.Time // when Housekeep was called last
 }
 
 func newMachine(t *rapid.T, s Subject) *machine {
@@ -294,9 +295,18 @@ func (m *machine) advance(t *rapid.T) {
 	m.moveTo(m.now.Add(time.Duration(rapid.IntRange(-500, 3000).Draw(t, "ms")) * time.Millisecond))
 }
 
-// moveTo sets the time, but not back to before a retry that was due already:
-// whether its time has still come then, the contract does not say.
+// housekeep lets go of what was kept for long enough.
+func (m *machine) housekeep(*rapid.T) {
+	m.Housekeep(m.now)
+	m.kept = m.now
+}
+
+// moveTo sets the time, but not back to before a retry that was due already, or what
+// was kept went: whether its time has still come then, the contract does not say.
 func (m *machine) moveTo(to time.Time) {
+	if to.Before(m.kept) {
+		to = m.kept
+	}
 	for _, d := range m.model.drains() {
 		for _, p := range d.places {
 			if p.state == buffer.Scheduled && !p.due.After(m.now) && p.due.After(to) {

@@ -31,6 +31,7 @@ func (m *machine) moreActions() map[string]func(*rapid.T) {
 		{"findKey", needSearcher, m.findKey},
 		{"cancelKey", needSearcher, m.cancelKey},
 		{"lookup", needOnce, m.lookUp},
+		{"housekeep", needHousekeep, m.housekeep},
 	} {
 		if m.can(a.needs) {
 			actions[a.name] = a.do

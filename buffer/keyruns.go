@@ -1,0 +1,109 @@
+package buffer
+
+import (
+	"maps"
+	"slices"
+	"sort"
+)
+
+// keyRun is how many entries are sorted at once. A look-up goes through as many that
+// are not.
+const keyRun = 1 << 16
+
+// openKeys is the table of a segment that is not sealed, in memory, by stream. The
+// committer alone adds to it, under mu; what is there does not change, so that readers
+// take a copy of it and let go of mu.
+type openKeys map[uint32]keyRuns
+
+type keyRuns struct {
+	runs  [][]keyEntry // sorted
+	fresh []keyEntry
+}
+
+func (k openKeys) add(stream uint32, first uint64, list []keyEntry) {
+	if len(list) == 0 {
+		return
+	}
+	r := k[stream]
+	for _, x := range list {
+		r.fresh = append(r.fresh, keyEntry{x.hash, first + x.offset})
+	}
+	k[stream] = r
+}
+
+// find appends the offsets of a hash.
+func (r keyRuns) find(dst []uint64, hash uint64) []uint64 {
+	for _, run := range r.runs {
+		i := sort.Search(len(run), func(i int) bool { return run[i].hash >= hash })
+		for ; i < len(run) && run[i].hash == hash; i++ {
+			dst = append(dst, run[i].offset)
+		}
+	}
+	for _, x := range r.fresh {
+		if x.hash == hash {
+			dst = append(dst, x.offset)
+		}
+	}
+	return dst
+}
+
+// all is every entry, sorted.
+func (r keyRuns) all() []keyEntry {
+	list := slices.Concat(append(slices.Clone(r.runs), r.fresh)...)
+	sortEntries(list)
+	return list
+}
+
+// sortKeys sorts what gathered in the active segment, without holding mu. It is the
+// committer's.
+func (e *Engine) sortKeys() {
+	for stream, r := range e.active.open {
+		if len(r.fresh) < keyRun {
+			continue
+		}
+		run := slices.Clone(r.fresh)
+		sortEntries(run)
+		e.mu.Lock()
+		e.active.open[stream] = keyRuns{runs: append(slices.Clip(r.runs), run)}
+		e.mu.Unlock()
+	}
+}
+
+// fileKeys makes the table of a segment that is being sealed. Where the disk does
+// not take it, it stays in memory, or is made when somebody asks.
+func (e *Engine) fileKeys(s *segmentRef) {
+	e.mu.Lock()
+	keyed, open := s.keyed, maps.Clone(s.open)
+	e.mu.Unlock()
+	if !keyed {
+		e.dropOpenKeys(s)
+		return
+	}
+	err := e.makeTable(s, open)
+	if err == nil {
+		_, err = e.keyTableOf(s) // not at the first look-up: checking it reads all of it
+	}
+	if err != nil {
+		e.log.Warn("a table of keys cannot be stored", "segment", s.seg.Dir, "err", err)
+		return
+	}
+	e.dropOpenKeys(s)
+}
+
+// makeTable makes it from what is in memory, or, after a crash, from the blocks.
+func (e *Engine) makeTable(s *segmentRef, open openKeys) error {
+	if open == nil {
+		return e.rebuildKeys(s)
+	}
+	byStream := map[uint32][]keyEntry{}
+	for stream, r := range open {
+		byStream[stream] = r.all()
+	}
+	return e.saveKeys(s.seg.Dir, byStream)
+}
+
+func (e *Engine) dropOpenKeys(s *segmentRef) {
+	e.mu.Lock()
+	s.open = nil
+	e.mu.Unlock()
+}

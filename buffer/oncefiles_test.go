@@ -1,0 +1,156 @@
+package buffer_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"forebay/buffer"
+	"forebay/buffer/block"
+)
+
+// onceKeyOf is the nth idempotency key.
+func onceKeyOf(n int) buffer.OnceKey {
+	k := buffer.OnceKey{TTL: time.Hour}
+	binary.BigEndian.PutUint64(k.Key[:], uint64(n))
+	return k
+}
+
+// said is what an engine says.
+type said struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// logged opens an engine, and returns what it says.
+func logged(t testing.TB, dir string) (*buffer.Engine, *said) {
+	t.Helper()
+	log := &said{}
+	e, err := buffer.Open(t.Context(), buffer.Config{Dir: dir, SegmentBytes: mib, Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	return e, log
+}
+
+// TestOnceFilters harms the files of idempotency records between two starts. A
+// filter is only a help: what is missing or damaged of it is made again from the
+// records; of those, the ones that cannot be read are forgotten, and no others.
+func TestOnceFilters(t *testing.T) {
+	const n = 1000
+	flipEnd := func(b []byte) { b[len(b)-100] ^= 1 }
+	for name, tc := range map[string]struct {
+		harm     func(t *testing.T, dir string)
+		lost     bool   // some of the records
+		says     string // at the start
+		readable bool   // the filter is left as it was
+	}{
+		"nothing":          {func(*testing.T, string) {}, false, "", true},
+		"a filter missing": {func(t *testing.T, dir string) { remove(t, files(t, dir, "once/*.filter")...) }, false, "", false},
+		"a filter flipped": {func(t *testing.T, dir string) { edit(t, files(t, dir, "once/*.filter")[0], flipEnd) }, false, "", false},
+		"a filter cut":     {func(t *testing.T, dir string) { cut(t, files(t, dir, "once/*.filter")[0], 40) }, false, "", false},
+		"a filter empty":   {func(t *testing.T, dir string) { cut(t, files(t, dir, "once/*.filter")[0], 0) }, false, "", false},
+		"a filter of other records": {func(t *testing.T, dir string) {
+			edit(t, files(t, dir, "once/*.filter")[0], func(b []byte) {
+				h, payload, err := block.Sealer(0).Open(b)
+				_ = err // the checksum starts from a secret: sealed with another one it is another file's
+				block.Sealer(0).Seal(b[:0], &h, payload)
+			})
+		}, false, "", false},
+		"records flipped": {func(t *testing.T, dir string) { edit(t, files(t, dir, "once/*.once")[0], flipEnd) }, true, "", true},
+		"records flipped, no filter": {func(t *testing.T, dir string) {
+			edit(t, files(t, dir, "once/*.once")[0], flipEnd)
+			remove(t, files(t, dir, "once/*.filter")...)
+		}, true, "idempotency records are damaged", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			e := open(t, dir)
+			configure(t, e, "mail")
+			for i := range n {
+				if _, replayed, err := e.AppendOnce(t.Context(), "orders", noon, []buffer.Message{noise(uint64(i), 10)}, onceKeyOf(i)); replayed || err != nil {
+					t.Fatal(replayed, err)
+				}
+			}
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			tc.harm(t, dir)
+			before, _ := os.Stat(firstOr(files(t, dir, "once/*"), ".filter"))
+			for start := range 2 { // what was made again stays
+				e, said := logged(t, dir)
+				configure(t, e, "mail")
+				if got := said.String(); (tc.says == "" || start > 0) != !strings.Contains(got, "idempotency") || !strings.Contains(got, tc.says) && start == 0 {
+					t.Errorf("start %d says %q, want %q", start, got, tc.says)
+				}
+				after, err := os.Stat(files(t, dir, "once/*.filter")[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if kept := before != nil && os.SameFile(before, after); start == 0 && kept != tc.readable {
+					t.Errorf("the filter is the same file: %v, want %v", kept, tc.readable)
+				}
+				lost := 0
+				for i := range n {
+					_, err := e.Lookup(t.Context(), "orders", onceKeyOf(i).Key, noon)
+					if errors.Is(err, buffer.ErrNoMessage) {
+						lost++
+					} else if err != nil {
+						t.Fatal(err)
+					}
+				}
+				if (lost > 0) != tc.lost || lost > 256 {
+					t.Errorf("%d keys of %d are forgotten at start %d", lost, n, start)
+				}
+				if _, err := e.Lookup(t.Context(), "orders", onceKeyOf(n).Key, noon); !errors.Is(err, buffer.ErrNoMessage) {
+					t.Errorf("a key that never was = %v", err)
+				}
+				if err := e.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			e = open(t, dir)
+			e.KeepHouse(noon.Add(2 * time.Hour))
+			if left, _ := filepath.Glob(filepath.Join(dir, "once", "*")); len(left) > 0 {
+				t.Errorf("past the TTL there still are %v", left)
+			}
+		})
+	}
+}
+
+// firstOr is the first name with a suffix.
+func firstOr(names []string, suffix string) string {
+	for _, name := range names {
+		if strings.HasSuffix(name, suffix) {
+			return name
+		}
+	}
+	return ""
+}
+
+func cut(t testing.TB, path string, size int64) {
+	t.Helper()
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+}
