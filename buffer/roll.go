@@ -152,7 +152,10 @@ func (e *Engine) room(capacity int64) error {
 
 // create reserves a segment, or fails with ErrDiskFull.
 func (e *Engine) create(id uint64, capacity int64) (*segment.Segment, error) {
-	seg, err := e.createSegment(e.segmentDir(id), capacity, e.comp.Sealer, e.log)
+	e.mu.Lock()
+	create := e.createSegment
+	e.mu.Unlock()
+	seg, err := create(e.segmentDir(id), capacity, e.comp.Sealer, e.log)
 	if errors.Is(err, segment.ErrNoSpace) {
 		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}
