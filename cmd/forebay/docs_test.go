@@ -247,7 +247,7 @@ func freeAddr(t *testing.T) string {
 
 func buildCurl(t *testing.T, path string) {
 	t.Helper()
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "../../testdata/curl")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "./testdata/curl")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build the stand-in for curl: %v\n%s", err, out)
