@@ -13,7 +13,8 @@ func TestHoldsOutliveAKill(t *testing.T) {
 	shop := newSink(t, nil)
 	site := newSite(t, orderPolicy(shop.url, "10/s"))
 	srv := site.start()
-	postAll(t, srv.public, realOrders(t)[:500], 16)
+	postAll(t, srv.public, realOrders(t)[:512], 16)
+	postAll(t, srv.public, realOrders(t)[:200], 16)
 	until(t, 10*time.Second, "deliveries at the schedule's rate", func() bool { return shop.count() >= 5 })
 
 	cli(t, srv, "drains rate orders-to-shop 100/s --for 4s --reason INC-1")
@@ -31,9 +32,16 @@ func TestHoldsOutliveAKill(t *testing.T) {
 			t.Errorf("%.0f/s from a second after the start to the end of the override, want 100/s", rate)
 		}
 	}
-	if n := between(log, ends.Add(500*time.Millisecond), ends.Add(2500*time.Millisecond)); n < 4 || n > 25 { // a busy machine loses some of it; the override's would be 200
+	if n := between(log, ends.Add(500*time.Millisecond), ends.Add(2500*time.Millisecond)); n > 25 {
 		t.Errorf("%d deliveries in two seconds after the override, want 20", n)
 	}
+	// On a busy machine a timer is late, and the schedule's rate comes a little later.
+	until(t, 12*time.Second, "two seconds at the schedule's rate after the override", func() bool {
+		now := time.Now().Round(0)
+		from := now.Add(-2 * time.Second)
+		n := between(shop.arrivals(), from, now)
+		return from.After(ends) && n >= 15 && n <= 25
+	})
 
 	cli(t, srv, "drains pause orders-to-shop --for 4s --reason INC-2")
 	srv.kill()
@@ -50,7 +58,7 @@ func TestHoldsOutliveAKill(t *testing.T) {
 	if n := between(log, started, ends); n > 0 {
 		t.Errorf("%d deliveries while the drain was paused", n)
 	}
-	if n := between(log, ends, ends.Add(time.Second)); n < 1 {
+	if n := between(log, ends, ends.Add(time.Second)); n < 3 {
 		t.Errorf("%d deliveries in the second after the pause, want 10", n)
 	}
 	wantEvents(t, srv, "drain-rate", "override-ended", "drain-pause", "paused-ended")

@@ -82,7 +82,7 @@ func TestRetryAfter(t *testing.T) {
 			if n := between(log, told, at.Add(pause)); n > 0 {
 				t.Errorf("%d attempts within the three seconds that the sink asked for", n)
 			}
-			if n := between(log, at.Add(pause), at.Add(pause+2*time.Second)); n < 5 {
+			if n := between(log, at.Add(pause), at.Add(pause+2*time.Second)); n < 10 {
 				t.Errorf("%d attempts in the two seconds after the pause, want that deliveries go on", n)
 			}
 			if breach := (envelope{rate: rate, burst: 1, late: late.max()}).breach(times(log)); breach != "" {
