@@ -125,8 +125,8 @@ type Engine struct {
 	outcomeFiles []*outcomeSet           // oldest first
 	answerFiles  []*answerSet            // oldest first
 	onces        map[[16]byte]*onceEntry // of appends under way
-	onceFiles    []*onceFile             // oldest first
-	onceMoves    int                     // how often records went from memory into a file
+	onceFiles    []*onceTable            // oldest first
+	onceMoves    int                     // how often records went into another file
 	cache        *list.List              // of *blockRef, most recently used first
 	cached       int64
 	opened       []*segmentRef // sealed and open, most recently used last

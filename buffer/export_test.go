@@ -129,3 +129,6 @@ func (e *Engine) ActiveDir() string {
 	defer e.mu.Unlock()
 	return e.active.seg.Dir
 }
+
+// CompactOnces merges files of idempotency records.
+func (e *Engine) CompactOnces() error { return e.compactOnces() }

@@ -1,9 +1,6 @@
 package buffer
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "math/bits"
 
 // keyHash hashes keys of messages with a secret of the data directory, so that
 // nobody can make keys that are taken for others': SipHash-2-4.
@@ -75,34 +72,4 @@ func (s *sip) round() {
 	s.v2 += s.v1
 	s.v1 = bits.RotateLeft64(s.v1, 17) ^ s.v2
 	s.v2 = bits.RotateLeft64(s.v2, 32)
-}
-
-// bloom is a Bloom filter over hashes.
-type bloom []byte
-
-// bit is the nth of a hash of two halves.
-func (f bloom) bit(a, b, n uint64) (at uint64, mask byte) {
-	bit := (a + n*(b|1)) % (uint64(len(f)) * 8)
-	return bit / 8, 1 << (bit % 8)
-}
-
-func (f bloom) add(a, b uint64, probes int) {
-	for n := range uint64(probes) {
-		at, mask := f.bit(a, b, n)
-		f[at] |= mask
-	}
-}
-
-func (f bloom) has(a, b uint64, probes int) bool {
-	for n := range uint64(probes) {
-		if at, mask := f.bit(a, b, n); f[at]&mask == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// halves are those of a key that is a hash itself.
-func halves(key [16]byte) (a, b uint64) {
-	return binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])
 }

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"sort"
@@ -47,11 +48,44 @@ func (r keyRuns) find(dst []uint64, hash uint64) []uint64 {
 	return dst
 }
 
-// all is every entry, sorted.
-func (r keyRuns) all() []keyEntry {
-	list := slices.Concat(append(slices.Clone(r.runs), r.fresh)...)
-	sortEntries(list)
-	return list
+// sort makes a run of what gathered.
+func (r keyRuns) sort() keyRuns {
+	if len(r.fresh) == 0 {
+		return r
+	}
+	run := slices.Clone(r.fresh)
+	sortEntries(run)
+	return keyRuns{runs: append(slices.Clip(r.runs), run)}
+}
+
+// allRuns is every entry in sorted runs, by stream.
+func allRuns(k openKeys) map[uint32][][]keyEntry {
+	all := map[uint32][][]keyEntry{}
+	for stream, r := range k {
+		all[stream] = r.sort().runs
+	}
+	return all
+}
+
+// sortedKeys merges runs.
+func sortedKeys(runs [][]keyEntry) iter.Seq[keyEntry] {
+	return func(yield func(keyEntry) bool) {
+		left := slices.DeleteFunc(slices.Clone(runs), func(run []keyEntry) bool { return len(run) == 0 })
+		for len(left) > 0 {
+			least := 0
+			for i := range left {
+				if compareEntries(left[i][0], left[least][0]) < 0 {
+					least = i
+				}
+			}
+			if !yield(left[least][0]) {
+				return
+			}
+			if left[least] = left[least][1:]; len(left[least]) == 0 {
+				left = slices.Delete(left, least, least+1)
+			}
+		}
+	}
 }
 
 // sortKeys sorts what gathered in the active segment, without holding mu. It is the
@@ -61,10 +95,9 @@ func (e *Engine) sortKeys() {
 		if len(r.fresh) < keyRun {
 			continue
 		}
-		run := slices.Clone(r.fresh)
-		sortEntries(run)
+		sorted := r.sort()
 		e.mu.Lock()
-		e.active.open[stream] = keyRuns{runs: append(slices.Clip(r.runs), run)}
+		e.active.open[stream] = sorted
 		e.mu.Unlock()
 	}
 }
@@ -79,7 +112,10 @@ func (e *Engine) fileKeys(s *segmentRef) {
 		e.dropOpenKeys(s)
 		return
 	}
-	err := e.makeTable(s, open)
+	var err error
+	if open != nil { // after a crash it is made from the blocks, at its first use
+		err = e.saveKeys(s.seg.Dir, allRuns(open))
+	}
 	if err == nil {
 		_, err = e.keyTableOf(s) // not at the first look-up: checking it reads all of it
 	}
@@ -88,18 +124,6 @@ func (e *Engine) fileKeys(s *segmentRef) {
 		return
 	}
 	e.dropOpenKeys(s)
-}
-
-// makeTable makes it from what is in memory, or, after a crash, from the blocks.
-func (e *Engine) makeTable(s *segmentRef, open openKeys) error {
-	if open == nil {
-		return e.rebuildKeys(s)
-	}
-	byStream := map[uint32][]keyEntry{}
-	for stream, r := range open {
-		byStream[stream] = r.all()
-	}
-	return e.saveKeys(s.seg.Dir, byStream)
 }
 
 func (e *Engine) dropOpenKeys(s *segmentRef) {

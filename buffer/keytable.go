@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"runtime"
@@ -21,13 +22,14 @@ import (
 // a key without a block being read. A segment without keys has none. For each stream
 // it holds
 //
-//	the filter  a Bloom filter, four probes of 8 bits an entry
+//	the filter  a Bloom filter, five probes of 8 bits an entry
 //	uint32      the first entry of each bucket, by the leading bytes of the hash
 //	…           entries: the rest of the hash, and the offset less the stream's first
 
 const (
 	keysFile    = "KEYS"
-	keyProbes   = 4
+	keyProbes   = 5
+	keyBits     = 8  // of the filter, an entry
 	streamHead  = 40 // num, width of offsets, first, last, entries, place of the filter
 	manyEntries = 1 << 16
 )
@@ -46,11 +48,11 @@ type streamKeys struct {
 	dir, sortedBy []byte
 }
 
-func sortEntries(list []keyEntry) {
-	slices.SortFunc(list, func(a, b keyEntry) int {
-		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.offset, b.offset))
-	})
+func compareEntries(a, b keyEntry) int {
+	return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.offset, b.offset))
 }
+
+func sortEntries(list []keyEntry) { slices.SortFunc(list, compareEntries) }
 
 // leadOf is how many bytes of a hash say its bucket.
 func leadOf(entries int) int {
@@ -60,11 +62,11 @@ func leadOf(entries int) int {
 	return 1
 }
 
-// encodeKeys makes the content of a table of sorted entries by stream.
-func encodeKeys(byStream map[uint32][]keyEntry) []byte {
+// encodeKeys makes the content of a table of sorted runs of entries by stream.
+func encodeKeys(byStream map[uint32][][]keyEntry) []byte {
 	var nums []uint32
-	for num, list := range byStream {
-		if len(list) > 0 {
+	for num, runs := range byStream {
+		if spanOf(runs).entries > 0 {
 			nums = append(nums, num)
 		}
 	}
@@ -73,48 +75,67 @@ func encodeKeys(byStream map[uint32][]keyEntry) []byte {
 	raw := le.AppendUint64(nil, uint64(len(nums)))
 	raw = append(raw, make([]byte, len(nums)*streamHead)...)
 	for i, num := range nums {
-		list := byStream[num]
-		first, last := list[0].offset, list[0].offset
-		for _, x := range list {
-			first, last = min(first, x.offset), max(last, x.offset)
-		}
-		width := 1
-		for last-first >= 1<<(8*width) {
-			width++
-		}
+		span := spanOf(byStream[num])
 		h := raw[8+i*streamHead:]
 		le.PutUint32(h, num)
-		le.PutUint32(h[4:], uint32(width))
-		le.PutUint64(h[8:], first)
-		le.PutUint64(h[16:], last)
-		le.PutUint64(h[24:], uint64(len(list)))
+		le.PutUint32(h[4:], uint32(span.width()))
+		le.PutUint64(h[8:], span.first)
+		le.PutUint64(h[16:], span.last)
+		le.PutUint64(h[24:], uint64(span.entries))
 		le.PutUint64(h[32:], uint64(len(raw)))
-		raw = appendKeys(raw, list, first, width)
+		raw = appendKeys(raw, byStream[num], span)
 	}
 	return raw
 }
 
-func appendKeys(raw []byte, list []keyEntry, first uint64, width int) []byte {
-	lead := leadOf(len(list))
-	filter := make(bloom, len(list)+8)
-	dir := make([]byte, 4*(1<<(8*lead)+1))
-	bucket := 0
-	for i, x := range list {
-		filter.add(x.hash, x.hash>>32, keyProbes)
-		for ; bucket <= int(x.hash>>(64-8*lead)); bucket++ {
-			binary.LittleEndian.PutUint32(dir[4*bucket:], uint32(i))
+// keySpan is the offsets of entries, and how many these are.
+type keySpan struct {
+	first, last uint64
+	entries     int
+}
+
+func spanOf(runs [][]keyEntry) keySpan {
+	x := keySpan{first: ^uint64(0)}
+	for _, run := range runs {
+		for _, e := range run {
+			x.first, x.last = min(x.first, e.offset), max(x.last, e.offset)
 		}
+		x.entries += len(run)
 	}
-	for ; bucket < len(dir)/4; bucket++ {
-		binary.LittleEndian.PutUint32(dir[4*bucket:], uint32(len(list)))
+	return x
+}
+
+// width is how many bytes an offset takes less the first one.
+func (x keySpan) width() int {
+	n := 1
+	for x.last-x.first >= 1<<(8*n) {
+		n++
 	}
-	raw = append(append(raw, filter...), dir...)
+	return n
+}
+
+func appendKeys(raw []byte, runs [][]keyEntry, span keySpan) []byte {
+	lead, width := leadOf(span.entries), span.width()
+	bits, dir := bloomLen(span.entries, keyBits), 4*(1<<(8*lead)+1)
+	at := len(raw)
+	// In one piece: growing would copy it several times over.
+	raw = append(slices.Grow(raw, bits+dir+span.entries*(8-lead+width)), make([]byte, bits+dir)...)
 	var b [8]byte
-	for _, x := range list {
+	i, bucket := 0, 0
+	filter, buckets := bloom(raw[at:at+bits]), raw[at+bits:]
+	for x := range sortedKeys(runs) {
+		filter.add(x.hash, spread(x.hash), keyProbes)
+		for ; bucket <= int(x.hash>>(64-8*lead)); bucket++ {
+			binary.LittleEndian.PutUint32(buckets[4*bucket:], uint32(i))
+		}
 		binary.BigEndian.PutUint64(b[:], x.hash)
 		raw = append(raw, b[lead:]...)
-		binary.LittleEndian.PutUint64(b[:], x.offset-first)
+		binary.LittleEndian.PutUint64(b[:], x.offset-span.first)
 		raw = append(raw, b[:width]...)
+		i++
+	}
+	for ; bucket < dir/4; bucket++ {
+		binary.LittleEndian.PutUint32(buckets[4*bucket:], uint32(span.entries))
 	}
 	return raw
 }
@@ -134,9 +155,9 @@ func parseKeys(raw []byte) (t *keyTable, err error) {
 		n := int(le.Uint64(h[24:]))
 		s := &streamKeys{first: le.Uint64(h[8:]), last: le.Uint64(h[16:]), lead: leadOf(n), width: int(le.Uint32(h[4:]))}
 		rest := raw[le.Uint64(h[32:]):]
-		dir := 4 * (1<<(8*s.lead) + 1)
-		s.filter, s.dir = bloom(rest[:n+8]), rest[n+8:n+8+dir]
-		s.sortedBy = rest[n+8+dir:][:n*(8-s.lead+s.width)]
+		bits, dir := bloomLen(n, keyBits), 4*(1<<(8*s.lead)+1)
+		s.filter, s.dir = bloom(rest[:bits]), rest[bits:bits+dir]
+		s.sortedBy = rest[bits+dir:][:n*(8-s.lead+s.width)]
 		t.streams[le.Uint32(h)] = s
 	}
 	return t, nil
@@ -144,7 +165,7 @@ func parseKeys(raw []byte) (t *keyTable, err error) {
 
 // find appends the offsets of a hash, in order.
 func (s *streamKeys) find(dst []uint64, hash uint64) []uint64 {
-	if !s.filter.has(hash, hash>>32, keyProbes) {
+	if !s.filter.has(hash, spread(hash), keyProbes) {
 		return dst
 	}
 	le, bucket := binary.LittleEndian, hash>>(64-8*s.lead)
@@ -212,10 +233,11 @@ func checkKeys(c *block.Coder, data []byte) (t *keyTable, err error) {
 	return parseKeys(raw)
 }
 
-func (e *Engine) saveKeys(dir string, byStream map[uint32][]keyEntry) error {
+func (e *Engine) saveKeys(dir string, byStream map[uint32][][]keyEntry) error {
 	raw := encodeKeys(byStream)
-	h := block.Header{Kind: block.Keys, RawLen: uint32(len(raw))}
-	return writeFile(filepath.Join(dir, keysFile), e.comp.Seal(make([]byte, 0, block.HeaderSize+len(raw)), &h, raw))
+	return writeFileFrom(filepath.Join(dir, keysFile), func(w io.Writer) error {
+		return e.comp.SealTo(w, &block.Header{Kind: block.Keys}, raw)
+	})
 }
 
 // keyTableOf returns the table of a sealed segment, which is opened at its first use,
@@ -225,14 +247,16 @@ func (e *Engine) keyTableOf(s *segmentRef) (*keyTable, error) {
 	s.keysOnce.Lock()
 	defer s.keysOnce.Unlock()
 	e.mu.Lock()
-	t, gone := s.table, s.phase >= dropping
+	t, gone, whole := s.table, s.phase >= dropping, s.phase == sealed
 	e.mu.Unlock()
 	if t != nil || gone {
 		return t, nil
 	}
 	t, err := openKeyTable(e.comp, s.seg.Dir)
 	if errors.Is(err, block.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
-		e.log.Warn("a table of keys is missing or damaged; it is made again from the blocks", "segment", s.seg.Dir, "err", err)
+		if whole {
+			e.log.Warn("a table of keys is missing or damaged; it is made again from the blocks", "segment", s.seg.Dir, "err", err)
+		}
 		if err = e.rebuildKeys(s); err == nil {
 			t, err = openKeyTable(e.comp, s.seg.Dir)
 		}
@@ -271,7 +295,7 @@ func (e *Engine) rebuildKeys(s *segmentRef) error {
 	e.mu.Lock()
 	blocks := slices.Clone(s.blocks)
 	e.mu.Unlock()
-	byStream := map[uint32][]keyEntry{}
+	byStream := openKeys{}
 	for _, b := range blocks {
 		if b.flags&(block.Keyed|block.Cancels) == 0 {
 			continue
@@ -283,12 +307,13 @@ func (e *Engine) rebuildKeys(s *segmentRef) error {
 		if err != nil {
 			return err
 		}
-		byStream[b.stream.num] = e.keysIn(byStream[b.stream.num], dec)
+		r := byStream[b.stream.num]
+		if r.fresh = e.keysIn(r.fresh, dec); len(r.fresh) >= keyRun {
+			r = r.sort()
+		}
+		byStream[b.stream.num] = r
 	}
-	for _, list := range byStream {
-		sortEntries(list)
-	}
-	return e.saveKeys(s.seg.Dir, byStream)
+	return e.saveKeys(s.seg.Dir, allRuns(byStream))
 }
 
 // keysIn appends what the messages of a block can be found by.

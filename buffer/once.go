@@ -31,9 +31,8 @@ type onceEntry struct {
 }
 
 const (
-	onceDir       = "once"
-	onceSize      = 16 + 8 + 4 + 8 + 4 + 8 + 8
-	oncesPerChunk = 256 // 14 KiB: what a look-up reads
+	onceDirName = "once"
+	onceSize    = 16 + 8 + 4 + 8 + 4 + 8 + 8 // a record among the changes, about
 	// inProgressWait is how long a second request waits for the first.
 	inProgressWait = time.Second
 )
@@ -48,6 +47,9 @@ func (e *Engine) AppendOnce(ctx context.Context, name string, now time.Time, msg
 		first, files := e.knownNow(key, now)
 		if first == nil {
 			stored, found, err := e.findOnceFile(files, key.Key, now)
+			if errors.Is(err, errFilesMoved) {
+				continue
+			}
 			if err != nil {
 				return Accepted{}, false, fmt.Errorf("append to %s: %w", name, err)
 			}
@@ -83,7 +85,7 @@ func onceScope(stream string, key [16]byte) [16]byte {
 }
 
 // Lookup implements [Once].
-func (e *Engine) Lookup(_ context.Context, name string, key [16]byte, now time.Time) (Accepted, error) {
+func (e *Engine) Lookup(ctx context.Context, name string, key [16]byte, now time.Time) (Accepted, error) {
 	e.mu.Lock()
 	stored := e.streams[name] != nil
 	e.mu.Unlock()
@@ -96,6 +98,9 @@ func (e *Engine) Lookup(_ context.Context, name string, key [16]byte, now time.T
 		return known.accepted(), nil
 	}
 	r, found, err := e.findOnceFile(files, sought.Key, now)
+	if errors.Is(err, errFilesMoved) {
+		return e.Lookup(ctx, name, key, now)
+	}
 	if err != nil {
 		return Accepted{}, fmt.Errorf("look up in %s: %w", name, err)
 	}
@@ -119,8 +124,8 @@ func (r *onceRecord) replay(name string, key OnceKey) (Accepted, bool, error) {
 
 // onceFiles are the files of records at one moment.
 type onceFiles struct {
-	files []*onceFile // oldest first
-	moves int         // how often records had gone from memory into a file
+	files []*onceTable // oldest first
+	moves int          // how often records had gone into another file
 }
 
 // knownNow returns who has the key in memory, and the files to look into where

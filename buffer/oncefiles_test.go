@@ -154,3 +154,66 @@ func cut(t testing.TB, path string, size int64) {
 		t.Fatal(err)
 	}
 }
+
+// TestOnceFilesMerge merges the files of many segments while keys are looked up and
+// sent again: none is forgotten, and a merge that was cut short leaves nothing behind.
+func TestOnceFilesMerge(t *testing.T) {
+	const n = 4000
+	dir := filepath.Join(t.TempDir(), "data")
+	e := open(t, dir)
+	configure(t, e, "mail")
+	for i := range n {
+		if _, replayed, err := e.AppendOnce(t.Context(), "orders", noon, []buffer.Message{noise(uint64(i), 4000)}, onceKeyOf(i)); replayed || err != nil {
+			t.Fatal(replayed, err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := files(t, dir, "once/*.once")
+	if len(before) < 9 {
+		t.Fatalf("%d files, want enough to merge", len(before))
+	}
+	left, err := os.ReadFile(before[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, dir)
+	configure(t, e, "mail")
+	known := func(e *buffer.Engine) {
+		for i := range n {
+			a, err := e.Lookup(t.Context(), "orders", onceKeyOf(i).Key, noon)
+			if err != nil || a.First != uint64(i) {
+				t.Errorf("key %d is at %d, %v", i, a.First, err)
+				return
+			}
+			if _, replayed, err := e.AppendOnce(t.Context(), "orders", noon, []buffer.Message{noise(uint64(i), 10)}, onceKeyOf(i)); !replayed || err != nil {
+				t.Errorf("key %d sent again is stored again: %v", i, err)
+				return
+			}
+		}
+	}
+	var all sync.WaitGroup
+	all.Go(func() { known(e) })
+	if err := e.CompactOnces(); err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+	known(e)
+	after := files(t, dir, "once/*.once")
+	if len(after) > len(before)-7 {
+		t.Errorf("%d files after the merge, %d before", len(after), len(before))
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(before[1], left, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, dir)
+	configure(t, e, "mail")
+	known(e)
+	if again := files(t, dir, "once/*.once"); len(again) != len(after) {
+		t.Errorf("%d files after a merge that was cut short, want %d", len(again), len(after))
+	}
+}

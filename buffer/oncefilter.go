@@ -1,15 +1,14 @@
 package buffer
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"sort"
 	"strings"
 
 	"forebay/buffer/block"
@@ -20,164 +19,136 @@ import (
 // have, and where. It is mapped, so that a start reads no record, and a hundred
 // million of them cost no memory of this process:
 //
+//	…        the filter: a Bloom filter, six probes of 12 bits a key
+//	…        for each chunk its first key and where it begins, 16 and 8 bytes
 //	uint64   length of the file of records
 //	uint64   checksum of its last chunk, which is chained to those before
 //	int64    when the last TTL is over
-//	16 bytes the first key of each chunk
-//	…        the filter: a Bloom filter, six probes of 12 bits a key
+//	uint64   records
 //
-// The keys are hashes already. About one in three hundred that is not there costs
-// a read.
+// The keys are hashes already. About one in two hundred that is not there costs a
+// read.
 
-const (
-	filterHead   = 24
-	filterProbes = 6
-	filterBits   = 12
-	onceKeySize  = 16
-)
-
-// onceFilter is a filter and its directory, parts of a mapping or of memory.
-type onceFilter struct {
-	until  int64
-	firsts []byte
-	bits   bloom
-}
-
-// filterOf makes the content of a filter file with room for so many keys.
-func filterOf(chunks, keys int) ([]byte, *onceFilter) {
-	raw := make([]byte, filterHead+chunks*onceKeySize+keys*filterBits/8+8)
-	return raw, parseFilter(raw, chunks)
-}
-
-func parseFilter(raw []byte, chunks int) *onceFilter {
-	return &onceFilter{
-		until:  int64(binary.LittleEndian.Uint64(raw[16:])),
-		firsts: raw[filterHead : filterHead+chunks*onceKeySize],
-		bits:   raw[filterHead+chunks*onceKeySize:],
-	}
-}
-
-func (f *onceFilter) setFirst(chunk int, key [16]byte) {
-	copy(f.firsts[chunk*onceKeySize:], key[:])
-}
-
-func (f *onceFilter) add(key [16]byte) {
-	a, b := halves(key)
-	f.bits.add(a, b, filterProbes)
-}
-
-func (f *onceFilter) has(key [16]byte) bool {
-	a, b := halves(key)
-	return f.bits.has(a, b, filterProbes)
-}
-
-// chunk is the one that has a key, if any has; -1: none.
-func (f *onceFilter) chunk(key [16]byte) int {
-	n := len(f.firsts) / onceKeySize
-	return sort.Search(n, func(i int) bool {
-		return bytes.Compare(f.firsts[i*onceKeySize:(i+1)*onceKeySize], key[:]) > 0
-	}) - 1
-}
-
-// place is the chunk that may have a key; -1: none has. A page that the disk does
-// not give may have anything: then all is as if there were no filter, up to the
-// directory.
-func (x *onceFile) place(key [16]byte) (chunk int, err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: the filter of %s: %v", block.ErrDamaged, x.path, p)
-		}
-	}()
-	defer runtime.KeepAlive(x) // it holds the mapping
-	if !x.filter.has(key) {
-		return -1, nil
-	}
-	return x.filter.chunk(key), nil
-}
+const filterTail = 4 * 8
 
 func filterPath(path string) string { return strings.TrimSuffix(path, ".once") + ".filter" }
 
-// save makes the file of a filter, durable when it returns. Chunks that were not
-// needed for the directory are left out.
-func (f *onceFilter) save(path string, c *block.Coder, raw []byte, size int64, sum uint32, chunks int) error {
-	binary.LittleEndian.PutUint64(raw, uint64(size))
-	binary.LittleEndian.PutUint64(raw[8:], uint64(sum))
-	binary.LittleEndian.PutUint64(raw[16:], uint64(f.until))
-	raw = append(raw[:filterHead+chunks*onceKeySize], f.bits...)
-	h := block.Header{Kind: block.Filter, Count: uint32(chunks), RawLen: uint32(len(raw))}
-	return writeFile(filterPath(path), c.Seal(make([]byte, 0, block.HeaderSize+len(raw)), &h, raw))
+// saveFilter makes the file of a filter, durable when it returns.
+func saveFilter(path string, c *block.Coder, d *onceDir, size int64, sum uint32) error {
+	tail := make([]byte, 0, filterTail)
+	for _, v := range []uint64{uint64(size), uint64(sum), uint64(d.until), d.records} {
+		tail = binary.LittleEndian.AppendUint64(tail, v)
+	}
+	h := block.Header{Kind: block.Filter, Count: uint32(d.chunks())}
+	return writeFileFrom(filterPath(path), func(w io.Writer) error {
+		return c.SealTo(w, &h, d.bits, d.places, tail)
+	})
+}
+
+// parseFilter finds the parts of a filter file, and says which file it belongs to.
+func parseFilter(h block.Header, raw []byte) (d *onceDir, size int64, sum uint32, err error) {
+	bits := len(raw) - filterTail - int(h.Count)*oncePlace
+	if h.Kind != block.Filter || bits < bloomBlock || bits%bloomBlock != 0 {
+		return nil, 0, 0, fmt.Errorf("%w: no filter", block.ErrDamaged)
+	}
+	tail := raw[len(raw)-filterTail:]
+	le := binary.LittleEndian
+	d = &onceDir{
+		bits: bloom(raw[:bits]), places: raw[bits : len(raw)-filterTail],
+		until: int64(le.Uint64(tail[16:])), records: le.Uint64(tail[24:]),
+	}
+	return d, int64(le.Uint64(tail)), uint32(le.Uint64(tail[8:])), nil
 }
 
 // mapFilter maps the filter of a file of records and checks that it is whole, and
 // that file's.
-func (x *onceFile) mapFilter() error {
-	data, err := segment.Map(filterPath(x.path))
+func (t *onceTable) mapFilter() (err error) {
+	data, err := segment.Map(filterPath(t.path))
 	if err != nil {
 		return err
 	}
-	// Lookups hold x, not a lock: the mapping ends when nobody has it any more.
-	runtime.AddCleanup(x, func(b []byte) { _ = segment.Unmap(b) }, data)
-	h, raw, err := x.openFilter(data)
-	if err != nil {
-		return err
-	}
-	chunks := chunksIn(x.size)
-	if h.Kind != block.Filter || int(h.Count) != chunks || len(raw) <= filterHead+chunks*onceKeySize {
-		return fmt.Errorf("%w: %s is no filter of that file", block.ErrDamaged, filterPath(x.path))
-	}
-	sum, err := x.lastSum()
-	if err != nil {
-		return err
-	}
-	if binary.LittleEndian.Uint64(raw) != uint64(x.size) || binary.LittleEndian.Uint64(raw[8:]) != uint64(sum) {
-		return fmt.Errorf("%w: %s belongs to another file", block.ErrDamaged, filterPath(x.path))
-	}
-	x.filter = parseFilter(raw, chunks)
-	return nil
-}
-
-// openFilter reads all of a mapping, once, to check it.
-func (x *onceFile) openFilter(data []byte) (h block.Header, raw []byte, err error) {
+	// Lookups hold t, not a lock: the mapping ends when nobody has it any more.
+	runtime.AddCleanup(t, func(b []byte) { _ = segment.Unmap(b) }, data)
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %s: %v", block.ErrDamaged, filterPath(x.path), p)
+			err = fmt.Errorf("%w: %s: %v", block.ErrDamaged, filterPath(t.path), p)
 		}
 	}()
-	return x.coder.Open(data)
+	h, raw, err := t.coder.Open(data)
+	if err != nil {
+		return err
+	}
+	d, size, sum, err := parseFilter(h, raw)
+	if err != nil {
+		return err
+	}
+	if size == t.size && d.chunks() > 0 {
+		if last, err := t.sumAt(d.pos(d.chunks() - 1)); err != nil || last == sum {
+			t.dir = d
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %s belongs to another file", block.ErrDamaged, filterPath(t.path))
+}
+
+// sumAt is the checksum in the envelope of the chunk that begins there.
+func (t *onceTable) sumAt(pos int64) (uint32, error) {
+	f, err := os.Open(t.path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var head [block.HeaderSize]byte
+	if _, err := f.ReadAt(head[:], pos); err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	return block.Peek(head[:]).Sum, nil
 }
 
 // rebuildFilter makes the filter again from the records, those that can be read.
-func (x *onceFile) rebuildFilter() (damage error, err error) {
-	f, err := os.Open(x.path)
-	if err != nil {
-		return nil, fmt.Errorf("rebuild a filter: %w", err)
+func (t *onceTable) rebuildFilter() (damage error, err error) {
+	chunks, damage := openChunks(t.path)
+	if chunks == nil && damage != nil {
+		return nil, damage
 	}
-	defer f.Close()
-	sum, err := x.lastSum()
-	if err != nil && !errors.Is(err, block.ErrDamaged) {
-		return nil, err
+	most := 0
+	for _, x := range chunks {
+		most += min(int(x.h.Count), oncesPerChunk)
 	}
-	chunks := chunksIn(x.size)
-	raw, filter := filterOf(chunks, chunks*oncesPerChunk)
+	d := &onceDir{bits: bloomFor(most, filterBits)}
+	t.dir = d
 	var after [16]byte // the last key that was read: a chunk that cannot be read comes after it
-	for i := range chunks {
-		list, err := x.read(f, i)
+	for i, x := range chunks {
+		d.addChunk(after, x.pos)
+		c, err := t.chunkOf(x)
 		if err != nil {
-			damage = fmt.Errorf("%s: %w", x.path, err)
-			filter.setFirst(i, after)
+			damage = fmt.Errorf("%s: %w", t.path, err)
 			continue
 		}
-		filter.setFirst(i, list[0].Key)
-		for _, r := range list {
-			filter.until = max(filter.until, r.until)
-			filter.add(r.Key)
+		first := c.key(0)
+		copy(d.places[i*oncePlace:], first[:])
+		for k := range c.n {
+			r := c.record(k)
+			d.add(r)
 			after = r.Key
 		}
 		increment(&after)
 	}
-	return damage, filter.save(x.path, x.coder, raw, x.size, sum, chunks)
+	sum := uint32(0)
+	if n := len(chunks); n > 0 {
+		sum = chunks[n-1].h.Sum
+	}
+	return damage, saveFilter(t.path, t.coder, d, t.size, sum)
+}
+
+// chunkOf reads a chunk that is not in the directory yet.
+func (t *onceTable) chunkOf(x chunk) (c onceChunk, err error) {
+	sealed, err := x.load(t.path)
+	if err != nil {
+		return c, fmt.Errorf("%w: %w", block.ErrDamaged, err)
+	}
+	return openOnceChunk(sealed, t.coder)
 }
 
 // increment makes a key the next one.
@@ -191,11 +162,10 @@ func increment(key *[16]byte) {
 
 // removeOnces removes a file of records and its filter.
 func removeOnces(path string) error {
-	if err := os.Remove(filterPath(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove old idempotency records: %w", err)
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove old idempotency records: %w", err)
+	for _, path := range []string{filterPath(path), path} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove old idempotency records: %w", err)
+		}
 	}
 	return nil
 }

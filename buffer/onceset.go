@@ -2,78 +2,92 @@ package buffer
 
 import (
 	"bytes"
-	"iter"
 	"maps"
 	"slices"
+
+	"forebay/buffer/block"
 )
 
-// onceRun is how many records are sorted at once.
-const onceRun = 1 << 16
+const (
+	// onceRun is how many records are sorted at once.
+	onceRun = 1 << 16
+	// onceFew is how many are looked through without a filter before them all.
+	onceFew = 1 << 12
+)
 
-// onceSet is the idempotency records of a segment that is not sealed, about 58 bytes
-// each: the newest by key, the others in sorted runs, each with a filter. The
-// committer alone adds to it, under mu.
+// onceSet is the idempotency records of a segment that is not sealed, about 33 bytes
+// each: the newest by key, the others in tables. The committer alone adds to it,
+// under mu.
 type onceSet struct {
 	fresh   map[[16]byte]onceRecord
-	sorting map[[16]byte]onceRecord // a run in the making
-	runs    []onceSorted
-}
-
-type onceSorted struct {
-	records []onceRecord
-	filter  bloom
+	sorting map[[16]byte]onceRecord // a table in the making
+	runs    []*onceTable            // oldest first
+	seen    bloom                   // of all keys; nil: any may be there
 }
 
 func newOnceSet() *onceSet { return &onceSet{fresh: map[[16]byte]onceRecord{}} }
 
-func (s *onceSet) add(r onceRecord) { s.fresh[r.Key] = r }
-
-// len is how many records there are, those of a key that was used again included.
-func (s *onceSet) len() int {
-	n := len(s.fresh) + len(s.sorting)
-	for _, run := range s.runs {
-		n += len(run.records)
+func (s *onceSet) add(r onceRecord) {
+	s.fresh[r.Key] = r
+	switch {
+	case s.seen != nil:
+		s.see(r.Key)
+	case len(s.fresh) == onceFew && s.sorting == nil && s.runs == nil:
+		s.seen = bloomFor(maxSegmentMessages, filterBits)
+		for key := range s.fresh {
+			s.see(key)
+		}
 	}
-	return n
+}
+
+func (s *onceSet) see(key [16]byte) {
+	a, b := halves(key)
+	s.seen.add(a, b, filterProbes)
+}
+
+// mayHave is cheap, and mostly false for a key that is not there.
+func (s *onceSet) mayHave(key [16]byte) bool {
+	a, b := halves(key)
+	return s.seen == nil || s.seen.has(a, b, filterProbes)
 }
 
 // find returns the newest record of a key.
 func (s *onceSet) find(key [16]byte) (r onceRecord, ok bool) {
+	if !s.mayHave(key) {
+		return r, false
+	}
 	if r, ok = s.fresh[key]; ok {
 		return r, true
 	}
 	if r, ok = s.sorting[key]; ok {
 		return r, true
 	}
-	a, b := halves(key)
 	for _, run := range slices.Backward(s.runs) {
-		if !run.filter.has(a, b, filterProbes) {
-			continue
-		}
-		if i, found := slices.BinarySearchFunc(run.records, key, compareKey); found {
-			return run.records[i], true
+		// What is in memory is as it was made.
+		if r, found, err := run.find(key); found && err == nil {
+			return r, true
 		}
 	}
 	return r, false
 }
 
-func compareKey(r onceRecord, key [16]byte) int { return bytes.Compare(r.Key[:], key[:]) }
-
-func sortedOnces(from map[[16]byte]onceRecord) onceSorted {
-	run := onceSorted{make([]onceRecord, 0, len(from)), make(bloom, len(from)*filterBits/8+8)}
-	for _, r := range from {
-		run.records = append(run.records, r)
-		a, b := halves(r.Key)
-		run.filter.add(a, b, filterProbes)
+// onceRunOf makes a table in memory.
+func onceRunOf(c *block.Coder, from map[[16]byte]onceRecord) *onceTable {
+	list := slices.SortedFunc(maps.Values(from), func(a, b onceRecord) int { return compareKeys(a.Key, b.Key) })
+	var data bytes.Buffer
+	data.Grow(len(list) * 34)
+	w := newOnceWriter(&data, c, len(list))
+	for _, r := range list {
+		_ = w.add(r) // a buffer takes all
 	}
-	slices.SortFunc(run.records, func(a, b onceRecord) int { return bytes.Compare(a.Key[:], b.Key[:]) })
-	return run
+	_ = w.flush()
+	return &onceTable{data: data.Bytes(), size: w.size, coder: c, dir: w.dir}
 }
 
-// settle makes a run of what gathered, where nobody else looks.
-func (s *onceSet) settle() {
-	if len(s.fresh) >= onceRun {
-		s.runs = append(s.runs, sortedOnces(s.fresh))
+// settle makes a table of what gathered, where nobody else looks.
+func (s *onceSet) settle(c *block.Coder, least int) {
+	if len(s.fresh) >= least {
+		s.runs = append(s.runs, onceRunOf(c, s.fresh))
 		s.fresh = map[[16]byte]onceRecord{}
 	}
 }
@@ -89,46 +103,28 @@ func (e *Engine) sortOnces() {
 	}
 	s.sorting, s.fresh = s.fresh, map[[16]byte]onceRecord{}
 	e.mu.Unlock()
-	run := sortedOnces(s.sorting)
+	run := onceRunOf(e.comp, s.sorting)
 	e.mu.Lock()
 	s.runs, s.sorting = append(s.runs, run), nil
 	e.mu.Unlock()
 }
 
 // merge adds what was gathered later.
-func (s *onceSet) merge(later *onceSet) {
-	s.settle()
-	s.runs = append(s.runs, later.runs...)
-	maps.Copy(s.fresh, later.fresh)
+func (s *onceSet) merge(c *block.Coder, later *onceSet) {
+	if len(later.runs) > 0 {
+		s.settle(c, 1)
+		s.runs = append(s.runs, later.runs...)
+		s.seen = nil
+	}
+	for _, r := range later.fresh {
+		s.add(r)
+	}
 }
 
-// sorted returns the newest record of each key, by key. Nothing is added any more.
-func (s *onceSet) sorted() iter.Seq[onceRecord] {
-	lists := make([][]onceRecord, 0, len(s.runs)+1)
-	for _, run := range s.runs {
-		lists = append(lists, run.records)
+// tables are all records, as tables, oldest first. Nothing is added any more.
+func (s *onceSet) tables(c *block.Coder) []*onceTable {
+	if len(s.fresh) == 0 {
+		return s.runs
 	}
-	lists = append(lists, sortedOnces(s.fresh).records)
-	return func(yield func(onceRecord) bool) {
-		for {
-			newest := -1
-			for i, list := range lists {
-				if len(list) > 0 && (newest < 0 || bytes.Compare(list[0].Key[:], lists[newest][0].Key[:]) <= 0) {
-					newest = i
-				}
-			}
-			if newest < 0 {
-				return
-			}
-			r := lists[newest][0]
-			for i, list := range lists {
-				if len(list) > 0 && list[0].Key == r.Key {
-					lists[i] = list[1:]
-				}
-			}
-			if !yield(r) {
-				return
-			}
-		}
-	}
+	return append(slices.Clip(s.runs), onceRunOf(c, s.fresh))
 }

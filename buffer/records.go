@@ -20,7 +20,7 @@ func (r *records) merge(c *block.Coder, later *records) {
 	for k, encoded := range later.answers.open {
 		r.answers.add(k, later.answers.newest, encoded)
 	}
-	r.onces.merge(later.onces)
+	r.onces.merge(c, later.onces)
 }
 
 // take adds what one change says.
@@ -35,7 +35,7 @@ func (r *records) take(c *block.Coder, op *operation) {
 		r.answers.add(answerKey{op.num, op.offset}, int64(op.at), op.name)
 	case opOnce:
 		r.onces.add(op.once())
-		r.onces.settle()
+		r.onces.settle(c, onceRun)
 	}
 }
 
@@ -52,7 +52,7 @@ func (e *Engine) file(s *segmentRef) error {
 	e.mu.Unlock()
 	var outcomes *outcomeSet
 	var answers []*answerSet
-	var onces *onceFile
+	var onces *onceTable
 	var err error
 	if path := outcomePath(e.cfg.Dir, s.id); !r.outcomes.empty() {
 		if err = r.outcomes.save(path); err == nil {
@@ -62,8 +62,9 @@ func (e *Engine) file(s *segmentRef) error {
 	if err == nil {
 		answers, err = e.saveAnswers(s.id, r.answers)
 	}
-	if path := oncePath(e.cfg.Dir, s.id); err == nil && r.onces.len() > 0 {
-		if err = saveOnces(path, e.comp, r.onces); err == nil {
+	if tables := r.onces.tables(e.comp); err == nil && len(tables) > 0 {
+		path := oncePath(e.cfg.Dir, s.id, s.id)
+		if _, err = saveOnces(path, e.comp, tables); err == nil {
 			onces, _, err = openOnces(path, e.comp) // written a moment ago
 		}
 	}
@@ -76,7 +77,7 @@ func (e *Engine) file(s *segmentRef) error {
 	for _, x := range answers {
 		e.answerFiles = replace(e.answerFiles, x, func(x *answerSet) string { return x.path })
 	}
-	e.onceFiles = replace(e.onceFiles, onces, func(x *onceFile) string { return x.path })
+	e.onceFiles = replace(e.onceFiles, onces, func(x *onceTable) string { return x.path })
 	e.onceMoves++
 	s.records = nil
 	return nil

@@ -85,6 +85,9 @@ func (e *Engine) rewriter() {
 	for {
 		select {
 		case <-tick.C:
+			if err := e.compactOnces(); err != nil && e.Err() == nil {
+				e.log.Error("files of idempotency records stay apart; it is tried again", "err", err)
+			}
 			if err := e.rewrite(); err != nil && e.Err() == nil {
 				e.log.Error("a rewrite of segments ended early; it is tried again", "err", err)
 			}

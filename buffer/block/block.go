@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 )
 
 // HeaderSize is the length of the envelope before the payload, in bytes.
@@ -89,7 +90,33 @@ type Sealer uint32
 
 // Seal appends the block of h and payload to dst and sets h.Sum.
 func (k Sealer) Seal(dst []byte, h *Header, payload []byte) []byte {
-	start := len(dst)
+	return append(k.appendHead(dst, h, payload), payload...)
+}
+
+// SealTo writes the block of h and a payload in parts, which is not compressed, and
+// sets h.Sum.
+func (k Sealer) SealTo(w io.Writer, h *Header, payload ...[]byte) error {
+	h.Codec, h.RawLen = Raw, 0
+	for _, part := range payload {
+		h.RawLen += uint32(len(part))
+	}
+	if _, err := w.Write(k.appendHead(make([]byte, 0, HeaderSize), h, payload...)); err != nil {
+		return err
+	}
+	for _, part := range payload {
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appendHead appends the envelope of a payload.
+func (k Sealer) appendHead(dst []byte, h *Header, payload ...[]byte) []byte {
+	start, size := len(dst), 0
+	for _, part := range payload {
+		size += len(part)
+	}
 	dst = binary.LittleEndian.AppendUint32(dst, magic)
 	dst = append(dst, version, byte(h.Kind), byte(h.Codec), byte(h.Flags))
 	dst = binary.LittleEndian.AppendUint64(dst, h.Seq)
@@ -99,15 +126,18 @@ func (k Sealer) Seal(dst []byte, h *Header, payload []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, h.Stream)
 	dst = binary.LittleEndian.AppendUint32(dst, h.Count)
 	dst = binary.LittleEndian.AppendUint32(dst, h.RawLen)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(payload)))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(size))
 	dst = binary.LittleEndian.AppendUint32(dst, h.Chain)
-	h.Sum = k.sum(dst[start:], payload)
-	dst = binary.LittleEndian.AppendUint32(dst, h.Sum)
-	return append(dst, payload...)
+	h.Sum = k.sum(dst[start:], payload...)
+	return binary.LittleEndian.AppendUint32(dst, h.Sum)
 }
 
-func (k Sealer) sum(head, payload []byte) uint32 {
-	return crc32.Update(crc32.Update(uint32(k), castagnoli, head), castagnoli, payload)
+func (k Sealer) sum(head []byte, payload ...[]byte) uint32 {
+	sum := crc32.Update(uint32(k), castagnoli, head)
+	for _, part := range payload {
+		sum = crc32.Update(sum, castagnoli, part)
+	}
+	return sum
 }
 
 // Open checks b, the whole of one block, and returns its header and its

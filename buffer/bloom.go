@@ -1,0 +1,57 @@
+package buffer
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// bloom is a Bloom filter over hashes, in blocks of a cache line: all probes of a
+// hash fall into one, so that asking the filters of many files costs one miss each.
+type bloom []byte
+
+const (
+	bloomBlock = 64 // bytes
+	bloomSlice = 9  // bits of a hash that say one bit of a block
+)
+
+// bloomFor is a filter for so many hashes at so many bits each.
+func bloomFor(hashes, bits int) bloom { return make(bloom, bloomLen(hashes, bits)) }
+
+// bloomLen is its length in bytes.
+func bloomLen(hashes, bits int) int {
+	return (hashes*bits/8 + bloomBlock) / bloomBlock * bloomBlock
+}
+
+// block is where the probes of a hash fall, by its one half.
+func (f bloom) block(a uint64) bloom {
+	n, _ := bits.Mul64(a, uint64(len(f)/bloomBlock))
+	return f[n*bloomBlock:][:bloomBlock]
+}
+
+// add adds a hash of two halves, with at most seven probes.
+func (f bloom) add(a, b uint64, probes int) {
+	f = f.block(a)
+	for range probes {
+		f[b>>3%bloomBlock] |= 1 << (b & 7)
+		b >>= bloomSlice
+	}
+}
+
+func (f bloom) has(a, b uint64, probes int) bool {
+	f = f.block(a)
+	for range probes {
+		if f[b>>3%bloomBlock]&(1<<(b&7)) == 0 {
+			return false
+		}
+		b >>= bloomSlice
+	}
+	return true
+}
+
+// halves are those of a key that is a hash itself.
+func halves(key [16]byte) (a, b uint64) {
+	return binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])
+}
+
+// spread makes the second half of a hash that has but one.
+func spread(hash uint64) uint64 { return hash * 0x9e3779b97f4a7c15 }

@@ -1,0 +1,79 @@
+package buffer
+
+import (
+	"errors"
+
+	"forebay/buffer/block"
+)
+
+// onceCursor goes through the records of a table. Chunks that are damaged are passed
+// over; the first one says so.
+type onceCursor struct {
+	t      *onceTable
+	next   int // chunk
+	x      onceChunk
+	i      int
+	head   onceRecord // the one the cursor is at
+	more   bool       // it is not at the end
+	damage error
+}
+
+func (c *onceCursor) advance() error {
+	for c.i++; c.i >= c.x.n; {
+		if c.more = c.next < c.t.dir.chunks(); !c.more {
+			return nil
+		}
+		x, err := c.t.chunk(c.next)
+		c.next++
+		switch {
+		case err == nil:
+			c.x, c.i = x, 0
+		case !errors.Is(err, block.ErrDamaged):
+			return err
+		case c.damage == nil:
+			c.damage = err
+		}
+	}
+	c.head = c.x.record(c.i)
+	return nil
+}
+
+// mergeOnces gives the records of tables in the order of their keys, of each key the
+// newest: that of the last table. What is damaged is left out and told.
+func mergeOnces(tables []*onceTable, each func(onceRecord) error) (damage, err error) {
+	cursors := make([]*onceCursor, len(tables))
+	for i, t := range tables {
+		cursors[i] = &onceCursor{t: t}
+		if err := cursors[i].advance(); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		var least *onceCursor
+		for _, c := range cursors {
+			if c.more && (least == nil || compareKeys(c.head.Key, least.head.Key) <= 0) {
+				least = c
+			}
+		}
+		if least == nil {
+			break
+		}
+		r := least.head
+		if err := each(r); err != nil {
+			return nil, err
+		}
+		for _, c := range cursors {
+			if c.more && c.head.Key == r.Key {
+				if err := c.advance(); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	for _, c := range cursors {
+		if damage == nil {
+			damage = c.damage
+		}
+	}
+	return damage, nil
+}

@@ -1,0 +1,172 @@
+package buffer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sort"
+
+	"forebay/buffer/block"
+)
+
+// onceTable is records of idempotency keys in the order of their keys, one of each,
+// in chunks: a file, with its directory mapped from another, or in memory. It does
+// not change.
+type onceTable struct {
+	path  string // of the file
+	data  []byte // the chunks, in memory
+	size  int64  // of all chunks, in bytes
+	coder *block.Coder
+	dir   *onceDir
+}
+
+func compareKeys(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) }
+
+// find looks a key up. It reads a file only where the filter says that the key is
+// probably there.
+func (t *onceTable) find(key [16]byte) (r onceRecord, found bool, err error) {
+	chunk, err := t.probably(key)
+	if chunk < 0 || err != nil {
+		return r, false, err
+	}
+	x, err := t.chunk(chunk)
+	if err != nil {
+		return r, false, fmt.Errorf("read idempotency records: %w", err)
+	}
+	r, found = x.find(key)
+	return r, found, nil
+}
+
+// probably is the chunk that may have a key; -1: none has. A page that the disk does
+// not give may have anything: then all is as if there were no filter, up to the
+// directory.
+func (t *onceTable) probably(key [16]byte) (chunk int, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: the filter of %s: %v", block.ErrDamaged, t.path, p)
+		}
+	}()
+	defer runtime.KeepAlive(t) // it holds the mapping
+	if !t.dir.has(key) {
+		return -1, nil
+	}
+	return t.dir.chunk(key), nil
+}
+
+// chunk reads one chunk.
+func (t *onceTable) chunk(i int) (x onceChunk, err error) {
+	pos, end := t.dir.pos(i), t.size
+	if i+1 < t.dir.chunks() {
+		end = t.dir.pos(i + 1)
+	}
+	if t.path == "" {
+		return openOnceChunk(t.data[pos:end], t.coder)
+	}
+	f, err := os.Open(t.path)
+	if err != nil {
+		return x, err
+	}
+	defer f.Close()
+	b := make([]byte, end-pos)
+	if _, err := f.ReadAt(b, pos); err != nil && !errors.Is(err, io.EOF) {
+		return x, err
+	}
+	if x, err = openOnceChunk(b, t.coder); err != nil {
+		err = fmt.Errorf("%s: %w", t.path, err)
+	}
+	return x, err
+}
+
+// onceDir is what is known of the chunks of a table: parts of a mapping or of
+// memory.
+type onceDir struct {
+	first, last uint64 // segments whose records these are
+	records     uint64
+	until       int64 // when the last TTL is over, Unix ms
+	bits        bloom
+	places      []byte // of each chunk its first key and where it begins
+}
+
+const (
+	oncePlace    = 16 + 8
+	filterProbes = 6
+	filterBits   = 12
+)
+
+func (d *onceDir) chunks() int { return len(d.places) / oncePlace }
+
+func (d *onceDir) pos(chunk int) int64 {
+	return int64(binary.LittleEndian.Uint64(d.places[chunk*oncePlace+16:]))
+}
+
+func (d *onceDir) addChunk(first [16]byte, pos int64) {
+	d.places = append(d.places, first[:]...)
+	d.places = binary.LittleEndian.AppendUint64(d.places, uint64(pos))
+}
+
+func (d *onceDir) add(r onceRecord) {
+	a, b := halves(r.Key)
+	d.bits.add(a, b, filterProbes)
+	d.until = max(d.until, r.until)
+	d.records++
+}
+
+func (d *onceDir) has(key [16]byte) bool {
+	a, b := halves(key)
+	return d.bits.has(a, b, filterProbes)
+}
+
+// chunk is the one that has a key, if any has; -1: none.
+func (d *onceDir) chunk(key [16]byte) int {
+	return sort.Search(d.chunks(), func(i int) bool {
+		return bytes.Compare(d.places[i*oncePlace:][:16], key[:]) > 0
+	}) - 1
+}
+
+// onceWriter writes a table, record by record in the order of their keys.
+type onceWriter struct {
+	w     io.Writer
+	coder *block.Coder
+	dir   *onceDir
+	size  int64
+	sum   uint32 // of the last chunk: each is chained to the one before
+	list  []onceRecord
+	buf   []byte
+}
+
+// newOnceWriter writes at most so many records.
+func newOnceWriter(w io.Writer, c *block.Coder, most int) *onceWriter {
+	return &onceWriter{
+		w: w, coder: c, list: make([]onceRecord, 0, oncesPerChunk),
+		dir: &onceDir{bits: bloomFor(most, filterBits), places: make([]byte, 0, (most/oncesPerChunk+1)*oncePlace)},
+	}
+}
+
+func (w *onceWriter) add(r onceRecord) error {
+	w.dir.add(r)
+	if w.list = append(w.list, r); len(w.list) < oncesPerChunk {
+		return nil
+	}
+	return w.flush()
+}
+
+// flush ends a chunk; the last one may be shorter.
+func (w *onceWriter) flush() error {
+	if len(w.list) == 0 {
+		return nil
+	}
+	payload := appendOnceChunk(w.buf[:0], w.list)
+	w.buf = payload
+	h := block.Header{Kind: block.Onces, Count: uint32(len(w.list)), RawLen: uint32(len(payload)), Chain: w.sum}
+	sealed := w.coder.Seal(make([]byte, 0, block.HeaderSize+len(payload)), &h, payload)
+	w.dir.addChunk(w.list[0].Key, w.size)
+	w.size, w.sum, w.list = w.size+int64(len(sealed)), h.Sum, w.list[:0]
+	_, err := w.w.Write(sealed)
+	return err
+}
