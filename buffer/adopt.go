@@ -6,20 +6,21 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"forebay/buffer/block"
 	"forebay/buffer/segment"
 )
 
-// adopt makes a sealed segment of one that a crash left open. What Badger does
-// not know any more, though the log has it, is written again first.
+// adopt closes a segment that a crash left open: the janitor seals it, when the
+// engine serves already. What Badger does not know any more, though the log has it, is
+// written again first.
 func (e *Engine) adopt(f *foundSegment) error {
 	dir := f.ref.seg.Dir
 	if len(f.scan) == 0 && f.Damaged == 0 {
 		e.segments = slices.DeleteFunc(e.segments, func(s *segmentRef) bool { return s == f.ref })
 		return e.discard(f.ref)
 	}
-	e.takeRecords(f)
 	lost := f.Damaged > 0
 	var known map[uint64]bool
 	if !lost {
@@ -37,22 +38,34 @@ func (e *Engine) adopt(f *foundSegment) error {
 	if lost {
 		return e.quarantine(f)
 	}
-	return e.sealSegment(f.ref, false)
+	signal(e.sweep)
+	return nil
 }
 
 // takeRecords takes final states, answers and idempotency records out of the
-// changes of a segment that was not sealed.
-func (e *Engine) takeRecords(f *foundSegment) {
-	f.ref.records = newRecords()
-	for _, b := range f.scan {
+// changes of segments that were not sealed, on goroutines of their own.
+func (e *Engine) takeRecords(segs []*foundSegment) *sync.WaitGroup {
+	var all sync.WaitGroup
+	for _, f := range segs {
+		if f.index == nil {
+			all.Go(func() { f.ref.records = e.recordsOf(f.scan) })
+		}
+	}
+	return &all
+}
+
+func (e *Engine) recordsOf(blocks []scanned) *records {
+	r := newRecords()
+	for _, b := range blocks {
 		if b.Kind == block.Control {
-			// Decoded once already, without an error.
+			// What cannot be decoded fails the start, in loadState.
 			_ = eachOp(b.payload, func(op *operation) error {
-				f.ref.records.take(e.comp, op)
+				r.take(e.comp, op)
 				return nil
 			})
 		}
 	}
+	return r
 }
 
 // carryBytes bounds one commit of carried blocks.

@@ -91,7 +91,7 @@ func (e *Engine) appendNew(ctx context.Context, name string, now time.Time, msgs
 	if at.group.err != nil {
 		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, at.group.err)
 	}
-	e.metrics.appended(name, time.Since(begin))
+	at.part.stream.appends.Observe(time.Since(begin).Seconds())
 	a.First = at.part.first + uint64(at.index)
 	return a, nil, nil
 }

@@ -163,7 +163,7 @@ func (e *Engine) retireDrain(d *drain) {
 func (e *Engine) newStream(num uint32, name string) *stream {
 	s := &stream{Stream: Stream{Name: name, MaxMessageBytes: defaultMaxMessageBytes, KeepDelivered: defaultKeepDelivered, DeadKeep: defaultDeadKeep, DeadMaxBytes: defaultDeadMaxBytes, KeepResultsBytes: defaultKeepResultsBytes}, num: num, orphaned: true}
 	e.streams[name], e.byNum[num] = s, s
-	e.metrics.append.WithLabelValues(name)
+	s.appends = e.metrics.append.WithLabelValues(name)
 	e.lastNum = max(e.lastNum, num)
 	return s
 }

@@ -228,23 +228,23 @@ func stateCode(s State) uint64 {
 	return 0 // not reached: only final states are stored
 }
 
-// eachOp decodes a control block's payload.
+// eachOp decodes a control block's payload. An operation is fn's until it returns.
 func eachOp(payload string, fn func(*operation) error) error {
 	r := block.NewReader(payload)
+	var op operation
 	for r.Len() > 0 {
-		op, err := readOp(r)
-		if err != nil {
+		if err := op.read(r); err != nil {
 			return err
 		}
-		if err := fn(op); err != nil {
+		if err := fn(&op); err != nil {
 			return err
 		}
 	}
 	return r.Err()
 }
 
-func readOp(r *block.Reader) (*operation, error) {
-	op := &operation{code: r.Byte()}
+func (op *operation) read(r *block.Reader) error {
+	*op = operation{code: r.Byte()}
 	switch op.code {
 	case opStream:
 		op.num, op.offset, op.at, op.status = uint32(r.Uint()), r.Uint(), r.Uint(), r.Uint()
@@ -261,7 +261,7 @@ func readOp(r *block.Reader) (*operation, error) {
 		code := r.Uint()
 		op.at, op.accepted, op.attempts, op.status = r.Uint(), r.Uint(), r.Uint(), r.Uint()
 		if code >= uint64(len(stateCodes)) {
-			return nil, fmt.Errorf("%w: final state %d", block.ErrDamaged, code)
+			return fmt.Errorf("%w: final state %d", block.ErrDamaged, code)
 		}
 		op.state = stateCodes[code]
 	case opBury, opGrave:
@@ -286,13 +286,13 @@ func readOp(r *block.Reader) (*operation, error) {
 		op.num = uint32(r.Uint())
 		m, err := readMarks(r)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		op.marks = m
 	default:
-		return nil, fmt.Errorf("%w: operation %d", block.ErrDamaged, op.code)
+		return fmt.Errorf("%w: operation %d", block.ErrDamaged, op.code)
 	}
-	return op, r.Err()
+	return r.Err()
 }
 
 func readMarks(r *block.Reader) (marks, error) {

@@ -33,10 +33,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 }
 
-func (m *metrics) appended(stream string, d time.Duration) {
-	m.append.WithLabelValues(stream).Observe(d.Seconds())
-}
-
 func (m *metrics) committed(messages int, d time.Duration) {
 	m.commit.Observe(float64(messages))
 	m.sync.Observe(d.Seconds())

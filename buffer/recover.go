@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"forebay/buffer/block"
@@ -60,7 +61,9 @@ func (e *Engine) recover(ctx context.Context) error {
 		return err
 	}
 	damage := e.checkCommits(segs)
+	taken := e.takeRecords(segs)
 	live, err := e.loadState(segs, damage)
+	taken.Wait()
 	if err != nil {
 		return err
 	}
@@ -144,7 +147,22 @@ func (e *Engine) findSegments(ctx context.Context) ([]*foundSegment, error) {
 		}
 		segs = append(segs, f)
 	}
-	return segs, nil
+	return segs, e.scanAll(segs)
+}
+
+// scanAll reads the segments that are not sealed, each on a goroutine of its own: two
+// of them, mostly, the second one about to be sealed when the process ended.
+func (e *Engine) scanAll(segs []*foundSegment) error {
+	errs := make([]error, len(segs))
+	var all sync.WaitGroup
+	for i, f := range segs {
+		if f.index == nil {
+			e.recovery.Scanned++
+			all.Go(func() { errs[i] = e.scan(f) })
+		}
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 func (e *Engine) examine(id uint64) (*foundSegment, error) {
@@ -165,7 +183,11 @@ func (e *Engine) examine(id uint64) (*foundSegment, error) {
 		return f, nil
 	}
 	f.ref.phase = sealing
-	f.Found, err = segment.Scan(dir, e.comp.Sealer, func(h block.Header, payload, raw []byte) error {
+	return f, nil
+}
+
+func (e *Engine) scan(f *foundSegment) (err error) {
+	f.Found, err = segment.Scan(f.ref.seg.Dir, e.comp.Sealer, func(h block.Header, payload, raw []byte) error {
 		b := scanned{Header: h, size: uint32(len(raw)), kept: h.Count}
 		if h.Kind == block.Messages && h.Flags&block.Rewritten == 0 {
 			f.scan = append(f.scan, b)
@@ -184,15 +206,14 @@ func (e *Engine) examine(id uint64) (*foundSegment, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	slices.SortFunc(f.scan, func(a, b scanned) int { return int(int64(a.Seq - b.Seq)) })
 	if n := len(f.scan); n > 0 {
 		f.ref.first, f.ref.last = f.scan[0].Seq, f.scan[n-1].Seq
 		f.top = f.ref.last
 	}
-	e.recovery.Scanned++
-	return f, nil
+	return nil
 }
 
 // checkCommits compares what is there with what was durable: every block says

@@ -10,6 +10,7 @@ import (
 	"forebay/buffer/block"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // The types of this file are the engine's picture of what is stored. All of
@@ -28,7 +29,8 @@ type stream struct {
 	lastRaw, lastCount int   // room for the next block of single messages: what they lately took
 	drains             []*drain
 	orphaned           bool
-	read               bool // has ever had a drain
+	read               bool                // has ever had a drain
+	appends            prometheus.Observer // how long they took
 }
 
 // blockRef is the place of a block of messages and what is still to be done with it.
