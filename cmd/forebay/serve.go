@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -54,12 +55,19 @@ SIGINT does so without shutdown.delay; the second one of these two kills.`,
 	return cmd
 }
 
+// memoryLimit is what the collector keeps the heap below as long as it can, in bytes:
+// a buffer of a hundred million messages needs about half of it.
+const memoryLimit = 384 << 20
+
 // serve runs until a signal or ctx ends it. What goes wrong before it is ready
 // is told as any command's failure is; after that it is a log line.
 func serve(ctx context.Context, src config.Sources, stderr io.Writer) error {
 	cfg, err := config.Load(src)
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
 	}
 	log := newLogger(stderr, cfg.Telemetry.Log)
 	a := app.New(cfg, build(), log)

@@ -18,12 +18,14 @@ type options struct {
 	forebay, orders, dir string
 	connections, rounds  int
 	warm, measure        time.Duration
+	messages, callers    int
 }
 
-const usage = `usage: bench accept|batch [flags]
+const usage = `usage: bench accept|batch|deep [flags]
 
   accept   one order a request, against a bare handler and NATS JetStream
   batch    a thousand orders a request, against bare handlers
+  deep     a backlog of many messages: memory, disk, a start, look-ups
 
 `
 
@@ -37,6 +39,12 @@ func main() {
 		exit(serveBare())
 	case natsArg:
 		exit(serveNATS(os.Args[2]))
+	case fillArg:
+		exit(fill(os.Args[2:]))
+	case emptyArg:
+		exit(empty(os.Args[2:]))
+	case "deep":
+		exit(run(deep, 0))
 	case "accept":
 		exit(run(accept, 256))
 	case "batch":
@@ -57,11 +65,13 @@ func run(measure func(context.Context, options) error, connections int) error {
 	flags.IntVar(&o.connections, "connections", connections, "keep-alive connections, each with one request at a time")
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds; each measures all, one after the other")
 	flags.IntVar(&seconds, "seconds", seconds, "seconds measured of each, after one of warming up")
+	flags.IntVar(&o.messages, "messages", 10_000_000, "messages of a deep backlog")
+	flags.IntVar(&o.callers, "callers", 4096, "appends under way at a time, into a deep backlog")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		return err
 	}
 	o.warm, o.measure = time.Second, time.Duration(seconds)*time.Second
-	if flags.NArg() > 0 || o.rounds < 1 || o.connections < 1 || seconds < 1 {
+	if flags.NArg() > 0 || o.rounds < 1 || o.connections < 0 || o.messages < 10_000 || seconds < 1 {
 		flags.Usage()
 		os.Exit(2)
 	}
