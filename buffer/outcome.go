@@ -135,25 +135,39 @@ func unpackOutcomes(c *block.Coder, sealed []byte) ([]outcome, error) {
 	return list, r.Err()
 }
 
-// find looks the newest outcome of a message up: a replayed one has several. It
-// may read the file.
-func (s *outcomeSet) find(c *block.Coder, drain uint32, offset uint64) (outcome, bool, error) {
+// look finds the newest outcome of a message, a replayed one has several, as far as
+// nothing has to be unpacked: what is packed may have it.
+func (s *outcomeSet) look(drain uint32, offset uint64) (o outcome, ok bool, packed packedOutcomes) {
 	for _, o := range slices.Backward(s.open[drain]) {
 		if o.offset == offset {
-			return o, true, nil
+			return o, true, packed
 		}
 	}
+	packed.path = s.path
 	for _, x := range slices.Backward(s.chunks) {
-		if x.h.Stream != drain || offset < x.h.First || offset > x.h.Durable {
-			continue
+		if x.h.Stream == drain && offset >= x.h.First && offset <= x.h.Durable {
+			packed.chunks = append(packed.chunks, x)
 		}
-		sealed, err := x.load(s.path)
+	}
+	return o, false, packed
+}
+
+// packedOutcomes are chunks that may have an outcome, the newest first. They are read
+// and unpacked without a lock.
+type packedOutcomes struct {
+	path   string
+	chunks []chunk
+}
+
+func (p packedOutcomes) find(c *block.Coder, offset uint64) (outcome, bool, error) {
+	for _, x := range p.chunks {
+		sealed, err := x.load(p.path)
 		if err != nil {
 			return outcome{}, false, err
 		}
 		list, err := unpackOutcomes(c, sealed)
 		if err != nil {
-			return outcome{}, false, fmt.Errorf("%s: %w", s.path, err)
+			return outcome{}, false, fmt.Errorf("%s: %w", p.path, err)
 		}
 		i := sort.Search(len(list), func(i int) bool { return list[i].offset > offset }) - 1
 		if i >= 0 && list[i].offset == offset && list[i].state < uint32(len(stateCodes)) {

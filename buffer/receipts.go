@@ -133,18 +133,24 @@ func (e *Engine) openRecords() []*records {
 
 // outcome looks up how a finished message ended. It may read the disk.
 func (e *Engine) outcome(drain uint32, offset uint64) (outcome, error) {
+	known, found := outcome{}, false
+	var packed []packedOutcomes // newer than what is known
 	e.mu.Lock()
 	for _, r := range e.openRecords() {
-		// Not in a file yet: the look-up reads no disk.
-		if o, ok, err := r.outcomes.find(e.comp, drain, offset); ok || err != nil {
-			e.mu.Unlock()
-			return o, err
+		var more packedOutcomes
+		if known, found, more = r.outcomes.look(drain, offset); found {
+			break
 		}
+		packed = append(packed, more)
 	}
 	files := e.outcomeFiles
 	e.mu.Unlock()
-	for _, file := range slices.Backward(files) {
-		o, ok, err := file.find(e.comp, drain, offset)
+	for i := len(files) - 1; i >= 0 && !found; i-- {
+		_, _, more := files[i].look(drain, offset)
+		packed = append(packed, more)
+	}
+	for _, p := range packed {
+		o, ok, err := p.find(e.comp, offset)
 		if err != nil {
 			e.log.Error("outcome cannot be read; its receipt is gone", "err", err)
 			return outcome{}, ErrGone
@@ -153,7 +159,10 @@ func (e *Engine) outcome(drain uint32, offset uint64) (outcome, error) {
 			return o, nil
 		}
 	}
-	return outcome{}, ErrGone
+	if !found {
+		return outcome{}, ErrGone
+	}
+	return known, nil
 }
 
 // Cancel implements [Receipts].

@@ -11,6 +11,8 @@ const (
 	// Blocks from a quarter of that on do little harm: their rewrite waits until fewer
 	// than so many came since the last look, not to take the cores from those who append.
 	quietBlocks = 1000
+	// From so many blocks on, about 50 MiB of places, merging cannot wait for that.
+	manyBlocks = 1 << 19
 	// fullBlock is what a rewritten block takes at least, about, in bytes on disk.
 	fullBlock = 32 << 10
 )
@@ -122,7 +124,11 @@ func (e *Engine) tinyNow() int64 {
 	defer e.mu.Unlock()
 	came := e.active.last - e.looked
 	e.looked = e.active.last
-	if came < quietBlocks {
+	blocks := 0
+	for _, s := range e.streams {
+		blocks += len(s.blocks)
+	}
+	if came < quietBlocks || blocks >= manyBlocks {
 		return tinyBlock
 	}
 	return tinyBlock / 4

@@ -168,7 +168,7 @@ func (f *filler) append(i int) error {
 	m := buffer.Message{
 		Method: "POST", Target: "/v1/orders",
 		Header: []buffer.Field{{Name: "Content-Type", Value: "application/json"}, {Name: "Idempotency-Key", Value: "order-" + id}},
-		Body:   append(append([]byte(`{"order_id":"`+id+`",`), line[bytes.IndexByte(line, ',')+1:]...)),
+		Body:   append([]byte(`{"order_id":"`+id+`",`), line[bytes.IndexByte(line, ',')+1:]...),
 		Key:    deepKey(i, f.messages),
 	}
 	sum := sha256.Sum256([]byte(id))

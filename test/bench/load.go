@@ -14,6 +14,10 @@ type round struct {
 	body     uint64 // bytes of all bodies accepted, warming up included
 	written  uint64 // bytes the process wrote; 0: not known
 	stored   uint64 // bytes the stream takes on disk; 0: not known
+	// What the processor did from the first request to the last, warming up included.
+	sent                     uint64
+	clientUser, clientSystem time.Duration
+	serverUser, serverSystem time.Duration
 }
 
 func (r round) rate() float64 { return float64(r.requests) / r.took.Seconds() }
@@ -50,6 +54,7 @@ func load(ctx context.Context, t target, all bodies, connections int, warm, meas
 		defer func() { _ = c.close() }() // it has been of use
 		clients[i] = c
 	}
+	user, system := ownTimes()
 	from := time.Now().Add(warm)
 	to := from.Add(measure)
 	drives := make([]drive, connections)
@@ -61,8 +66,11 @@ func load(ctx context.Context, t target, all bodies, connections int, warm, meas
 	}
 	wg.Wait()
 	r := round{took: measure}
+	r.clientUser, r.clientSystem = ownTimes()
+	r.clientUser, r.clientSystem = r.clientUser-user, r.clientSystem-system
 	for i := range drives {
 		r.requests += drives[i].requests
+		r.sent += drives[i].sent
 		r.body += drives[i].body
 		r.latency.add(&drives[i].latency)
 	}
@@ -78,6 +86,7 @@ func load(ctx context.Context, t target, all bodies, connections int, warm, meas
 // drive is what one connection did.
 type drive struct {
 	requests uint64
+	sent     uint64 // warming up included
 	body     uint64
 	latency  histogram
 }
@@ -93,6 +102,7 @@ func (d *drive) run(ctx context.Context, c client, next func() []byte, from, to 
 		}
 		ended := time.Now()
 		d.body += uint64(len(body))
+		d.sent++
 		if !ended.Before(from) && ended.Before(to) {
 			d.requests++
 			d.latency.record(ended.Sub(began))

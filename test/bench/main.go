@@ -127,9 +127,12 @@ func (s side) measure(ctx context.Context, o options) (r round, err error) {
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	before, counted := p.writtenBytes()
+	user, system := p.times()
 	if r, err = load(ctx, s.target(p.public), s.bodies, o.connections, o.warm, o.measure); err != nil {
 		return r, err
 	}
+	r.serverUser, r.serverSystem = p.times()
+	r.serverUser, r.serverSystem = r.serverUser-user, r.serverSystem-system
 	if after, ok := p.writtenBytes(); ok && counted {
 		r.written = after - before
 	}

@@ -5,13 +5,14 @@ import (
 	"io"
 	"slices"
 	"text/tabwriter"
+	"time"
 )
 
 // report prints medians over the rounds. A request holds so many messages.
 func report(w io.Writer, sides []side, rounds [][]round, messages int) {
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "medians\tmessages/s\tp50\tp99\t")
+	fmt.Fprintln(t, "medians\tmessages/s\tp50\tp99\tserver µs\tin kernel\tclient µs\tin kernel\t")
 	for i, s := range sides {
 		var rates []float64
 		var all histogram
@@ -19,10 +20,28 @@ func report(w io.Writer, sides []side, rounds [][]round, messages int) {
 			rates = append(rates, r.rate()*float64(messages))
 			all.add(&r.latency)
 		}
-		fmt.Fprintf(t, "%s\t%.0f\t%v\t%v\t\n", s.name, median(rates), all.quantile(0.5), all.quantile(0.99))
+		fmt.Fprintf(t, "%s\t%.0f\t%v\t%v\t", s.name, median(rates), all.quantile(0.5), all.quantile(0.99))
+		for _, of := range []func(round) time.Duration{
+			func(r round) time.Duration { return r.serverUser + r.serverSystem },
+			func(r round) time.Duration { return r.serverSystem },
+			func(r round) time.Duration { return r.clientUser + r.clientSystem },
+			func(r round) time.Duration { return r.clientSystem },
+		} {
+			fmt.Fprintf(t, "%.1f\t", aRequest(rounds[i], of))
+		}
+		fmt.Fprintln(t)
 	}
 	_ = t.Flush() // as little can be done about it as about the lines above
 	fmt.Fprintln(w)
+}
+
+// aRequest is the processor time of a request, in microseconds.
+func aRequest(rounds []round, of func(round) time.Duration) float64 {
+	var all []float64
+	for _, r := range rounds {
+		all = append(all, of(r).Seconds()*1e6/float64(r.sent))
+	}
+	return median(all)
 }
 
 // ratios prints the ratio of each round's pair: its median is less moved by what
