@@ -83,10 +83,14 @@ func (e *Engine) appendNew(ctx context.Context, name string, now time.Time, msgs
 	if first != nil {
 		return Accepted{}, first, nil
 	}
-	select {
-	case <-at.group.done:
-	case <-ctx.Done():
-		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, ctx.Err())
+	if left := ctx.Done(); left == nil {
+		<-at.group.done // a select would cost as much as the rest of the wait
+	} else {
+		select {
+		case <-at.group.done:
+		case <-left:
+			return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, ctx.Err())
+		}
 	}
 	if at.group.err != nil {
 		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, at.group.err)

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -25,7 +26,9 @@ func (h *Handler) accept(x *exchange, set *policies.Set, route *policies.Route, 
 	var accepted buffer.Accepted
 	var replayed bool
 	if err == nil {
-		accepted, replayed, err = h.store(x.r.Context(), route.Stream, in)
+		// The commit ends the wait, in milliseconds: whether the caller has left by then
+		// changes nothing, and need not be watched.
+		accepted, replayed, err = h.store(context.WithoutCancel(x.r.Context()), route.Stream, in)
 	}
 	h.giveBack(s)
 	if err != nil {
@@ -33,9 +36,7 @@ func (h *Handler) accept(x *exchange, set *policies.Set, route *policies.Route, 
 			err = batchFault(err)
 		}
 		o := h.refuse(x, set, route, err)
-		if reusable(err) {
-			h.recycle(s)
-		}
+		h.recycle(s)
 		return o
 	}
 	s.msgs[0] = buffer.Message{} // a wait for the final state is long; bodies need not last as long
@@ -100,17 +101,6 @@ func bodyLimit(route *policies.Route) int64 { return cmp.Or(route.MaxBody, defau
 
 func messageLimit(stream *policies.Stream) int64 {
 	return cmp.Or(stream.MaxMessageBytes, defaultMaxMessage)
-}
-
-// reusable reports whether the buffer is known to have let go of the message.
-// A wait that was broken off may leave it in a commit that is under way.
-func reusable(err error) bool {
-	if _, ok := errors.AsType[*problem](err); ok {
-		return true // it never came to the buffer
-	}
-	return errors.Is(err, buffer.ErrBufferFull) || errors.Is(err, buffer.ErrDiskFull) ||
-		errors.Is(err, buffer.ErrOverloaded) || errors.Is(err, buffer.ErrTooLarge) ||
-		errors.Is(err, buffer.ErrDeadFull) || errors.Is(err, buffer.ErrMismatch) || errors.Is(err, buffer.ErrInProgress)
 }
 
 func (h *Handler) refuse(x *exchange, set *policies.Set, route *policies.Route, err error) outcome {

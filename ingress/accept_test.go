@@ -120,52 +120,24 @@ func (b slowBuffer) Append(ctx context.Context, stream string, now time.Time, ms
 	}
 }
 
+// TestCallerLeavesDuringAppend holds that a message is accepted, and counted as that,
+// whether or not its caller waits for the answer.
 func TestCallerLeavesDuringAppend(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Buffer = slowBuffer{c.Buffer, nil} })
+	durable := make(chan struct{})
+	f := newFixture(t, func(c *Config) { c.Buffer = slowBuffer{c.Buffer, durable} })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	resp := f.send(request(ctx, "POST", "/v1/orders", "{}"))
-	if resp.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("status %d, want 503: whoever still reads must not take it for accepted", resp.StatusCode)
+	answered := make(chan int)
+	go func() { answered <- f.send(request(ctx, "POST", "/v1/orders", "{}")).StatusCode }()
+	select {
+	case status := <-answered:
+		t.Fatalf("status %d before the message was durable", status)
+	case durable <- struct{}{}:
 	}
-	wantCount(t, f, "create-order", decisionError, "499", 1)
-}
-
-// TestBrokenOffAppendKeepsItsMemory holds that a message whose wait was broken
-// off stays as it is: the buffer may be about to commit it.
-func TestBrokenOffAppendKeepsItsMemory(t *testing.T) {
-	inside := &lateBuffer{}
-	f := newFixture(t, func(c *Config) {
-		inside.Buffer = c.Buffer
-		c.Buffer = inside
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	large := strings.Repeat("x", 20<<10)
-	for _, body := range []string{"first", large} {
-		f.send(request(ctx, "POST", "/v1/orders", body, "X-Of: "+body[:1]))
-		late := inside.late[0]
-		for range 10 {
-			f.do("POST", "/v1/orders", strings.Repeat("y", 20<<10), "X-Of: another")
-		}
-		if string(late.Body) != body || late.Method != "POST" || !slices.Contains(late.Header, buffer.Field{Name: "X-Of", Value: body[:1]}) {
-			t.Errorf("a message of %d bytes changed after its wait was broken off: %.20q, %v", len(body), late.Body, late.Header)
-		}
+	if status := <-answered; status != http.StatusAccepted {
+		t.Errorf("status %d, want 202", status)
 	}
-}
-
-// lateBuffer keeps what it was given when the wait for it ends early.
-type lateBuffer struct {
-	Buffer
-	late []buffer.Message
-}
-
-func (b *lateBuffer) Append(ctx context.Context, stream string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error) {
-	if err := ctx.Err(); err != nil {
-		b.late = msgs
-		return buffer.Accepted{}, err
-	}
-	return b.Buffer.Append(ctx, stream, now, msgs)
+	wantCount(t, f, "create-order", decisionBuffered, "202", 1)
 }
 
 // TestDurableIsAccepted holds that a failure to look a fresh message up does
