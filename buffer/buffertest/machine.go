@@ -95,8 +95,14 @@ func (m *machine) check() {
 func (m *machine) appendSome(t *rapid.T, n int) {
 	s := m.drawStream(t)
 	var msgs []buffer.Message
-	for range n {
-		msgs = append(msgs, m.nextMessage(t))
+	batch := rapid.Bool().Draw(t, "batch")
+	for i := range n {
+		msg := m.nextMessage(t)
+		if batch {
+			first := append(msgs, msg)[0]
+			msg.Target, msg.Header, msg.Batch, msg.Index = first.Target, first.Header, "b", i
+		}
+		msgs = append(msgs, msg)
 	}
 	first := uint64(len(s.messages))
 	at := s.append(m.now, msgs)
