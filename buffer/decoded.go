@@ -105,11 +105,12 @@ func asString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b
 
 // record takes the ith message apart: its time, its head as it is stored, which is
 // empty where it is that of the record before, and the rest.
-func (d *decoded) record(i int) (ms uint64, head string, own *block.Reader) {
+func (d *decoded) record(i int) (ms uint64, head string, own block.Reader) {
 	r := block.NewReader(d.data[d.at[i]:])
 	ms = r.Uint()
-	own = block.NewReader(r.String())
-	return ms, own.String(), own
+	own = *block.NewReader(r.String())
+	head = own.String()
+	return ms, head, own
 }
 
 // lender is the place in lent of the record that the ith has its head from; it
@@ -141,7 +142,7 @@ func (d *decoded) message(i int) (int64, Message, error) {
 	ms, head, own := d.record(i)
 	m, err := d.head(i, head)
 	if err == nil {
-		err = parseOwn(own, &m)
+		err = parseOwn(&own, &m)
 	}
 	return d.base + int64(ms), m, err
 }
@@ -157,7 +158,7 @@ func (d *decoded) acceptedAt(offset uint64) int64 {
 }
 
 // tail reads from the end of the ith message's body on.
-func (d *decoded) tail(i int) *block.Reader {
+func (d *decoded) tail(i int) block.Reader {
 	_, _, own := d.record(i)
 	_ = own.String()
 	return own

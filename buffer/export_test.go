@@ -96,17 +96,23 @@ func RewritePayload(raw string, count int, keep func(offset int) bool) string {
 	return string(m.raw)
 }
 
-// PackBatch returns the payloads of the blocks of a large append, and their lengths
-// as they are stored.
-func PackBatch(e *Engine, msgs []Message) (raw []string, stored []int) {
+// Packed is one block of a large append.
+type Packed struct {
+	Raw    string
+	Count  int // of messages
+	Stored int // bytes of payload
+}
+
+// PackBatch does what a large append does before it waits for a commit.
+func (e *Engine) PackBatch(msgs []Message) (blocks []Packed) {
 	p, err := e.prepare(msgs)
 	if err != nil {
 		panic(err)
 	}
 	for _, x := range p.parts {
-		raw, stored = append(raw, string(x.raw)), append(stored, len(x.payload))
+		blocks = append(blocks, Packed{asString(x.raw), len(x.at), len(x.payload)})
 	}
-	return raw, stored
+	return blocks
 }
 
 // Seq is the newest block that can be read.

@@ -2,6 +2,7 @@ package buffer_test
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -67,6 +68,23 @@ func TestStoredRecords(t *testing.T) {
 	}
 }
 
+// TestFields: the field of a batch stands in its place, and not in the shared header.
+func TestFields(t *testing.T) {
+	room := []buffer.Field{{Name: "Accept"}, {Name: "Via"}, {Name: "X-Not-Ours"}}
+	m := buffer.Message{Header: room[:2], Batch: "b-1", Index: 3}
+	batch := buffer.Field{Name: "Forebay-Batch", Value: "b-1; index=3"}
+	if diff := cmp.Diff([]buffer.Field{room[0], batch, room[1]}, m.Fields()); diff != "" {
+		t.Errorf("fields (-want +got):\n%s", diff)
+	}
+	m.Header = room[:1]
+	if diff := cmp.Diff([]buffer.Field{room[0], batch}, m.Fields()); diff != "" {
+		t.Errorf("fields, the batch last (-want +got):\n%s", diff)
+	}
+	if room[1].Name != "Via" || room[2].Name != "X-Not-Ours" {
+		t.Errorf("the header's memory was written to: %v", room)
+	}
+}
+
 // TestDamagedHeads: a payload that nobody wrote is damage, wherever it was found.
 func TestDamagedHeads(t *testing.T) {
 	for name, stored := range map[string]string{
@@ -91,7 +109,7 @@ func TestRewrittenHeads(t *testing.T) {
 		msgs = append(msgs, buffer.Message{Method: "POST", Target: "/x", Header: header, Batch: "b", Index: i % 9, Body: noise(uint64(i), 10_000).Body})
 	}
 	msgs[5].Header = []buffer.Field{{Name: "X-Own", Value: "5"}}
-	raw, _ := buffer.PackBatch(e, msgs)
+	raw := e.PackBatch(msgs)[0].Raw
 	for kept := 1; kept < 1<<len(msgs); kept++ {
 		var want []buffer.Message
 		for i := range msgs {
@@ -99,15 +117,61 @@ func TestRewrittenHeads(t *testing.T) {
 				want = append(want, msgs[i])
 			}
 		}
-		payload := buffer.RewritePayload(raw[0], len(msgs), func(i int) bool { return kept>>i&1 == 1 })
+		payload := buffer.RewritePayload(raw, len(msgs), func(i int) bool { return kept>>i&1 == 1 })
 		got, err := buffer.Decode(payload, len(msgs), true)
 		if err != nil || !slices.EqualFunc(want, got, func(a, b buffer.Message) bool {
 			return a.Index == b.Index && slices.Equal(a.Fields(), b.Fields()) && slices.Equal(a.Body, b.Body)
 		}) {
 			t.Fatalf("of %012b: %v; messages differ:\n%s", kept, err, cmp.Diff(want, got))
 		}
-		if most := len(raw[0]) + 2*len(want); len(payload) > most {
+		if most := len(raw) + 2*len(want); len(payload) > most {
 			t.Fatalf("of %012b: %d bytes, want at most %d: heads are stored again", kept, len(payload), most)
+		}
+	}
+}
+
+// TestStuckMessagesOfABatch: what is stuck of a batch is what it was after it was
+// rewritten, rewritten again, and read after a crash.
+func TestStuckMessagesOfABatch(t *testing.T) {
+	const n = 1000
+	dir := filepath.Join(t.TempDir(), "data")
+	e := open(t, dir)
+	configure(t, e, "mail")
+	header := []buffer.Field{{Name: "Content-Type", Value: "application/json"}}
+	msgs := make([]buffer.Message, n)
+	for i := range msgs {
+		msgs[i] = buffer.Message{Method: "POST", Target: "/x", Header: header, Batch: "b", Index: i, Body: noise(uint64(i), 4000).Body}
+	}
+	for at := 0; at < n; at += 100 { // so that segments are sealed
+		if _, err := e.Append(t.Context(), "orders", noon, msgs[at:at+100]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stuck := map[uint64]bool{}
+	for _, offset := range every(n, 40) {
+		stuck[offset+7], stuck[offset+8] = true, true
+	}
+	finishBut(t, e, "mail", func(offset uint64) bool { return stuck[offset] })
+	waitFor(t, "segments are sealed", func() bool { return sealedCount(e) >= 3 })
+	blocks := e.StoredBlocks("orders")
+	rewriteAll(t, e)
+	if now := e.StoredBlocks("orders"); now >= blocks {
+		t.Fatalf("%d blocks after a rewrite, %d before", now, blocks)
+	}
+	for range 2 {
+		dir = crashed(t, e, dir)
+		e = open(t, dir)
+		configure(t, e, "mail")
+		rewriteAll(t, e)
+	}
+	defer e.Close()
+	ds, _, err := e.Take("mail", noon.Add(later), n)
+	if err != nil || len(ds) != len(stuck) {
+		t.Fatalf("%d deliveries, %v; want %d", len(ds), err, len(stuck))
+	}
+	for _, d := range ds {
+		if diff := cmp.Diff(msgs[d.Offset], d.Message); diff != "" || !stuck[d.Offset] {
+			t.Errorf("message %d (-want +got):\n%s", d.Offset, diff)
 		}
 	}
 }

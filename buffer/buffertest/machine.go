@@ -99,8 +99,10 @@ func (m *machine) appendSome(t *rapid.T, n int) {
 	for i := range n {
 		msg := m.nextMessage(t)
 		if batch {
-			first := append(msgs, msg)[0]
-			msg.Target, msg.Header, msg.Batch, msg.Index = first.Target, first.Header, "b", i
+			msg.Batch, msg.Index = "b", i
+			if i > 0 {
+				msg.Target, msg.Header = msgs[0].Target, msgs[0].Header
+			}
 		}
 		msgs = append(msgs, msg)
 	}
