@@ -117,7 +117,7 @@ func (e *Engine) prepare(msgs []Message) (*prepared, error) {
 	}
 	p := &prepared{count: len(msgs)}
 	for i := range msgs {
-		p.size += int64(recordLen(&msgs[i], i > 0 && alike(&msgs[i-1], &msgs[i]))) + 2*binary.MaxVarintLen32
+		p.size += int64(recordLen(&msgs[i], alike(msgs, i))) + 2*binary.MaxVarintLen32
 		p.largest = max(p.largest, int64(len(msgs[i].Body)))
 		p.flags |= flagsOf(&msgs[i])
 	}
@@ -131,7 +131,7 @@ func (e *Engine) prepare(msgs []Message) (*prepared, error) {
 	p.records = scratches.Get().(*scratch)
 	p.records.b, p.records.keys = p.records.b[:0], p.records.keys[:0]
 	for i := range msgs {
-		p.records.b = appendRecord(p.records.b, &msgs[i], i > 0 && alike(&msgs[i-1], &msgs[i]))
+		p.records.b = appendRecord(p.records.b, &msgs[i], alike(msgs, i))
 		p.records.keys = e.keyHash.entries(p.records.keys, uint64(i), msgs[i].Key, msgs[i].CancelKeys)
 	}
 	return p, nil
@@ -269,7 +269,7 @@ func (e *Engine) packParts(msgs []Message, size int64) []*part {
 		p := &part{closed: true, raw: make([]byte, 0, most*mean+headLen(&msgs[i])), places: places{at: make([]uint32, 0, most)}}
 		for ; i < len(msgs) && len(p.raw) < blockTarget; i++ {
 			p.keys = e.keyHash.entries(p.keys, uint64(len(p.at)), msgs[i].Key, msgs[i].CancelKeys)
-			same := len(p.at) > 0 && alike(&msgs[i-1], &msgs[i])
+			same := len(p.at) > 0 && alike(msgs, i)
 			p.note(len(p.raw), same)
 			p.raw = append(p.raw, 0) // accepted_at is the base time
 			p.raw = appendRecord(p.raw, &msgs[i], same)

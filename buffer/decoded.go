@@ -27,7 +27,7 @@ type places struct {
 }
 
 // note says where the next record starts, and whether it has the head of the one
-// before it, which there has to be then.
+// before it.
 func (p *places) note(at int, alike bool) {
 	switch {
 	case !alike:
@@ -57,9 +57,6 @@ func decode(h block.Header, raw []byte) (*decoded, error) {
 		if err := own.Err(); err != nil {
 			return nil, err
 		}
-		if alike && len(d.at) == 0 {
-			return nil, fmt.Errorf("%w: seq %d begins with a message that has the head of the one before", block.ErrDamaged, h.Seq)
-		}
 		d.note(at, alike)
 	}
 	if err := r.Err(); err != nil {
@@ -71,7 +68,8 @@ func decode(h block.Header, raw []byte) (*decoded, error) {
 	return d, d.readHeads()
 }
 
-// readHeads reads the heads that several messages have, once for all of them.
+// readHeads reads the heads that several messages have, once for all of them. An
+// empty one is damage: the first message said that it has the head of one before.
 func (d *decoded) readHeads() (err error) {
 	d.heads = make([]Message, len(d.lent))
 	for j, i := range d.lent {

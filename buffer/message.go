@@ -40,10 +40,14 @@ func (m *Message) Fields() []Field {
 	return slices.Insert(slices.Clip(m.Header), i, batch)
 }
 
-// alike reports whether b has the head of a, the message before it. Headers are the
-// same where they are one slice: to compare them field by field would cost more than
-// to store them again.
-func alike(a, b *Message) bool {
+// alike reports whether the ith message has the head of the one before it. Headers
+// are the same where they are one slice: to compare them field by field would cost
+// more than to store them again.
+func alike(msgs []Message, i int) bool {
+	if i == 0 {
+		return false
+	}
+	a, b := &msgs[i-1], &msgs[i]
 	return len(a.Header) == len(b.Header) && (len(a.Header) == 0 || &a.Header[0] == &b.Header[0]) &&
 		a.Method == b.Method && a.Target == b.Target && a.Batch == b.Batch && (b.Batch == "" || b.Index == a.Index+1)
 }
