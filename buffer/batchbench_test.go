@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"forebay/buffer"
 )
@@ -14,7 +15,7 @@ const perBatch = 1000
 
 // realBatch is a thousand real orders of about 300 bytes as ingress splits them off one
 // body: alike, they share a header; else each has its own, with its place in it, so that a
-// run of both says what sharing is worth.
+// run of both says what it is worth to share one.
 func realBatch(tb testing.TB, alike bool) []buffer.Message {
 	tb.Helper()
 	text, err := os.ReadFile("../test/bench/testdata/order-lines.ndjson")
@@ -49,6 +50,25 @@ func eachBatch(b *testing.B, run func(b *testing.B, msgs []buffer.Message)) {
 	for _, alike := range []bool{false, true} {
 		b.Run(fmt.Sprintf("alike=%t", alike), func(b *testing.B) { run(b, realBatch(b, alike)) })
 	}
+}
+
+// BenchmarkAppendBatch is a batch a call, from four callers.
+func BenchmarkAppendBatch(b *testing.B) {
+	eachBatch(b, func(b *testing.B, msgs []buffer.Message) {
+		e := benchEngine(b)
+		b.SetParallelism(2)
+		b.ReportAllocs()
+		b.ResetTimer()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if _, err := e.Append(b.Context(), "orders", time.Now(), msgs); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+		b.ReportMetric(float64(perBatch*b.N)/b.Elapsed().Seconds(), "messages/s")
+	})
 }
 
 // BenchmarkPackBatch is what an append does on its caller's goroutine.
