@@ -39,8 +39,8 @@ type part struct {
 	first  uint64 // set by the committer, valid once the group is done
 	base   int64  // accepted_at of the first message, Unix ms
 	raw    []byte
-	at     []uint32 // where each record starts in raw
-	closed bool     // packed already: takes no more
+	places
+	closed bool // packed already: takes no more
 	flags  block.Flags
 	keys   []keyEntry // by index
 	held   int64      // bytes of append memory
@@ -121,7 +121,7 @@ func (e *Engine) prepare(msgs []Message) (*prepared, error) {
 	}
 	p := &prepared{count: len(msgs)}
 	for i := range msgs {
-		p.size += int64(recordLen(&msgs[i])) + 2*binary.MaxVarintLen32
+		p.size += int64(recordLen(&msgs[i], alike(msgs, i))) + 2*binary.MaxVarintLen32
 		p.largest = max(p.largest, int64(len(msgs[i].Body)))
 		p.flags |= flagsOf(&msgs[i])
 	}
@@ -135,7 +135,7 @@ func (e *Engine) prepare(msgs []Message) (*prepared, error) {
 	p.records = scratches.Get().(*scratch)
 	p.records.b, p.records.keys = p.records.b[:0], p.records.keys[:0]
 	for i := range msgs {
-		p.records.b = appendRecord(p.records.b, &msgs[i])
+		p.records.b = appendRecord(p.records.b, &msgs[i], alike(msgs, i))
 		p.records.keys = e.keyHash.entries(p.records.keys, uint64(i), msgs[i].Key, msgs[i].CancelKeys)
 	}
 	return p, nil
@@ -242,7 +242,7 @@ func (g *group) part(st *stream) *part {
 		return p
 	}
 	// About as much as it lately took: growing would copy it several times over.
-	p := &part{stream: st, raw: make([]byte, 0, st.lastRaw), at: make([]uint32, 0, st.lastCount)}
+	p := &part{stream: st, raw: make([]byte, 0, st.lastRaw), places: places{at: make([]uint32, 0, st.lastCount)}}
 	g.parts = append(g.parts, p)
 	return p
 }
@@ -254,9 +254,9 @@ func (p *part) add(records []byte, n int, at int64) {
 	}
 	ms := uint64(at - p.base)
 	for range n {
-		p.at = append(p.at, uint32(len(p.raw)))
 		size, k := binary.Uvarint(records)
 		end := k + int(size)
+		p.note(len(p.raw), records[k] == 0)
 		p.raw = binary.AppendUvarint(p.raw, ms)
 		p.raw = append(p.raw, records[:end]...)
 		records = records[end:]
@@ -270,12 +270,13 @@ func (e *Engine) packParts(msgs []Message, size int64) []*part {
 	for i := 0; i < len(msgs); {
 		mean := int(size)/len(msgs) + 1
 		most := min(blockTarget/mean+2, len(msgs)-i)
-		p := &part{closed: true, raw: make([]byte, 0, most*mean), at: make([]uint32, 0, most)}
+		p := &part{closed: true, raw: make([]byte, 0, most*mean+headLen(&msgs[i])), places: places{at: make([]uint32, 0, most)}}
 		for ; i < len(msgs) && len(p.raw) < blockTarget; i++ {
 			p.keys = e.keyHash.entries(p.keys, uint64(len(p.at)), msgs[i].Key, msgs[i].CancelKeys)
-			p.at = append(p.at, uint32(len(p.raw)))
+			same := len(p.at) > 0 && alike(msgs, i)
+			p.note(len(p.raw), same)
 			p.raw = append(p.raw, 0) // accepted_at is the base time
-			p.raw = appendRecord(p.raw, &msgs[i])
+			p.raw = appendRecord(p.raw, &msgs[i], same)
 		}
 		p.payload, p.codec = e.comp.Pack(p.raw)
 		parts = append(parts, p)

@@ -57,27 +57,6 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkAppendBatch is 1,000 messages a call, from four callers.
-func BenchmarkAppendBatch(b *testing.B) {
-	e := benchEngine(b)
-	b.SetParallelism(2)
-	b.ReportAllocs()
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		msgs := make([]buffer.Message, 1000)
-		for i := range msgs {
-			msgs[i] = order(i)
-		}
-		for pb.Next() {
-			if _, err := e.Append(b.Context(), "orders", time.Now(), msgs); err != nil {
-				b.Error(err)
-				return
-			}
-		}
-	})
-	b.ReportMetric(float64(1000*b.N)/b.Elapsed().Seconds(), "messages/s")
-}
-
 // BenchmarkTakeAck reads what was appended and finishes it.
 func BenchmarkTakeAck(b *testing.B) {
 	e := benchEngine(b)

@@ -187,25 +187,6 @@ type Inspector interface {
 	Audit(ctx context.Context) ([]Account, error)
 }
 
-// Message is what is buffered: an HTTP request without its framing and
-// credentials.
-type Message struct {
-	Method string
-	Target string // path and query as sent
-	Header []Field
-	Body   []byte
-	Key    string // ordering key; empty: none
-	// CancelKeys are what the message can be cancelled by; nil: its ordering key;
-	// empty: nothing.
-	CancelKeys []string
-	// KeepAnswer is how many bytes of the sink's answer a receipt shows; 0: only
-	// its status.
-	KeepAnswer int
-}
-
-// Field is a header field as sent. Names are in canonical form.
-type Field struct{ Name, Value string }
-
 // Ref names a message by place. It never changes.
 type Ref struct {
 	Stream string

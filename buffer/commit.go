@@ -360,5 +360,8 @@ func (e *Engine) index(p *part, h block.Header) {
 		e.active.live++
 		s.bytes += int64(ref.size)
 	}
-	e.remember(ref, &decoded{first: h.First, base: h.Base, data: asString(p.raw), at: p.at, spare: cap(p.raw) - len(p.raw)})
+	dec := &decoded{first: h.First, base: h.Base, data: asString(p.raw), places: p.places, spare: cap(p.raw) - len(p.raw)}
+	if dec.readHeads() == nil { // as it was written here
+		e.remember(ref, dec)
+	}
 }

@@ -13,14 +13,35 @@ type decoded struct {
 	first uint64 // offset of the block
 	base  int64
 	data  string
-	at    []uint32 // where each record starts in data
-	past  []uint32 // of a rewritten block: how far each record's offset is from first
-	spare int      // what more data holds, in bytes, because a block is gathered in one piece
+	places
+	past  []uint32  // of a rewritten block: how far each record's offset is from first
+	heads []Message // of the records in lent, without what is each message's own
+	spare int       // what more data holds, in bytes, because a block is gathered in one piece
+}
+
+// places says where the records of a payload lie.
+type places struct {
+	at   []uint32 // where each starts
+	lent []uint32 // which of them have a head that is also that of the next
+	own  uint32   // the last that has one
+}
+
+// note says where the next record starts, and whether it has the head of the one
+// before it.
+func (p *places) note(at int, alike bool) {
+	switch {
+	case !alike:
+		p.own = uint32(len(p.at))
+	case len(p.lent) == 0 || p.lent[len(p.lent)-1] != p.own:
+		p.lent = append(p.lent, p.own)
+	}
+	p.at = append(p.at, uint32(at))
 }
 
 // decode finds the records of an unpacked payload. It takes ownership of raw.
 func decode(h block.Header, raw []byte) (*decoded, error) {
-	d := &decoded{first: h.First, base: h.Base, data: asString(raw), at: make([]uint32, 0, min(int(h.Count), len(raw)/2))}
+	d := &decoded{first: h.First, base: h.Base, data: asString(raw)}
+	d.at = make([]uint32, 0, min(int(h.Count), len(raw)/2))
 	r := block.NewReader(d.data)
 	end := uint64(0) // of the records so far, as offsets from first
 	for r.Len() > 0 {
@@ -29,9 +50,14 @@ func decode(h block.Header, raw []byte) (*decoded, error) {
 			d.past = append(d.past, uint32(end))
 		}
 		end++
-		d.at = append(d.at, uint32(len(d.data)-r.Len()))
+		at := len(d.data) - r.Len()
 		r.Uint()
-		_ = r.String()
+		own := block.NewReader(r.String())
+		alike := own.String() == ""
+		if err := own.Err(); err != nil {
+			return nil, err
+		}
+		d.note(at, alike)
 	}
 	if err := r.Err(); err != nil {
 		return nil, err
@@ -39,7 +65,20 @@ func decode(h block.Header, raw []byte) (*decoded, error) {
 	if end > uint64(h.Count) || (end < uint64(h.Count) && d.past == nil) {
 		return nil, fmt.Errorf("%w: seq %d holds %d messages, its envelope says %d", block.ErrDamaged, h.Seq, end, h.Count)
 	}
-	return d, nil
+	return d, d.readHeads()
+}
+
+// readHeads reads the heads that several messages have, once for all of them. An
+// empty one is damage: the first message said that it has the head of one before.
+func (d *decoded) readHeads() (err error) {
+	d.heads = make([]Message, len(d.lent))
+	for j, i := range d.lent {
+		_, head, _ := d.record(int(i))
+		if d.heads[j], err = parseHead(head); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // offset is that of the ith message.
@@ -62,22 +101,47 @@ func (d *decoded) find(offset uint64) (i int, ok bool) {
 // asString saves the copy of a payload that nobody writes to any more.
 func asString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// record is the ith message as it is stored, after its time.
-func (d *decoded) record(i int) string {
+// record takes the ith message apart: its time, its head as it is stored, which is
+// empty where it is that of the record before, and the rest.
+func (d *decoded) record(i int) (ms uint64, head string, own block.Reader) {
 	r := block.NewReader(d.data[d.at[i]:])
-	r.Uint()
-	rest := d.data[len(d.data)-r.Len():]
-	_ = r.String()
-	return rest[:len(rest)-r.Len()]
+	ms = r.Uint()
+	own = *block.NewReader(r.String())
+	head = own.String()
+	return ms, head, own
 }
 
-// message returns the ith message and its accepted_at in Unix ms.
-func (d *decoded) message(i int) (int64, Message, error) {
-	end := uint32(len(d.data))
-	if i+1 < len(d.at) {
-		end = d.at[i+1]
+// lender is the place in lent of the record that the ith has its head from; it
+// may be the ith. ok is false where it shares its head with none.
+func (d *decoded) lender(i int, head string) (j int, ok bool) {
+	j, ok = slices.BinarySearch(d.lent, uint32(i))
+	if head == "" {
+		return j - 1, true
 	}
-	ms, m, err := parseRecord(d.data[d.at[i]:end])
+	return j, ok
+}
+
+// head is the ith message without what is its own; stored is its head in the record.
+func (d *decoded) head(i int, stored string) (Message, error) {
+	j, ok := d.lender(i, stored)
+	if !ok {
+		return parseHead(stored)
+	}
+	m := d.heads[j]
+	if m.Batch != "" {
+		m.Index += int(d.offset(i) - d.offset(int(d.lent[j])))
+	}
+	return m, nil
+}
+
+// message returns the ith message and its accepted_at in Unix ms. Messages with one
+// head share its header.
+func (d *decoded) message(i int) (int64, Message, error) {
+	ms, head, own := d.record(i)
+	m, err := d.head(i, head)
+	if err == nil {
+		err = parseOwn(&own, &m)
+	}
 	return d.base + int64(ms), m, err
 }
 
@@ -92,16 +156,10 @@ func (d *decoded) acceptedAt(offset uint64) int64 {
 }
 
 // tail reads from the end of the ith message's body on.
-func (d *decoded) tail(i int) *block.Reader {
-	r := block.NewReader(d.data[d.at[i]:])
-	r.Uint()
-	in := block.NewReader(r.String())
-	_, _ = in.String(), in.String()
-	for range in.Count(2) {
-		_, _ = in.String(), in.String()
-	}
-	_ = in.String()
-	return in
+func (d *decoded) tail(i int) block.Reader {
+	_, _, own := d.record(i)
+	_ = own.String()
+	return own
 }
 
 // key is the ordering key of the ith message, a part of the block's memory.
@@ -144,5 +202,9 @@ func (d *decoded) keys(i int) (key string, cancel []string) {
 
 // size is what the block takes in memory, in bytes.
 func (d *decoded) size() int64 {
-	return int64(len(d.data) + d.spare + 4*cap(d.at) + 4*len(d.past) + 64)
+	n := len(d.data) + d.spare + 4*cap(d.at) + 4*cap(d.lent) + 4*len(d.past) + 128
+	for i := range d.heads {
+		n += int(unsafe.Sizeof(Message{})) + len(d.heads[i].Header)*int(unsafe.Sizeof(Field{}))
+	}
+	return int64(n)
 }

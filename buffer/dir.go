@@ -26,8 +26,9 @@ const (
 
 	formatName = "forebay buffer"
 	formatNew  = " (new)" // until the first segment is there
-	// Format is the version of what is on disk. A program refuses a newer one.
-	Format = 1
+	// Format is the version of what is on disk. A program refuses any other: before 2,
+	// every message stored a head of its own.
+	Format = 2
 )
 
 // prepareDir checks the directory, locks it, and makes it where it is new.
@@ -100,7 +101,10 @@ func checkFormat(dir string, names map[string]bool) (isNew bool, err error) {
 		return false, fmt.Errorf("data directory %s: %s is not that of a forebay buffer", dir, formatFile)
 	}
 	if n > Format {
-		return false, fmt.Errorf("data directory %s has format %d, this program reads up to %d; start the newer program that wrote it", dir, n, Format)
+		return false, fmt.Errorf("data directory %s has format %d, this program reads %d; start the newer program that wrote it", dir, n, Format)
+	}
+	if n < Format {
+		return false, fmt.Errorf("data directory %s has format %d, this program reads %d; drain it with the older program that wrote it, then start with an empty directory", dir, n, Format)
 	}
 	half := "data directory %s is half deleted: %s; restore it, or start with an empty directory"
 	if !names[keyFile] {

@@ -60,10 +60,59 @@ func (e *Engine) Rewrite() error {
 	return e.rewrite()
 }
 
-// ParseRecord reads a message as it is stored in a block.
-func ParseRecord(b string) (Message, error) {
-	_, m, err := parseRecord(b)
-	return m, err
+// Decode reads all messages of a payload; rewritten says that some may be left out.
+func Decode(raw string, count int, rewritten bool) ([]Message, error) {
+	h := block.Header{Count: uint32(count)}
+	if rewritten {
+		h.Flags = block.Rewritten
+	}
+	dec, err := decode(h, []byte(raw))
+	if err != nil {
+		return nil, err
+	}
+	msgs := make([]Message, len(dec.at))
+	for i := range msgs {
+		dec.keys(i)
+		if _, msgs[i], err = dec.message(i); err != nil {
+			return nil, err
+		}
+	}
+	return msgs, nil
+}
+
+// RewritePayload returns the payload of a rewritten block that has those of the
+// messages of another that keep says. It has to be sound.
+func RewritePayload(raw string, count int, keep func(offset int) bool) string {
+	dec, err := decode(block.Header{Count: uint32(count)}, []byte(raw))
+	if err != nil {
+		panic(err)
+	}
+	m := &move{from: []*blockRef{{count: uint32(count)}}}
+	for i := range dec.at {
+		if keep(i) {
+			m.add(dec, i)
+		}
+	}
+	return string(m.raw)
+}
+
+// Packed is one block of a large append.
+type Packed struct {
+	Raw    string
+	Count  int // of messages
+	Stored int // bytes of payload
+}
+
+// PackBatch does what a large append does before it waits for a commit.
+func (e *Engine) PackBatch(msgs []Message) (blocks []Packed) {
+	p, err := e.prepare(msgs)
+	if err != nil {
+		panic(err)
+	}
+	for _, x := range p.parts {
+		blocks = append(blocks, Packed{asString(x.raw), len(x.at), len(x.payload)})
+	}
+	return blocks
 }
 
 // Seq is the newest block that can be read.

@@ -134,6 +134,15 @@ func remove(t *testing.T, paths ...string) {
 	}
 }
 
+// inFormat makes a directory one of another format.
+func inFormat(n int) func(t *testing.T, dir string) {
+	return func(t *testing.T, dir string) {
+		if err := os.WriteFile(filepath.Join(dir, "FORMAT"), fmt.Appendf(nil, "forebay buffer %d\n", n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestRefusedDirectories: one clear line, nothing touched.
 func TestRefusedDirectories(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -141,11 +150,8 @@ func TestRefusedDirectories(t *testing.T) {
 		harm  func(t *testing.T, dir string)
 		want  string
 	}{
-		"a newer format": {false, func(t *testing.T, dir string) {
-			if err := os.WriteFile(filepath.Join(dir, "FORMAT"), []byte("forebay buffer 2\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}, "has format 2, this program reads up to 1"},
+		"a newer format":              {false, inFormat(3), "has format 3, this program reads 2; start the newer program"},
+		"an older format":             {false, inFormat(1), "has format 1, this program reads 2; drain it with the older program"},
 		"no format":                   {false, func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "FORMAT")) }, "no FORMAT"},
 		"no key":                      {false, func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "KEY")) }, "KEY is missing"},
 		"every segment gone":          {false, func(t *testing.T, dir string) { remove(t, files(t, dir, "seg-*")...) }, "all of its segments are missing"},

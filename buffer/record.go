@@ -10,8 +10,7 @@ import (
 //
 //	uvarint  milliseconds from the block's base time to accepted_at
 //	uvarint  length of what follows; a reader skips what it does not know
-//	string   method, target
-//	uvarint  number of fields, then name and value of each
+//	string   head; empty: it has that of the record before
 //	string   body
 //	string   ordering key
 //	uvarint  bytes of the answer
@@ -21,19 +20,27 @@ import (
 // to the last that says something. Cancel keys that are stored are said, even if
 // there are none: then the message cannot be cancelled by a key.
 //
+// A head is
+//
+//	string   method, target
+//	uvarint  number of fields, then name and value of each
+//	string   batch, then uvarint index; neither where there is none
+//
+// A message that has the head of an earlier one is as many places further in the
+// batch as in the stream.
+//
 // A rewritten block leaves out messages that are finished. There each record comes
 // after one more uvarint: how many offsets lie between it and the record before, or
 // the block's first offset.
 
-// appendRecord appends the part of a record after its time.
-func appendRecord(dst []byte, m *Message) []byte {
-	dst = binary.AppendUvarint(dst, uint64(recordLen(m)))
-	dst = block.AppendString(dst, m.Method)
-	dst = block.AppendString(dst, m.Target)
-	dst = binary.AppendUvarint(dst, uint64(len(m.Header)))
-	for _, f := range m.Header {
-		dst = block.AppendString(dst, f.Name)
-		dst = block.AppendString(dst, f.Value)
+// appendRecord appends the part of a record after its time. alike says that the
+// message has the head of the one before it.
+func appendRecord(dst []byte, m *Message, alike bool) []byte {
+	dst = binary.AppendUvarint(dst, uint64(recordLen(m, alike)))
+	if alike {
+		dst = append(dst, 0)
+	} else {
+		dst = appendHead(binary.AppendUvarint(dst, uint64(headLen(m))), m)
 	}
 	dst = block.AppendString(dst, m.Body)
 	fields := tailFields(m)
@@ -48,6 +55,21 @@ func appendRecord(dst []byte, m *Message) []byte {
 		for _, key := range m.CancelKeys {
 			dst = block.AppendString(dst, key)
 		}
+	}
+	return dst
+}
+
+func appendHead(dst []byte, m *Message) []byte {
+	dst = block.AppendString(dst, m.Method)
+	dst = block.AppendString(dst, m.Target)
+	dst = binary.AppendUvarint(dst, uint64(len(m.Header)))
+	for _, f := range m.Header {
+		dst = block.AppendString(dst, f.Name)
+		dst = block.AppendString(dst, f.Value)
+	}
+	if m.Batch != "" {
+		dst = block.AppendString(dst, m.Batch)
+		dst = binary.AppendUvarint(dst, uint64(m.Index))
 	}
 	return dst
 }
@@ -71,8 +93,11 @@ func tailFields(m *Message) int {
 	return 0
 }
 
-func recordLen(m *Message) int {
-	n := stringLen(len(m.Method)) + stringLen(len(m.Target)) + uvarintLen(uint64(len(m.Header))) + stringLen(len(m.Body))
+func recordLen(m *Message, alike bool) int {
+	n := 1 + stringLen(len(m.Body))
+	if !alike {
+		n += stringLen(headLen(m)) - 1
+	}
 	fields := tailFields(m)
 	if fields >= tailKey {
 		n += stringLen(len(m.Key))
@@ -86,8 +111,16 @@ func recordLen(m *Message) int {
 			n += stringLen(len(key))
 		}
 	}
+	return n
+}
+
+func headLen(m *Message) int {
+	n := stringLen(len(m.Method)) + stringLen(len(m.Target)) + uvarintLen(uint64(len(m.Header)))
 	for _, f := range m.Header {
 		n += stringLen(len(f.Name)) + stringLen(len(f.Value))
+	}
+	if m.Batch != "" {
+		n += stringLen(len(m.Batch)) + uvarintLen(uint64(m.Index))
 	}
 	return n
 }
@@ -102,12 +135,9 @@ func uvarintLen(v uint64) int {
 	return n
 }
 
-// parseRecord is the reverse for one record. The message shares the strings of
-// b; its body is a copy.
-func parseRecord(b string) (ms uint64, m Message, err error) {
-	r := block.NewReader(b)
-	ms = r.Uint()
-	in := block.NewReader(r.String())
+// parseHead is the reverse of appendHead. The message shares the strings of b.
+func parseHead(b string) (m Message, err error) {
+	in := block.NewReader(b)
 	m.Method, m.Target = in.String(), in.String()
 	if n := in.Count(2); n > 0 {
 		m.Header = make([]Field, n)
@@ -115,6 +145,18 @@ func parseRecord(b string) (ms uint64, m Message, err error) {
 			m.Header[i] = Field{Name: in.String(), Value: in.String()}
 		}
 	}
+	if in.Len() > 0 {
+		m.Batch = in.String()
+	}
+	if m.Batch != "" {
+		m.Index = int(in.Uint())
+	}
+	return m, in.Err()
+}
+
+// parseOwn reads what a record has after its head. The message shares the strings
+// of in; its body is a copy.
+func parseOwn(in *block.Reader, m *Message) error {
 	if body := in.String(); len(body) > 0 {
 		m.Body = []byte(body)
 	}
@@ -130,8 +172,5 @@ func parseRecord(b string) (ms uint64, m Message, err error) {
 			m.CancelKeys[i] = in.String()
 		}
 	}
-	if err := r.Err(); err != nil {
-		return 0, Message{}, err
-	}
-	return ms, m, in.Err()
+	return in.Err()
 }

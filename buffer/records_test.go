@@ -10,49 +10,7 @@ import (
 
 	"forebay/buffer"
 	"forebay/buffer/segment"
-
-	"github.com/google/go-cmp/cmp"
 )
-
-// TestStoredRecords: what was stored before is read, whatever was added since.
-func TestStoredRecords(t *testing.T) {
-	tests := map[string]struct {
-		stored string
-		want   buffer.Message
-	}{
-		"method, target, body": {
-			"\x00\x0b\x03PUT\x02/x\x00\x02hi",
-			buffer.Message{Method: "PUT", Target: "/x", Body: []byte("hi")},
-		},
-		"a header field and an ordering key": {
-			"\x05\x10\x03PUT\x02/x\x01\x01A\x01b\x00\x02k1",
-			buffer.Message{Method: "PUT", Target: "/x", Header: []buffer.Field{{Name: "A", Value: "b"}}, Key: "k1"},
-		},
-		"an answer to keep": {
-			"\x00\x0c\x03PUT\x02/x\x00\x00\x00\x80\x08",
-			buffer.Message{Method: "PUT", Target: "/x", KeepAnswer: 1024},
-		},
-		"cancel keys": {
-			"\x00\x12\x03PUT\x02/x\x00\x00\x02k1\x00\x02\x01a\x01b",
-			buffer.Message{Method: "PUT", Target: "/x", Key: "k1", CancelKeys: []string{"a", "b"}},
-		},
-		"no cancel keys, which is said": {
-			"\x00\x0c\x03PUT\x02/x\x00\x00\x00\x00\x00",
-			buffer.Message{Method: "PUT", Target: "/x", CancelKeys: []string{}},
-		},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			got, err := buffer.ParseRecord(tt.stored)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("message (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
 
 // TestOnceInProgress: while the first append with a key is being stored, the
 // second neither stores nor answers for it.

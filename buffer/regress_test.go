@@ -365,12 +365,9 @@ func TestDamagedNames(t *testing.T) {
 }
 
 func recordOf(method, target, body string) []byte {
-	var in []byte
-	in = block.AppendString(in, method)
-	in = block.AppendString(in, target)
-	in = append(in, 0)
-	in = block.AppendString(in, body)
-	return block.AppendString(nil, in)
+	head := block.AppendString(block.AppendString(nil, method), target)
+	in := block.AppendString(nil, append(head, 0))
+	return block.AppendString(nil, block.AppendString(in, body))
 }
 
 // TestHoleReceipt: a message that is dead as damaged has a receipt.

@@ -41,10 +41,17 @@ type move struct {
 	kept   uint32
 	flags  block.Flags
 	keys   []keyEntry
+	last   lastAdded
 
 	payload []byte
 	codec   block.Codec
 	done    bool // it is in their place; set under mu
+}
+
+// lastAdded is where the message came from that was added last.
+type lastAdded struct {
+	dec    *decoded
+	lender int // place of its head in dec.lent
 }
 
 // first is the offset at which the block begins.
@@ -69,9 +76,29 @@ func (m *move) add(dec *decoded, i int) {
 	}
 	m.raw = binary.AppendUvarint(m.raw, offset-m.end)
 	m.raw = binary.AppendUvarint(m.raw, uint64(max(0, at-m.base)))
-	m.raw = append(m.raw, dec.record(i)...)
+	m.raw = m.appendRecord(dec, i)
 	m.end = offset + 1
 	m.kept++
+}
+
+// appendRecord copies a record after its time. Where the one that it has its head
+// from is left out, it gets the head itself.
+func (m *move) appendRecord(dec *decoded, i int) []byte {
+	_, head, own := dec.record(i)
+	lender, shared := dec.lender(i, head)
+	from := lastAdded{dec, lender}
+	switch {
+	case !shared:
+		from = lastAdded{}
+	case from == m.last:
+		head = ""
+	case head == "":
+		whole, _ := dec.head(i, head) // it was read before
+		head = asString(appendHead(nil, &whole))
+	}
+	m.last = from
+	raw := binary.AppendUvarint(m.raw, uint64(stringLen(len(head))+own.Len()))
+	return append(block.AppendString(raw, head), own.Rest()...)
 }
 
 // rewriter looks for segments to rewrite from time to time. First it opens the
@@ -215,7 +242,8 @@ func (m *move) full(ref *blockRef, dec *decoded, keep []int) bool {
 	}
 	size := len(m.raw)
 	for _, i := range keep {
-		size += len(dec.record(i))
+		_, head, own := dec.record(i)
+		size += len(head) + own.Len()
 	}
 	return size > blockTarget || ref.end()-m.first() > maxCover
 }

@@ -18,8 +18,7 @@ const (
 	// is what the buffer takes at once.
 	maxBatchMemory = 64 << 20
 	// About what Go makes of them on 64 bits.
-	messageBytes = 128
-	fieldBytes   = 32
+	messageBytes = 152
 	stringBytes  = 16
 
 	firstMessages = 64
@@ -44,9 +43,7 @@ func (h *Handler) readBatch(x *exchange, s *scratch, stream *policies.Stream, ro
 		return intake{}, err
 	}
 	s.fields = appendFields(s.fields, x.r, x.id)
-	if err := h.address(s, msgs, x, target, route, key); err != nil {
-		return intake{}, err
-	}
+	h.address(s, msgs, x, target, route, key)
 	if err := h.readAllKeys(s, msgs, x, stream); err != nil {
 		return intake{}, err
 	}
@@ -116,42 +113,20 @@ func (h *Handler) moreMessages(s *scratch, msgs []buffer.Message, n int) ([]buff
 }
 
 // address gives every message the method, the target and the fields of its
-// request, and its place in the batch. All fields lie in one slice, and all
-// places in one string.
-func (h *Handler) address(s *scratch, msgs []buffer.Message, x *exchange, target string, route *policies.Route, key repeatKey) error {
+// request, one slice for all, and its place in the batch.
+func (h *Handler) address(s *scratch, msgs []buffer.Message, x *exchange, target string, route *policies.Route, key repeatKey) {
 	s.fields = slices.DeleteFunc(s.fields, func(f buffer.Field) bool {
 		return ofBodyAlone(f.Name) || f.Name == cmp.Or(route.Idempotency.Header, idempotencyKeyField)
 	})
-	s.fields = append(s.fields,
-		buffer.Field{Name: "Content-Type", Value: partType(route.Split)},
-		buffer.Field{Name: "Forebay-Batch"})
+	s.fields = append(s.fields, buffer.Field{Name: "Content-Type", Value: partType(route.Split)})
 	slices.SortStableFunc(s.fields, func(a, b buffer.Field) int { return strings.Compare(a.Name, b.Name) })
-	place := slices.IndexFunc(s.fields, func(f buffer.Field) bool { return f.Name == "Forebay-Batch" })
-
-	prefix := batchName(cmp.Or(key.value, x.id)) + "; index="
-	placeBytes := len(prefix) + len(strconv.Itoa(len(msgs)))
-	more := int64(len(msgs)) * int64(len(s.fields)*fieldBytes+placeBytes)
-	if more > maxBatchMemory {
-		return problemBatchTooLarge()
-	}
-	if err := h.hold(s, more); err != nil {
-		return err
-	}
-	fields := make([]buffer.Field, 0, len(msgs)*len(s.fields))
-	var places strings.Builder
-	places.Grow(len(msgs) * placeBytes)
-	var digits [20]byte
+	batch := batchName(cmp.Or(key.value, x.id))
 	for i := range msgs {
-		from, text := len(fields), places.Len()
-		fields = append(fields, s.fields...)
-		places.WriteString(prefix)
-		places.Write(strconv.AppendInt(digits[:0], int64(i), 10))
 		m := &msgs[i]
-		m.Method, m.Target, m.Header = x.r.Method, target, fields[from:len(fields):len(fields)]
+		m.Method, m.Target, m.Header = x.r.Method, target, s.fields
+		m.Batch, m.Index = batch, i
 		m.KeepAnswer = int(route.StoreResult)
-		m.Header[place].Value = places.String()[text:]
 	}
-	return nil
 }
 
 // ofBodyAlone says which fields are true of a body as a whole, or of the

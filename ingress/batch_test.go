@@ -51,13 +51,13 @@ func TestBatchAccepted(t *testing.T) {
 			Method: "POST", Target: "/v1/orders?shop=7", Body: fmt.Appendf(nil, `{"order":%d}`, i+1),
 			Header: []buffer.Field{
 				{Name: "Content-Type", Value: "application/json"},
-				{Name: "Forebay-Batch", Value: fmt.Sprintf(`"batch 7"; index=%d`, i)},
 				{Name: "Via", Value: "1.1 forebay"},
 				{Name: "X-Forwarded-Host", Value: "example.com"},
 				{Name: "X-Forwarded-Proto", Value: "http"},
 				{Name: "X-Request-Id", Value: "abc"},
 				{Name: "X-Shop", Value: "7"},
 			},
+			Batch: `"batch 7"`, Index: i,
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("stored message %d (-want +got):\n%s", i, diff)
@@ -83,8 +83,8 @@ func TestBatchIDs(t *testing.T) {
 	for _, want := range []buffer.Field{
 		{Name: "Content-Type", Value: "text/plain"}, {Name: "Forebay-Batch", Value: "b/7; index=999"}, {Name: "Batch-Id", Value: "b/7"},
 	} {
-		if !slices.Contains(last.Header, want) {
-			t.Errorf("header of the last message %v, want %v in it", last.Header, want)
+		if !slices.Contains(last.Fields(), want) {
+			t.Errorf("header of the last message %v, want %v in it", last.Fields(), want)
 		}
 	}
 }
@@ -111,7 +111,7 @@ func TestBatchRefused(t *testing.T) {
 		{"no gzip", policies.SplitLines, "no gzip at all", "Content-Encoding: gzip", problemDocument{Type: "bad-request", Status: 400, Detail: "the body is not valid gzip"}},
 		{"no zstd", policies.SplitLines, "no zstd at all", "Content-Encoding: zstd", problemDocument{Type: "bad-request", Status: 400, Detail: "the body is not valid zstd"}},
 		{"Batch-Id", policies.SplitLines, "a", "Batch-Id: " + strings.Repeat("b", 256), problemDocument{Type: "bad-request", Status: 400, Detail: "Batch-Id is over 255 bytes"}},
-		{"too many", policies.SplitLines, strings.Repeat("a\n", 400_000), "", problemDocument{Type: "too-large", Status: 413, Detail: "the body holds more messages than can be stored at once"}},
+		{"too many", policies.SplitLines, strings.Repeat("a\n", 500_000), "", problemDocument{Type: "too-large", Status: 413, Detail: "the body holds more messages than can be stored at once"}},
 		{"body", policies.SplitLines, strings.Repeat("a", 1<<20+1), "", problemDocument{Type: "too-large", Status: 413, Detail: "the body is over 1048576 bytes"}},
 	}
 	for _, tt := range tests {

@@ -21,6 +21,9 @@ func (r *Reader) Err() error { return r.err }
 // Len is the number of bytes left.
 func (r *Reader) Len() int { return len(r.b) }
 
+// Rest is the bytes left.
+func (r *Reader) Rest() string { return r.b }
+
 func (r *Reader) fail(what string) {
 	if r.err == nil {
 		r.err = fmt.Errorf("%w: payload ends in a %s", ErrDamaged, what)

@@ -95,8 +95,16 @@ func (m *machine) check() {
 func (m *machine) appendSome(t *rapid.T, n int) {
 	s := m.drawStream(t)
 	var msgs []buffer.Message
-	for range n {
-		msgs = append(msgs, m.nextMessage(t))
+	batch := rapid.Bool().Draw(t, "batch")
+	for i := range n {
+		msg := m.nextMessage(t)
+		if batch {
+			msg.Batch, msg.Index = "b", i
+			if i > 0 {
+				msg.Target, msg.Header = msgs[0].Target, msgs[0].Header
+			}
+		}
+		msgs = append(msgs, msg)
 	}
 	first := uint64(len(s.messages))
 	at := s.append(m.now, msgs)

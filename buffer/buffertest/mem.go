@@ -280,7 +280,7 @@ func (m *Mem) stored(name string) *memStream {
 // size is what a message counts against max_bytes here: its parts, and eight
 // bytes for each length an encoding would store.
 func size(msg buffer.Message) int64 {
-	n := len(msg.Method) + len(msg.Target) + len(msg.Key) + len(msg.Body) + 4*8
+	n := len(msg.Method) + len(msg.Target) + len(msg.Key) + len(msg.Body) + len(msg.Batch) + 6*8
 	for _, f := range msg.Header {
 		n += len(f.Name) + len(f.Value) + 2*8
 	}

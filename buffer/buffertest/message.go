@@ -2,6 +2,7 @@ package buffertest
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 
 	"forebay/buffer"
@@ -17,6 +18,7 @@ func messageSections() []section {
 			run:     largeMessages,
 		},
 		{name: "append keeps nothing of its arguments", streams: oneDrain(), run: keepsNothing},
+		{name: "messages of a batch come back each as its own", streams: oneDrain(), run: batches},
 	}
 }
 
@@ -80,4 +82,35 @@ func keepsNothing(f *fixture) {
 	}
 	msgs[0], msgs[1] = msgs[1], msgs[0]
 	f.wantMessages(f.take("mail", 2), 0, []buffer.Message{small(0), small(1)})
+}
+
+// batchOf returns n messages of a batch, from a place in it on, that share a header.
+func batchOf(name string, from, n int) []buffer.Message {
+	header := small(0).Header
+	msgs := make([]buffer.Message, n)
+	for i := range msgs {
+		msgs[i] = buffer.Message{
+			Method: "POST", Target: "/batch", Header: header, Batch: name, Index: from + i,
+			Body: fmt.Appendf(nil, `{"line":%d}`, from+i),
+		}
+	}
+	return msgs
+}
+
+func batches(f *fixture) {
+	want := []buffer.Message{small(0)}
+	want = append(want, batchOf("b/1", 0, 20)...)
+	want = append(want, batchOf("b/2", 7, 3)...) // from the middle on
+	want[9].Key, want[10].CancelKeys, want[11].KeepAnswer = "k", []string{"c", "d"}, 100
+	want[12].Index = 40                                                   // out of turn
+	want[14].Header = []buffer.Field{{Name: "X-Own", Value: "14"}}        // and the next has the old one
+	want[16].Method, want[17].Target, want[18].Batch = "PUT", "/own", "b" // not alike, with the same header
+	want = append(want, small(1))
+	f.append("orders", want...)
+	large := batchOf(`"three"`, 0, 3000) // more than one block
+	for i := range large {
+		large[i].Body = noise(uint64(i), 200)
+	}
+	f.append("orders", large...)
+	f.wantMessages(f.takeAll("mail"), 0, append(want, large...))
 }

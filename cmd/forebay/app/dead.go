@@ -83,7 +83,7 @@ func (o *operator) deadLetter(id, drain string) (admin.DeadMessage, error) {
 			return admin.DeadMessage{}, fmt.Errorf("dead letter %s: %w", id, err)
 		}
 		out := admin.DeadMessage{Dead: deadView(letter), Method: m.Method, Target: m.Target, Header: [][2]string{}, Body: m.Body}
-		for _, f := range m.Header {
+		for _, f := range m.Fields() {
 			out.Header = append(out.Header, [2]string{f.Name, f.Value})
 		}
 		return out, nil

@@ -322,6 +322,33 @@ func TestDeadLetters(t *testing.T) {
 	}
 }
 
+// TestDeadLetterOfABatch: a dead letter shows the fields that its sink got.
+func TestDeadLetterOfABatch(t *testing.T) {
+	var status atomic.Int64
+	status.Store(http.StatusUnprocessableEntity)
+	r := start(t, strings.Replace(policyText(moody(t, &status), "1000/s"), "routes:\n", `routes:
+  - { name: batches, match: { methods: [POST], path: /v1/batches }, mode: buffer, stream: orders, split: lines }
+`, 1))
+	r.send(t, "/v1/batches", "a\nb\nc", "Batch-Id: b-1")
+	until(t, "all are dead", func() bool { return r.drain(t).Dead == 3 })
+	var page admin.Page[admin.Dead]
+	r.get(t, "/api/v1/dead?drain=orders", &page)
+	var got []string
+	for _, d := range page.Items {
+		var one admin.DeadMessage
+		r.get(t, "/api/v1/dead/"+d.ID, &one)
+		i := slices.IndexFunc(one.Header, func(f [2]string) bool { return f[0] == "Forebay-Batch" })
+		if i < 0 || !slices.IsSortedFunc(one.Header, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) }) {
+			t.Fatalf("header of a dead letter of a batch is %v, want Forebay-Batch in its place", one.Header)
+		}
+		got = append(got, string(one.Body)+" "+one.Header[i][1])
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"a b-1; index=0", "b b-1; index=1", "c b-1; index=2"}, got); diff != "" {
+		t.Errorf("dead letters (-want +got):\n%s", diff)
+	}
+}
+
 func keyedPolicy(sink string) string {
 	return strings.Replace(policyText(sink, "0"), "  - name: orders\ndrains", "  - name: orders\n    ordering_key: [\"json:/customer\"]\ndrains", 1)
 }

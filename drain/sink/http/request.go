@@ -52,7 +52,7 @@ func newRequest(ctx context.Context, m buffer.Delivery) (*nethttp.Request, error
 // which replace any that the caller sent.
 func fields(m buffer.Delivery) nethttp.Header {
 	h := make(nethttp.Header, len(m.Header)+8)
-	for _, f := range m.Header {
+	for _, f := range m.Fields() {
 		name := nethttp.CanonicalHeaderKey(f.Name)
 		if !ofConnection(name) {
 			h[name] = append(h[name], f.Value)

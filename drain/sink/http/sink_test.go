@@ -151,6 +151,12 @@ func TestDeliverFields(t *testing.T) {
 			}(),
 		},
 		{
+			"the place in a batch", func(m *buffer.Delivery) {
+				m.Header, m.Batch, m.Index = fields("Content-Type", "application/json", "Via", "1.1 forebay"), `"batch 7"`, 12
+			},
+			ours("Content-Type", "application/json", "Via", "1.1 forebay", "Forebay-Batch", `"batch 7"; index=12`),
+		},
+		{
 			"no field of a connection, none of ours from a caller", func(m *buffer.Delivery) {
 				m.Header = fields("Connection", "close", "Transfer-Encoding", "chunked", "Content-Length", "99", "Host", "evil", "Upgrade", "h2c", "Forebay-Id", "forged", "Forebay-Attempt", "9", "Forebay-Stream", "forged", "Forebay-Accepted-At", "forged")
 			},

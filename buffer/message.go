@@ -1,0 +1,53 @@
+package buffer
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Message is what is buffered: an HTTP request without its framing and
+// credentials.
+type Message struct {
+	Method string
+	Target string // path and query as sent
+	// Header is shared: those of a batch have one, when they are appended and when
+	// they are taken. Nobody writes to it.
+	Header []Field
+	Body   []byte
+	Key    string // ordering key; empty: none
+	// CancelKeys are what the message can be cancelled by; nil: its ordering key;
+	// empty: nothing.
+	CancelKeys []string
+	// KeepAnswer is how many bytes of the sink's answer a receipt shows; 0: only
+	// its status.
+	KeepAnswer int
+	Batch      string // what the message came in, as Forebay-Batch names it; empty: alone
+	Index      int    // the place in it, from 0; without a batch it is not stored
+}
+
+// Field is a header field as sent. Names are in canonical form.
+type Field struct{ Name, Value string }
+
+// Fields is the header that a sink gets: Header, which it may be, and for a message
+// of a batch Forebay-Batch, in its place by name.
+func (m *Message) Fields() []Field {
+	if m.Batch == "" {
+		return m.Header
+	}
+	batch := Field{"Forebay-Batch", m.Batch + "; index=" + strconv.Itoa(m.Index)}
+	i, _ := slices.BinarySearchFunc(m.Header, batch.Name, func(f Field, name string) int { return strings.Compare(f.Name, name) })
+	return slices.Insert(slices.Clip(m.Header), i, batch)
+}
+
+// alike reports whether the ith message has the head of the one before it. Headers
+// are the same where they are one slice: to compare them field by field would cost
+// more than to store them again.
+func alike(msgs []Message, i int) bool {
+	if i == 0 {
+		return false
+	}
+	a, b := &msgs[i-1], &msgs[i]
+	return len(a.Header) == len(b.Header) && (len(a.Header) == 0 || &a.Header[0] == &b.Header[0]) &&
+		a.Method == b.Method && a.Target == b.Target && a.Batch == b.Batch && (b.Batch == "" || b.Index == a.Index+1)
+}
