@@ -28,11 +28,12 @@ LINT         := .tools/golangci-lint-$(LINT_VERSION)
 
 FUZZTIME    ?= 20s
 N           ?= 20
+MESSAGES    ?= 10000000
 BENCH_ROUNDS  ?= 5
 BENCH_SECONDS ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint vet fmt fuzz generate bench bench-accept bench-batch torture clean
+.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep torture clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +103,12 @@ bench-accept: bin/bench ## accepting over 256 connections, fsynced, against a ba
 
 bench-batch: bin/bench ## accepting batches of 1,000 orders, fsynced, against a bare 202
 	$(call BENCH,batch) -orders test/bench/testdata/order-lines.ndjson
+
+bench-deep: bin/bench ## a backlog of MESSAGES (10000000): memory, disk, a start after kill -9, look-ups
+	./bin/bench deep -forebay $(BIN) -dir .bench -messages $(MESSAGES) -orders test/bench/testdata/order-lines.ndjson
+
+integration: bin/bench ## what takes minutes: a backlog of 5 million within its bounds
+	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run
 	FOREBAY_TORTURE_KILLS=$(N) $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestTorture$$' ./cmd/forebay

@@ -32,6 +32,7 @@ const (
 	keyBits     = 8  // of the filter, an entry
 	streamHead  = 40 // num, width of offsets, first, last, entries, place of the filter
 	manyEntries = 1 << 16
+	yieldEvery  = 1 << 10 // entries
 )
 
 // keyTable is the table of one segment.
@@ -124,6 +125,9 @@ func appendKeys(raw []byte, runs [][]keyEntry, span keySpan) []byte {
 	i, bucket := 0, 0
 	filter, buckets := bloom(raw[at:at+bits]), raw[at+bits:]
 	for x := range sortedKeys(runs) {
+		if i%yieldEvery == 0 {
+			runtime.Gosched() // no request is to wait for this
+		}
 		filter.add(x.hash, spread(x.hash), keyProbes)
 		for ; bucket <= int(x.hash>>(64-8*lead)); bucket++ {
 			binary.LittleEndian.PutUint32(buckets[4*bucket:], uint32(i))
@@ -300,6 +304,7 @@ func (e *Engine) rebuildKeys(s *segmentRef) error {
 		if b.flags&(block.Keyed|block.Cancels) == 0 {
 			continue
 		}
+		runtime.Gosched()
 		dec, err := e.fetch(b.stream, b.blockRef)
 		if errors.Is(err, block.ErrDamaged) {
 			continue

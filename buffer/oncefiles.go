@@ -44,7 +44,7 @@ func saveOnces(path string, c *block.Coder, tables []*onceTable) (damage, err er
 	var w *onceWriter
 	err = writeFileFrom(path, func(to io.Writer) (err error) {
 		w = newOnceWriter(to, c, most)
-		if damage, err = mergeOnces(tables, w.add); err != nil {
+		if damage, err = mergeOnces(tables, w.addInPeace); err != nil {
 			return err
 		}
 		return w.flush()

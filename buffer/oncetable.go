@@ -156,6 +156,15 @@ func (w *onceWriter) add(r onceRecord) error {
 	return w.flush()
 }
 
+// addInPeace is add for work that takes seconds: with all processors at such work, a
+// request would wait for their time slices.
+func (w *onceWriter) addInPeace(r onceRecord) error {
+	if len(w.list) == 0 {
+		runtime.Gosched()
+	}
+	return w.add(r)
+}
+
 // flush ends a chunk; the last one may be shorter.
 func (w *onceWriter) flush() error {
 	if len(w.list) == 0 {

@@ -35,13 +35,31 @@ func deep(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	return nil
+	if !o.hold {
+		return nil
+	}
+	return errors.Join(d.broken...)
 }
 
 type deepRun struct {
 	options
-	data string
-	ids  []string
+	data   string
+	ids    []string
+	broken []error
+}
+
+// Bounds that a run with -hold fails for.
+const (
+	mostMemory = 512 << 20
+	mostReady  = 10 * time.Second
+	mostLookUp = 5 * time.Millisecond
+	mostLeft   = 0.05
+)
+
+func (d *deepRun) bound(kept bool, format string, args ...any) {
+	if !kept {
+		d.broken = append(d.broken, fmt.Errorf(format, args...))
+	}
 }
 
 func (d *deepRun) child(ctx context.Context, arg string) (*exec.Cmd, io.Reader, error) {
@@ -69,12 +87,16 @@ func (d *deepRun) fill(ctx context.Context) error {
 	t := tabwriter.NewWriter(os.Stdout, 11, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "messages\tmessages/s\tanonymous\tpeak\tmapped\tdisk\t")
 	err = readMarks(out, func(m deepMark) {
+		kinds, _ := diskByKind(d.data) // a file that went meanwhile is none
+		if m.Messages == 0 {
+			return
+		}
+		d.bound(m.Peak <= mostMemory, "%s of anonymous memory while filling, the most is %s", mib(m.Peak), mib(mostMemory))
 		last := deepMark{}
 		if len(marks) > 0 {
 			last = marks[len(marks)-1]
 		}
 		marks = append(marks, m)
-		kinds, _ := diskByKind(d.data) // a file that went meanwhile is none
 		fmt.Fprintf(t, "%d\t%.0f\t%s\t%s\t%s\t%s\t\n", m.Messages, float64(m.Messages-last.Messages)/(m.Seconds-last.Seconds),
 			mib(m.Memory.Anonymous), mib(m.Peak), mib(m.Memory.Mapped), mib(total(kinds)))
 		_ = t.Flush()
@@ -86,8 +108,7 @@ func (d *deepRun) fill(ctx context.Context) error {
 	}
 	first, last, before := marks[0], marks[len(marks)-1], marks[len(marks)-2]
 	d.ids = last.IDs
-	fmt.Printf("\nlast tenth / first tenth: %.2f\n", (last.Seconds-before.Seconds)/first.Seconds/1)
-	fmt.Println()
+	fmt.Printf("\nrate of the last tenth / of the first: %.2f\n\n", first.Seconds/(last.Seconds-before.Seconds))
 	return d.table(last)
 }
 
@@ -151,10 +172,13 @@ func (d *deepRun) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("ready after kill -9: %.2f s\n", time.Since(begin).Seconds())
+	ready := time.Since(begin)
+	fmt.Printf("ready after kill -9: %.2f s\n", ready.Seconds())
+	d.bound(ready <= mostReady, "ready after %v, the most is %v", ready, mostReady)
 	err = d.lookUps(ctx, p)
 	if m, errMem := memoryOf(strconv.Itoa(p.cmd.Process.Pid)); errMem == nil {
 		fmt.Printf("forebay serve: %s anonymous, %s mapped\n\n", mib(m.Anonymous), mib(m.Mapped))
+		d.bound(m.Anonymous <= mostMemory, "forebay serve has %s of anonymous memory, the most is %s", mib(m.Anonymous), mib(mostMemory))
 	}
 	return errors.Join(err, p.stop())
 }
@@ -181,6 +205,7 @@ func (d *deepRun) lookUps(ctx context.Context, p *process) error {
 			times[i] = time.Since(begin)
 		}
 		slices.Sort(times)
+		d.bound(times[len(times)/2] <= mostLookUp, "%s takes %v in the median, the most is %v", what.name, times[len(times)/2], mostLookUp)
 		fmt.Fprintf(t, "%s\t%v\t%v\t%v\t\n", what.name, times[len(times)/2].Round(time.Microsecond),
 			times[len(times)*99/100].Round(time.Microsecond), times[len(times)-1].Round(time.Microsecond))
 	}
@@ -226,18 +251,37 @@ func (d *deepRun) empty(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	running, err := diskByKind(d.data)
+	if err != nil {
+		return err
+	}
+	// Both without what a process reserves while it runs.
+	if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
+		return err
+	}
 	after, err := diskByKind(d.data)
 	if err != nil {
 		return err
 	}
-	fmt.Println("disk, before and a minute after:")
+	return d.given(before, running, after)
+}
+
+// given says how much of the disk came back.
+func (d *deepRun) given(before, running, after map[string]int64) error {
+	fmt.Println("disk, before, a minute after, and stopped then:")
 	t := tabwriter.NewWriter(os.Stdout, 11, 0, 2, ' ', tabwriter.AlignRight)
 	for _, name := range sortedBy(before) {
-		fmt.Fprintf(t, "%s\t%s\t%s\t\n", name, mib(before[name]), mib(after[name]))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\n", name, mib(before[name]), mib(running[name]), mib(after[name]))
 	}
-	_ = t.Flush()
-	_ = cmd.Process.Signal(syscall.SIGTERM)
-	return cmd.Wait()
+	kept := after["idempotency records"] + after["filters"] + after["outcomes"]
+	empty := before["ballast"]
+	left := float64(total(after)-kept-empty) / float64(total(before)-empty)
+	d.bound(left <= mostLeft, "%.1f %% of the disk did not come back, the most is %.0f %%", 100*left, 100*mostLeft)
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Printf("of what the messages had added %.1f %% are left, besides %s of records that are kept for their time\n", 100*left, mib(kept))
+	return nil
 }
 
 func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

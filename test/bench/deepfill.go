@@ -73,7 +73,7 @@ type deepMark struct {
 	IDs      []string           `json:"ids,omitempty"`
 }
 
-// fill appends messages, each with an ordering key and an idempotency key, each by
+// fill says that it is open, and appends messages, each with an ordering key and an idempotency key, each by
 // itself, as many callers at a time; one drain finishes them meanwhile. It says
 // where it is at each tenth, and waits to be killed.
 func fill(args []string) error {
@@ -91,7 +91,9 @@ func fill(args []string) error {
 		return err
 	}
 	f := &filler{deepOptions: o, engine: e, lines: lines, out: json.NewEncoder(os.Stdout)}
-	f.peak.Store(0)
+	if err := f.out.Encode(deepMark{}); err != nil { // the directory is there, and empty
+		return err
+	}
 	go f.watch()
 	finish := make(chan error, 1)
 	go func() { finish <- f.finish() }()

@@ -19,6 +19,7 @@ type options struct {
 	connections, rounds  int
 	warm, measure        time.Duration
 	messages, callers    int
+	hold                 bool
 }
 
 const usage = `usage: bench accept|batch|deep [flags]
@@ -66,6 +67,7 @@ func run(measure func(context.Context, options) error, connections int) error {
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds; each measures all, one after the other")
 	flags.IntVar(&seconds, "seconds", seconds, "seconds measured of each, after one of warming up")
 	flags.IntVar(&o.messages, "messages", 10_000_000, "messages of a deep backlog")
+	flags.BoolVar(&o.hold, "hold", false, "fail where a deep backlog costs more than it may")
 	flags.IntVar(&o.callers, "callers", 4096, "appends under way at a time, into a deep backlog")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		return err
