@@ -22,12 +22,10 @@ func (e *Engine) Stats() Stats {
 			st.Drains[i].Oldest = time.UnixMilli(dec.acceptedAt(x.low))
 		}
 	}
-	for i := range st.Streams {
-		x := &st.Streams[i]
-		for _, d := range st.Drains {
-			if d.Stream == x.Stream && !d.Oldest.IsZero() && (x.Oldest.IsZero() || d.Oldest.Before(x.Oldest)) {
-				x.Oldest = d.Oldest
-			}
+	for i, d := range st.Drains {
+		x := &st.Streams[heads[i].in]
+		if !d.Oldest.IsZero() && (x.Oldest.IsZero() || d.Oldest.Before(x.Oldest)) {
+			x.Oldest = d.Oldest
 		}
 	}
 	return st
@@ -35,6 +33,7 @@ func (e *Engine) Stats() Stats {
 
 // head is where the oldest message of a drain is, if that is in a rewritten block.
 type head struct {
+	in  int // the stream's place in Stats.Streams
 	s   *stream
 	ref *blockRef
 	low uint64
@@ -58,7 +57,7 @@ func (e *Engine) tally() (st Stats, heads []head) {
 	for _, s := range e.sortedStreams() {
 		x := StreamStats{Stream: s.Name, Orphaned: s.orphaned, Messages: s.unfinished(), Bytes: s.bytes, MaxBytes: s.MaxBytes, Accepted: s.next}
 		for _, d := range s.drains {
-			h := head{s: s, low: d.low}
+			h := head{in: len(st.Streams), s: s, low: d.low}
 			if b := s.block(d.low); b != nil && b.rewritten() {
 				h.ref = b
 			}
