@@ -78,6 +78,7 @@ func closedSeries(suffix string) (list []string) {
 		each("forebay_ingress_requests_total{code=\""+outcome+"\",route=%q}", "create-"+suffix)
 		each("forebay_ingress_request_duration_seconds{code=\""+outcome+"\",route=%q}", "create-"+suffix)
 	}
+	each("forebay_ingress_refusals_total{reason=%q,route=\"create-"+suffix+"\"}", "buffer-full", "disk-full", "overloaded", "dead-letters-full", "stream-closed", "shutting-down")
 	each("forebay_ingress_waiting_requests{route=%q}", "create-"+suffix)
 	return append(list, fmt.Sprintf("forebay_ledger_imbalance{drain=%q,stream=%q}", drain, stream))
 }
