@@ -46,6 +46,7 @@ func (e *Engine) tally() (st Stats, heads []head) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	st = Stats{Bytes: e.usedLocked(), Free: free, Segments: map[string]int{"open": 0, "sealed": 0}, Corrupt: e.corrupt}
+	st.Room = e.roomLeft(free)
 	st.ReadOnly = e.full != nil || e.broken != nil
 	for _, s := range e.segments {
 		if s.phase <= sealing {
@@ -69,6 +70,32 @@ func (e *Engine) tally() (st Stats, heads []head) {
 		st.Streams = append(st.Streams, x)
 	}
 	return st, heads
+}
+
+// roomLeft is Stats.Room: what the segments there are still take, and those that
+// fit on the disk after them. One that is sealed gives back what it reserved beyond
+// its capacity, so that only the last needs that. The caller holds mu.
+func (e *Engine) roomLeft(free int64) (room int64) {
+	if e.full != nil || e.broken != nil {
+		return 0
+	}
+	for _, s := range e.segments {
+		if s.phase == open {
+			room += max(0, e.cfg.SegmentBytes-s.bytes)
+		}
+	}
+	left := free - e.cfg.MinFree
+	if e.cfg.MaxBytes > 0 {
+		left = min(left, e.cfg.MaxBytes-e.usedLocked())
+	}
+	// The standby is one that is reserved already: when it is begun, the one before
+	// gives back what the next needs.
+	if e.standby != nil {
+		left += e.cfg.SegmentBytes
+	} else {
+		left += e.cfg.SegmentBytes - segment.Reserved(e.cfg.SegmentBytes)
+	}
+	return room + max(0, left)/e.cfg.SegmentBytes*e.cfg.SegmentBytes
 }
 
 // unfinished counts the messages that at least one drain has not finished.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -102,6 +103,41 @@ func TestStreamFull(t *testing.T) {
 	takesAgain(t, site, srv, full.policy(shop.url, "unlimited"), taken)
 }
 
+// While a stream fills evenly `forebay streams` and the metrics say when it is full.
+func TestForecast(t *testing.T) {
+	t.Parallel()
+	shop := newSink(t, nil)
+	srv := newSite(t, clauses{stream: "max_bytes: 4MiB"}.policy(shop.url, "0")).start()
+	c, body, tick := newCaller(t, 1), incompressible(60_000), time.NewTicker(50*time.Millisecond)
+	defer tick.Stop()
+	began := time.Now()
+	for i := range 35 { // of the 70 that fill it
+		<-tick.C
+		if _, err := c.post(srv.public, body); err != nil {
+			t.Fatalf("message %d: %v", i, err)
+		}
+	}
+	took := time.Since(began)
+	var list []struct {
+		FullAt *time.Time `json:"full_at"`
+	}
+	cliJSON(t, srv, "streams", "", &list)
+	if len(list) != 1 || list[0].FullAt == nil {
+		t.Fatalf("streams = %+v, want one with a full_at", list)
+	}
+	// It was measured from the start of the program on, a little before.
+	if off := list[0].FullAt.Sub(began.Add(2 * took)); off.Abs() > took*3/10 {
+		t.Errorf("half full after %v, and forecast to be full %v from when it would be", took, off)
+	}
+	at, _ := metric(t, srv, `forebay_stream_full_timestamp_seconds{stream="orders"}`)
+	if off := time.UnixMilli(int64(at * 1000)).Sub(*list[0].FullAt); off.Abs() > took*3/10 {
+		t.Errorf("the metric is off by %v from what the command says", off)
+	}
+	if at, ok := metric(t, srv, "forebay_buffer_full_timestamp_seconds"); !ok || at < float64(time.Now().Unix()) {
+		t.Errorf("forebay_buffer_full_timestamp_seconds = %v, want that it is not full yet", at)
+	}
+}
+
 // At buffer.max_bytes everything is refused, while what is stored drains.
 func TestBufferFull(t *testing.T) {
 	t.Parallel()
@@ -113,6 +149,9 @@ func TestBufferFull(t *testing.T) {
 	taken := fillUp(t, srv, 60_000, 250, "disk-full")
 	if v, _ := metric(t, srv, "forebay_buffer_read_only"); v != 1 {
 		t.Errorf("forebay_buffer_read_only = %v while appends are refused, want 1", v)
+	}
+	if at, ok := metric(t, srv, "forebay_buffer_full_timestamp_seconds"); !ok || math.Abs(at-float64(time.Now().Unix())) > 5 {
+		t.Errorf("forebay_buffer_full_timestamp_seconds = %v while appends are refused, want now", at)
 	}
 	takesAgain(t, site, srv, plain.policy(shop.url, "unlimited"), taken)
 }
