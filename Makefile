@@ -32,7 +32,7 @@ BENCH_ROUNDS  ?= 5
 BENCH_SECONDS ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint vet fmt fuzz generate bench bench-accept bench-batch torture clean
+.PHONY: help run build test lint vet fmt fuzz generate bench bench-accept bench-batch bench-idle torture clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,7 +89,7 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 generate: ## go generate; a second run changes nothing
 	$(GO) generate ./...
 
-bench: bench-accept bench-batch ## every benchmark against its baselines in the same run
+bench: bench-accept bench-batch bench-idle ## every benchmark against its baselines in the same run
 
 .PHONY: bin/bench
 bin/bench: build
@@ -102,6 +102,9 @@ bench-accept: bin/bench ## accepting over 256 connections, fsynced, against a ba
 
 bench-batch: bin/bench ## accepting batches of 1,000 orders, fsynced, against a bare 202
 	$(call BENCH,batch) -orders test/bench/testdata/order-lines.ndjson
+
+bench-idle: bin/bench ## 999 streams and drains with nothing to do: processor, memory, scrape, start, reload; BENCH_SECONDS of each
+	$(call BENCH,idle)
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run
 	FOREBAY_TORTURE_KILLS=$(N) $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestTorture$$' ./cmd/forebay

@@ -20,10 +20,11 @@ type options struct {
 	warm, measure        time.Duration
 }
 
-const usage = `usage: bench accept|batch [flags]
+const usage = `usage: bench accept|batch|idle [flags]
 
   accept   one order a request, against a bare handler and NATS JetStream
   batch    a thousand orders a request, against bare handlers
+  idle     999 streams with a drain each and nothing to do, against one stream
 
 `
 
@@ -41,6 +42,8 @@ func main() {
 		exit(run(accept, 256))
 	case "batch":
 		exit(run(batch, 8))
+	case "idle":
+		exit(run(idle, 1))
 	default:
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
