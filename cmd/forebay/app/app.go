@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"forebay/buffer"
@@ -247,8 +246,7 @@ func (a *App) startAdmin(group *errgroup.Group, down *teardown) error {
 		return err
 	}
 	a.admin = ln.Addr().String()
-	metrics := promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{Registry: a.reg, MaxRequestsInFlight: 4, Timeout: 30 * time.Second})
-	srv := admin.NewServer(admin.Handler(a.backend(metrics), tokens, a.log), a.log)
+	srv := admin.NewServer(admin.Handler(a.backend(metricsHandler(a.reg)), tokens, a.log), a.log)
 	group.Go(func() error { return serve(srv, ln) })
 	down.push("admin listener", func(ctx context.Context) error { return shutdown(ctx, srv, a.log) })
 	return nil

@@ -2,6 +2,8 @@ package app
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -158,6 +160,9 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	now := time.Now()
 	full := c.fills.look(now, st)
 	out.gauge(c.descs.diskFull, unixOrNever(full.disk))
+	// In the order of a scrape, which then has less to sort.
+	slices.SortFunc(st.Streams, func(a, b buffer.StreamStats) int { return strings.Compare(a.Stream, b.Stream) })
+	slices.SortFunc(st.Drains, func(a, b buffer.DrainStats) int { return strings.Compare(a.Drain, b.Drain) })
 	for _, s := range st.Streams {
 		c.stream(out, s, now, full.streams[s.Stream])
 	}
