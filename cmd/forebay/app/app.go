@@ -165,10 +165,10 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	a.startWatch(l.reloader, group, &down)
+	op.events.add(time.Now(), startEvent(engine.Recovery())) // before whatever an operator does
 	a.live.Store(l)
 	close(a.ready)
 	a.logReady(engine.Recovery(), time.Since(began))
-	op.events.add(time.Now(), startEvent(engine.Recovery()))
 
 	select {
 	case <-ctx.Done():

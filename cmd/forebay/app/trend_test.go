@@ -94,7 +94,7 @@ func TestFillsRun(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- f.run(ctx, stats) }()
-		time.Sleep(5*time.Minute + time.Second)
+		<-time.After(5*time.Minute + time.Second) // of the bubble
 		got := f.look(time.Now(), stats())
 		if want := began.Add(1000 * time.Second); !got.streams["s"].Equal(want) {
 			t.Errorf("full at %v, want %v", got.streams["s"], want)
