@@ -20,10 +20,11 @@ import (
 const (
 	firstBuffer = 4 << 10
 	// A connection that ends with unread bytes is read on, or the reset would
-	// overtake the answer: while maxDrain bytes come within lingerFor, and for
+	// overtake the answer: while lingerBytes come within lingerFor, and for
 	// lingerMost in all, in which most callers have sent the largest body.
-	lingerFor  = 500 * time.Millisecond
-	lingerMost = 5 * time.Second
+	lingerBytes = 16 << 10
+	lingerFor   = 500 * time.Millisecond
+	lingerMost  = 5 * time.Second
 )
 
 // The states of a connection. Only one that waits for a request is closed by
@@ -259,7 +260,7 @@ func (c *conn) linger() {
 	c.readUntil.Store(0)
 	for began := time.Now(); time.Since(began) < lingerMost && !c.srv.stopping.Load(); {
 		_ = c.conn.SetReadDeadline(time.Now().Add(lingerFor))
-		if _, err := io.CopyN(io.Discard, c.conn, maxDrain); err != nil {
+		if _, err := io.CopyN(io.Discard, c.conn, lingerBytes); err != nil {
 			return
 		}
 	}
