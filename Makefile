@@ -33,7 +33,7 @@ BENCH_ROUNDS  ?= 5
 BENCH_SECONDS ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep torture clean
+.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-idle torture clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,7 +90,7 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 generate: ## go generate; a second run changes nothing
 	$(GO) generate ./...
 
-bench: bench-accept bench-batch ## every benchmark against its baselines in the same run
+bench: bench-accept bench-batch bench-idle ## every benchmark against its baselines in the same run
 
 .PHONY: bin/bench
 bin/bench: build
@@ -106,6 +106,9 @@ bench-batch: bin/bench ## accepting batches of 1,000 orders, fsynced, against a 
 
 bench-deep: bin/bench ## a backlog of MESSAGES (10000000): memory, disk, a start after kill -9, look-ups
 	./bin/bench deep -forebay $(BIN) -dir .bench -messages $(MESSAGES) -orders test/bench/testdata/order-lines.ndjson
+
+bench-idle: bin/bench ## 999 streams and drains with nothing to do: processor, memory, scrape, start, reload; BENCH_SECONDS of each
+	$(call BENCH,idle)
 
 integration: bin/bench ## what takes minutes: a backlog of 5 million within its bounds
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson

@@ -332,6 +332,7 @@ type Stats struct {
 	Drains   []DrainStats
 	Bytes    int64          // on disk, all files
 	Free     int64          // of the volume
+	Room     int64          // bytes of blocks, about, that may come before appends are refused for want of disk
 	Segments map[string]int // by state: open, sealed
 	Corrupt  uint64         // blocks found damaged since the start
 	ReadOnly bool           // appends are refused: no segment can be reserved, or the engine stopped

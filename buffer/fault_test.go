@@ -423,7 +423,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	configure(t, e, "mail")
-	accepted := uint64(0)
+	accepted, room := uint64(0), e.Stats().Room
 	for err == nil {
 		if _, err = e.Append(t.Context(), "orders", noon, []buffer.Message{noise(accepted, 60_000)}); err == nil {
 			accepted++
@@ -435,8 +435,13 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(err, buffer.ErrDiskFull) {
 		t.Fatalf("append on a full disk = %v, want ErrDiskFull", err)
 	}
-	if !e.Stats().ReadOnly {
-		t.Error("Stats does not say that appends are refused")
+	st := e.Stats()
+	if !st.ReadOnly || st.Room != 0 {
+		t.Errorf("Stats says %d bytes of room, read-only %t, when appends are refused", st.Room, st.ReadOnly)
+	}
+	// A segment may be begun with one more, or end with one less.
+	if off := st.Streams[0].Bytes - room; off > 2*mib || off < -2*mib {
+		t.Errorf("%d bytes were taken, where %d were said to fit", st.Streams[0].Bytes, room)
 	}
 	if diff := cmp.Diff(upTo(accepted), drainAll(t, e, "mail")); diff != "" {
 		t.Errorf("delivered (-want +got):\n%s", diff)

@@ -20,7 +20,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
 		append: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "forebay_buffer_append_duration_seconds", Help: "Time from an append to its durability.",
-			Buckets: seconds, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+			Buckets:                     prometheus.ExponentialBuckets(0.0002, 4, 8), // for each stream: fewer
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"stream"}),
 		commit: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "forebay_buffer_commit_messages", Help: "Messages that one commit made durable.",

@@ -22,12 +22,10 @@ func (e *Engine) Stats() Stats {
 			st.Drains[i].Oldest = time.UnixMilli(dec.acceptedAt(x.low))
 		}
 	}
-	for i := range st.Streams {
-		x := &st.Streams[i]
-		for _, d := range st.Drains {
-			if d.Stream == x.Stream && !d.Oldest.IsZero() && (x.Oldest.IsZero() || d.Oldest.Before(x.Oldest)) {
-				x.Oldest = d.Oldest
-			}
+	for i, d := range st.Drains {
+		x := &st.Streams[heads[i].in]
+		if !d.Oldest.IsZero() && (x.Oldest.IsZero() || d.Oldest.Before(x.Oldest)) {
+			x.Oldest = d.Oldest
 		}
 	}
 	return st
@@ -35,6 +33,7 @@ func (e *Engine) Stats() Stats {
 
 // head is where the oldest message of a drain is, if that is in a rewritten block.
 type head struct {
+	in  int // the stream's place in Stats.Streams
 	s   *stream
 	ref *blockRef
 	low uint64
@@ -47,6 +46,7 @@ func (e *Engine) tally() (st Stats, heads []head) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	st = Stats{Bytes: e.usedLocked(), Free: free, Segments: map[string]int{"open": 0, "sealed": 0}, Corrupt: e.corrupt}
+	st.Room = e.roomLeft(free)
 	st.ReadOnly = e.full != nil || e.broken != nil
 	for _, s := range e.segments {
 		if s.phase <= sealing {
@@ -58,7 +58,7 @@ func (e *Engine) tally() (st Stats, heads []head) {
 	for _, s := range e.sortedStreams() {
 		x := StreamStats{Stream: s.Name, Orphaned: s.orphaned, Messages: s.unfinished(), Bytes: s.bytes, MaxBytes: s.MaxBytes, Accepted: s.next}
 		for _, d := range s.drains {
-			h := head{s: s, low: d.low}
+			h := head{in: len(st.Streams), s: s, low: d.low}
 			if b := s.block(d.low); b != nil && b.rewritten() {
 				h.ref = b
 			}
@@ -70,6 +70,32 @@ func (e *Engine) tally() (st Stats, heads []head) {
 		st.Streams = append(st.Streams, x)
 	}
 	return st, heads
+}
+
+// roomLeft is Stats.Room: what the segments there are still take, and those that
+// fit on the disk after them. One that is sealed gives back what it reserved beyond
+// its capacity, so that only the last needs that. The caller holds mu.
+func (e *Engine) roomLeft(free int64) (room int64) {
+	if e.full != nil || e.broken != nil {
+		return 0
+	}
+	for _, s := range e.segments {
+		if s.phase == open {
+			room += max(0, e.cfg.SegmentBytes-s.bytes)
+		}
+	}
+	left := free - e.cfg.MinFree
+	if e.cfg.MaxBytes > 0 {
+		left = min(left, e.cfg.MaxBytes-e.usedLocked())
+	}
+	// The standby is one that is reserved already: when it is begun, the one before
+	// gives back what the next needs.
+	if e.standby != nil {
+		left += e.cfg.SegmentBytes
+	} else {
+		left += e.cfg.SegmentBytes - segment.Reserved(e.cfg.SegmentBytes)
+	}
+	return room + max(0, left)/e.cfg.SegmentBytes*e.cfg.SegmentBytes
 }
 
 // unfinished counts the messages that at least one drain has not finished.

@@ -80,7 +80,7 @@ func (d *drain) run(ctx, attempts context.Context) error {
 	timer := time.NewTimer(maxSleep)
 	defer timer.Stop()
 	supply := newSupply()
-	counted := d.recount(time.Time{})
+	var counted time.Time
 	for ctx.Err() == nil {
 		now := time.Now()
 		if d.scheduled.Load() >= d.bound {

@@ -117,7 +117,8 @@ func (d *Drains) Run(ctx context.Context) error {
 	defer abandon()
 	g, ctx := errgroup.WithContext(ctx)
 	loops := loops{
-		running: make(map[string]loop),
+		running:   make(map[string]loop),
+		scheduled: d.scheduled,
 		start: func(dr *drain, after <-chan struct{}) context.CancelFunc {
 			ctx, cancel := context.WithCancel(ctx)
 			g.Go(func() error {
@@ -150,8 +151,9 @@ func (d *Drains) Run(ctx context.Context) error {
 
 // loops are those that run. Only Run uses it.
 type loops struct {
-	running map[string]loop
-	start   func(dr *drain, after <-chan struct{}) context.CancelFunc
+	running   map[string]loop
+	scheduled func() map[string]uint64
+	start     func(dr *drain, after <-chan struct{}) context.CancelFunc
 }
 
 type loop struct {
@@ -176,16 +178,30 @@ func (l loops) match(want []*drain) {
 	}
 	nothing := make(chan struct{})
 	close(nothing)
+	var scheduled map[string]uint64 // counted once, however many start
 	for _, dr := range want {
 		if _, ok := l.running[dr.name]; ok {
 			continue
 		}
+		if scheduled == nil {
+			scheduled = l.scheduled()
+		}
+		dr.scheduled.Store(int64(scheduled[dr.name]))
 		after := former[dr.name]
 		if after == nil {
 			after = nothing
 		}
 		l.running[dr.name] = loop{drain: dr, cancel: l.start(dr, after)}
 	}
+}
+
+// scheduled counts the messages of each drain that wait for another attempt.
+func (d *Drains) scheduled() map[string]uint64 {
+	counts := make(map[string]uint64)
+	for _, s := range d.buf.Stats().Drains {
+		counts[s.Drain] = s.Scheduled
+	}
+	return counts
 }
 
 // Budget returns the budget of a sink, for live traffic to take from, or nil.

@@ -343,6 +343,48 @@ func TestRunRests(t *testing.T) {
 	}
 }
 
+// statsBuffer counts how often all of it is counted.
+type statsBuffer struct {
+	*buffertest.Mem
+	counts *atomic.Int64
+}
+
+func (b statsBuffer) Stats() buffer.Stats {
+	b.counts.Add(1)
+	return b.Mem.Stats()
+}
+
+// A count goes through all drains: a start in which each drain makes its own
+// takes a second of a core for some hundred of them.
+func TestStartCountsOnceForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var counts atomic.Int64
+		orders, policy := buffer.Stream{Name: "orders"}, set(base(10), wide())
+		one := policy.Drains[0]
+		policy.Drains = nil
+		for i := range 100 {
+			one.Name = fmt.Sprintf("d%d", i)
+			orders.Drains, policy.Drains = append(orders.Drains, one.Name), append(policy.Drains, one)
+		}
+		cfg := Config{NewSink: func(policies.Sink) (Sink, error) { return &fakeSink{}, nil }}
+		d := New(cfg, statsBuffer{buffertest.NewMem(orders), &counts}, slog.New(slog.DiscardHandler), nil)
+		if err := d.Apply(policy); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- d.Run(ctx) }()
+		time.Sleep(time.Second)
+		if n := counts.Load(); n > 10 {
+			t.Errorf("the buffer was counted %d times at the start of 100 drains", n)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // brokenBuffer fails every Take.
 type brokenBuffer struct{ *buffertest.Mem }
 

@@ -2,6 +2,8 @@ package drain
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,7 +29,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		duration: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "forebay_drain_attempt_duration_seconds",
 			Help:    "Time an attempt took, by outcome.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30}, // four sets of them a drain
 		}, labels),
 		delay: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "forebay_drain_delay_seconds",
@@ -115,25 +117,36 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- breakerDesc()
 }
 
-// Collect implements prometheus.Collector.
+// Collect implements prometheus.Collector. What it tells of drains comes in the
+// order of a scrape, which sorts what is sorted already for little: with many
+// drains that is most of what there is.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	now := time.Now()
-	binding := bindingDesc()
-	for _, s := range c.drains.Status(now) {
-		for _, g := range gauges() {
+	statuses := c.drains.Status(now)
+	slices.SortFunc(statuses, func(a, b Status) int { return strings.Compare(a.Drain, b.Drain) })
+	for _, g := range gauges() {
+		for _, s := range statuses {
 			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(now, s), s.Drain)
 		}
-		for _, name := range Constraints() {
+	}
+	binding := bindingDesc()
+	for _, name := range slices.Sorted(slices.Values(Constraints())) {
+		for _, s := range statuses {
 			ch <- prometheus.MustNewConstMetric(binding, prometheus.GaugeValue, truth(s.Binding == name), s.Drain, string(name))
 		}
 	}
+	c.sinks(now, ch)
+}
+
+func (c collector) sinks(now time.Time, ch chan<- prometheus.Metric) {
+	gauges, breaker := sinkGauges(), breakerDesc()
 	for _, s := range c.drains.sinkList() {
-		for _, g := range sinkGauges() {
+		for _, g := range gauges {
 			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(s), s.name)
 		}
 		present := s.outlook(now).breaker
 		for _, state := range BreakerStates() {
-			ch <- prometheus.MustNewConstMetric(breakerDesc(), prometheus.GaugeValue, truth(state == present), s.name, state.String())
+			ch <- prometheus.MustNewConstMetric(breaker, prometheus.GaugeValue, truth(state == present), s.name, state.String())
 		}
 	}
 }

@@ -116,6 +116,7 @@ func (h *Handler) refuse(x *exchange, set *policies.Set, route *policies.Route, 
 	if x.r.Context().Err() != nil {
 		return outcome{decisionError, statusClientClosed}
 	}
+	h.metrics.route(route.Name).refused(p.reason)
 	return p.outcome()
 }
 

@@ -35,6 +35,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	waiting  *prometheus.GaugeVec
+	refusals *prometheus.CounterVec // route, reason
 	lookups  lookups
 	unrouted *routeMetrics
 
@@ -59,6 +60,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Requests that wait for the final state of their message.",
 		}, []string{"route"}),
 	}
+	m.refusals = promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+		Name: "forebay_ingress_refusals_total",
+		Help: "Requests refused for want of capacity, by route and the reason in the answer.",
+	}, []string{"route", "reason"})
 	m.lookups = newLookups(promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "forebay_idempotency_lookups_total",
 		Help: "Requests with an idempotency key, by what was known of the key.",
@@ -117,6 +122,7 @@ type routeMetrics struct {
 	// The outcomes that come by the ten thousand a second need no lock. After
 	// drop they count into the void.
 	accepted, replayed, full series
+	refusals                 map[string]prometheus.Counter // by reason; never changes
 
 	mu   sync.Mutex // guards what follows
 	gone bool       // removed by a reload; never counted again
@@ -139,6 +145,10 @@ func (m *metrics) newRoute(name string) *routeMetrics {
 	r.accepted = r.series(outcomeAccepted())
 	r.replayed = r.series(outcomeReplayed())
 	r.full = r.series(outcomeFull())
+	r.refusals = make(map[string]prometheus.Counter, len(reasons()))
+	for _, reason := range reasons() {
+		r.refusals[reason] = m.refusals.WithLabelValues(name, reason)
+	}
 	r.series(outcome{decisionInvalid, http.StatusBadRequest})
 	r.series(outcome{decisionError, http.StatusInternalServerError})
 	return r
@@ -147,6 +157,13 @@ func (m *metrics) newRoute(name string) *routeMetrics {
 func outcomeAccepted() outcome { return outcome{decisionBuffered, http.StatusAccepted} }
 func outcomeReplayed() outcome { return outcome{decisionReplayed, http.StatusAccepted} }
 func outcomeFull() outcome     { return outcome{decisionFull, http.StatusServiceUnavailable} }
+
+// refused counts a request that was refused for want of capacity.
+func (r *routeMetrics) refused(reason string) {
+	if c := r.refusals[reason]; c != nil {
+		c.Inc()
+	}
+}
 
 func (r *routeMetrics) observe(o outcome, d time.Duration) {
 	var s series
@@ -195,4 +212,5 @@ func (r *routeMetrics) drop() {
 	r.metrics.requests.DeletePartialMatch(labels)
 	r.metrics.seconds.DeletePartialMatch(labels)
 	r.metrics.waiting.DeletePartialMatch(labels)
+	r.metrics.refusals.DeletePartialMatch(labels)
 }

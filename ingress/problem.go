@@ -35,6 +35,11 @@ const (
 	reasonShuttingDown = "shutting-down"
 )
 
+// reasons are all of them.
+func reasons() []string {
+	return []string{reasonBufferFull, reasonDiskFull, reasonOverloaded, reasonDeadFull, reasonStreamClosed, reasonShuttingDown}
+}
+
 // problem is an error that says what to tell the caller.
 type problem struct {
 	kind       string // URI

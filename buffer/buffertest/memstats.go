@@ -14,6 +14,7 @@ func (m *Mem) Stats() buffer.Stats {
 	defer m.mu.Unlock()
 	stats := buffer.Stats{
 		Free:     math.MaxInt64,
+		Room:     math.MaxInt64,
 		Segments: map[string]int{"open": 1, "sealed": 0},
 	}
 	for _, s := range m.streams {

@@ -126,7 +126,7 @@ func TestClient(t *testing.T) {
 		},
 		{name: "ready", args: "healthcheck", server: answer(200, "text/plain", "ok\n"), stdout: "ready\n"},
 		{
-			name: "streams", args: "streams", stdout: "STREAM  STATE  MESSAGES     SIZE   CAPACITY  OLDEST  ACCEPTED\norders  open          3  1.5 KiB  unlimited       -         9\n",
+			name: "streams", args: "streams", stdout: "STREAM  STATE  MESSAGES     SIZE   CAPACITY  FULL  OLDEST  ACCEPTED\norders  open          3  1.5 KiB  unlimited     -       -         9\n",
 			server: answer(200, "application/json", `[{"name":"orders","state":"open","messages":3,"bytes":1536,"capacity_bytes":"unlimited","accepted_total":9}]`),
 		},
 		{

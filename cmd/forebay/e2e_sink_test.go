@@ -83,7 +83,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Header: r.Header,
 		Status: http.StatusOK,
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4<<20))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 17<<20))
 	a.Sum, a.Whole = sha256.Sum256(body), err == nil
 
 	ans := s.record(a)

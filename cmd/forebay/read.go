@@ -133,13 +133,13 @@ func printAs[T any](w io.Writer, out format, raw []byte, v T, pretty func(io.Wri
 
 func printStreams(w io.Writer, streams []admin.Stream) {
 	now := time.Now()
-	t := table{head: []string{"STREAM", "STATE", ">MESSAGES", ">SIZE", ">CAPACITY", ">OLDEST", ">ACCEPTED"}, none: "No streams."}
+	t := table{head: []string{"STREAM", "STATE", ">MESSAGES", ">SIZE", ">CAPACITY", ">FULL", ">OLDEST", ">ACCEPTED"}, none: "No streams."}
 	for _, s := range streams {
 		capacity := "unlimited"
 		if s.CapacityBytes > 0 {
 			capacity = bytesText(int64(s.CapacityBytes))
 		}
-		t.add(s.Name, s.State, number(s.Messages), bytesText(s.Bytes), capacity, ago(now, s.OldestAcceptedAt.Time), number(s.AcceptedTotal))
+		t.add(s.Name, s.State, number(s.Messages), bytesText(s.Bytes), capacity, until(now, s.FullAt.Time), ago(now, s.OldestAcceptedAt.Time), number(s.AcceptedTotal))
 	}
 	t.write(w)
 }

@@ -19,9 +19,12 @@ import (
 
 const (
 	firstBuffer = 4 << 10
-	// lingerFor is how long a connection that ends with unread bytes is read on,
-	// or the reset would overtake the answer.
-	lingerFor = 500 * time.Millisecond
+	// A connection that ends with unread bytes is read on, or the reset would
+	// overtake the answer: while lingerBytes come within lingerFor, and for
+	// lingerMost in all, in which most callers have sent the largest body.
+	lingerBytes = 16 << 10
+	lingerFor   = 500 * time.Millisecond
+	lingerMost  = 5 * time.Second
 )
 
 // The states of a connection. Only one that waits for a request is closed by
@@ -255,8 +258,12 @@ func (c *conn) linger() {
 		return
 	}
 	c.readUntil.Store(0)
-	_ = c.conn.SetReadDeadline(time.Now().Add(lingerFor))
-	_, _ = io.CopyN(io.Discard, c.conn, maxDrain)
+	for began := time.Now(); time.Since(began) < lingerMost && !c.srv.stopping.Load(); {
+		_ = c.conn.SetReadDeadline(time.Now().Add(lingerFor))
+		if _, err := io.CopyN(io.Discard, c.conn, lingerBytes); err != nil {
+			return
+		}
+	}
 }
 
 // recovered ends a connection whose handler panicked; the others go on.

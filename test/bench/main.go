@@ -22,11 +22,12 @@ type options struct {
 	hold                 bool
 }
 
-const usage = `usage: bench accept|batch|deep [flags]
+const usage = `usage: bench accept|batch|deep|idle [flags]
 
   accept   one order a request, against a bare handler and NATS JetStream
   batch    a thousand orders a request, against bare handlers
   deep     a backlog of many messages: memory, disk, a start, look-ups
+  idle     999 streams with a drain each and nothing to do, against one stream
 
 `
 
@@ -50,6 +51,8 @@ func main() {
 		exit(run(accept, 256))
 	case "batch":
 		exit(run(batch, 8))
+	case "idle":
+		exit(run(idle, 1))
 	default:
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)

@@ -18,6 +18,7 @@ type Stream struct {
 	Messages         uint64 `json:"messages"`
 	Bytes            int64  `json:"bytes"`
 	CapacityBytes    Bound  `json:"capacity_bytes"`
+	FullAt           Time   `json:"full_at"` // null: not in sight
 	OldestAcceptedAt Time   `json:"oldest_accepted_at"`
 	AcceptedTotal    uint64 `json:"accepted_total"`
 	Closed           *Hold  `json:"closed"` // null while it is open

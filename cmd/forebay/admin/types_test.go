@@ -22,12 +22,12 @@ func TestShapes(t *testing.T) {
 		{
 			"stream",
 			Stream{Name: "s", State: "open", Messages: 1, Bytes: 2, CapacityBytes: 5, OldestAcceptedAt: at, AcceptedTotal: 3},
-			`{"name":"s","state":"open","messages":1,"bytes":2,"capacity_bytes":5,"oldest_accepted_at":"2026-01-02T02:04:05.006Z","accepted_total":3,"closed":null}`,
+			`{"name":"s","state":"open","messages":1,"bytes":2,"capacity_bytes":5,"full_at":null,"oldest_accepted_at":"2026-01-02T02:04:05.006Z","accepted_total":3,"closed":null}`,
 		},
 		{
 			"stream without a bound of its own",
 			Stream{Name: "s", State: "open"},
-			`{"name":"s","state":"open","messages":0,"bytes":0,"capacity_bytes":"unlimited","oldest_accepted_at":null,"accepted_total":0,"closed":null}`,
+			`{"name":"s","state":"open","messages":0,"bytes":0,"capacity_bytes":"unlimited","full_at":null,"oldest_accepted_at":null,"accepted_total":0,"closed":null}`,
 		},
 		{
 			"drain",

@@ -45,6 +45,7 @@ type live struct {
 	engine   *buffer.Engine
 	drains   *drain.Drains
 	handler  *ingress.Handler
+	fills    *fills
 	reloader *reloader
 	*operator
 	stopping atomic.Bool
@@ -135,7 +136,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("%s: %w", controlFile, err)
 	}
 	op.hands = drains
-	l := &live{engine: engine, drains: drains, operator: op}
+	l := &live{engine: engine, drains: drains, fills: &fills{}, operator: op}
 	l.reloader = &reloader{
 		paths: a.cfg.Policies.Paths, engine: engine, apply: drains.Apply, log: a.log, metrics: newPolicyMetrics(a.reg), events: op.events.add,
 		follow: func(s *policies.Set) {
@@ -156,18 +157,19 @@ func (a *App) Run(ctx context.Context) (err error) {
 		Buffer: engine, Policy: l.reloader.policy, ETA: drains.ETA, Closed: op.gate.closed, WaitMax: wait,
 	}, a.log, a.reg)
 	a.reg.MustRegister(newStateCollector(stateSources{
-		stats: engine.Stats, policy: l.reloader.policy, gate: op.gate, ledger: &ledger{audit: engine.Audit},
+		stats: engine.Stats, policy: l.reloader.policy, gate: op.gate, fills: l.fills, ledger: &ledger{audit: engine.Audit},
 	}))
 
+	startFills(l, group, &down)
 	stopDrains := a.startDrains(drains, group, &down)
 	if err := a.startPublic(l.handler, wait, group, &down); err != nil {
 		return err
 	}
 	a.startWatch(l.reloader, group, &down)
+	op.events.add(time.Now(), startEvent(engine.Recovery())) // before whatever an operator does
 	a.live.Store(l)
 	close(a.ready)
 	a.logReady(engine.Recovery(), time.Since(began))
-	op.events.add(time.Now(), startEvent(engine.Recovery()))
 
 	select {
 	case <-ctx.Done():
@@ -281,6 +283,12 @@ func (a *App) startOperator(engine *buffer.Engine, group *errgroup.Group, down *
 		return nil
 	})
 	return op, nil
+}
+
+func startFills(l *live, group *errgroup.Group, down *teardown) {
+	ctx, cancel := context.WithCancel(context.Background())
+	group.Go(func() error { return l.fills.run(ctx, l.engine.Stats) })
+	down.push("forecast", func(context.Context) error { cancel(); return nil })
 }
 
 // startDrains runs the drains and returns what makes them start no delivery

@@ -2,6 +2,8 @@ package app
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,6 +79,7 @@ type stateSources struct {
 	stats  func() buffer.Stats
 	policy func() *policies.Set
 	gate   *gate
+	fills  *fills
 	ledger *ledger
 }
 
@@ -84,7 +87,6 @@ type stateSources struct {
 // gauge can drift from what it mirrors.
 type stateCollector struct {
 	stateSources
-	fills fills
 	descs stateDescs
 }
 
@@ -93,7 +95,7 @@ func newStateCollector(from stateSources) *stateCollector {
 }
 
 type stateDescs struct {
-	size, free, segments, corrupt, readOnly           *prometheus.Desc
+	size, free, segments, corrupt, readOnly, diskFull *prometheus.Desc
 	accepted, messages, bytes, capacity, oldest       *prometheus.Desc
 	drainMessages, delivered, expired, cancelled      *prometheus.Desc
 	dead, imbalance, intervalActive, intervalNextEdge *prometheus.Desc
@@ -110,6 +112,7 @@ func newStateDescs() stateDescs {
 		segments:       d("buffer_segments", "Segments of the buffer.", "state"),
 		corrupt:        d("buffer_corrupt_blocks_total", "Blocks found damaged since the start."),
 		readOnly:       d("buffer_read_only", "Whether appends are refused, for want of disk space or because the buffer stopped: 1, or 0."),
+		diskFull:       d("buffer_full_timestamp_seconds", "When the disk takes no more at the present growth of all streams, in Unix time; +Inf where it is not in sight."),
 		accepted:       d("stream_accepted_messages_total", "Messages accepted, ever.", "stream"),
 		messages:       d("stream_messages", "Messages unfinished with at least one drain.", "stream"),
 		bytes:          d("stream_bytes", "Encoded bytes of blocks with unfinished messages.", "stream"),
@@ -135,7 +138,7 @@ func newStateDescs() stateDescs {
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	d := c.descs
 	for _, desc := range []*prometheus.Desc{
-		d.size, d.free, d.segments, d.corrupt, d.readOnly, d.accepted, d.messages, d.bytes, d.capacity, d.oldest, d.drainMessages,
+		d.size, d.free, d.segments, d.corrupt, d.readOnly, d.diskFull, d.accepted, d.messages, d.bytes, d.capacity, d.oldest, d.drainMessages,
 		d.delivered, d.expired, d.cancelled, d.dead, d.imbalance, d.intervalActive, d.intervalNextEdge,
 		d.closed, d.fullAt, d.streamOrphaned, d.drainOrphaned,
 	} {
@@ -155,9 +158,13 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	out.counter(c.descs.corrupt, float64(st.Corrupt))
 	out.gauge(c.descs.readOnly, oneIf(st.ReadOnly))
 	now := time.Now()
-	full := c.fills.look(now, st.Streams)
+	full := c.fills.look(now, st)
+	out.gauge(c.descs.diskFull, unixOrNever(full.disk))
+	// In the order of a scrape, which then has less to sort.
+	slices.SortFunc(st.Streams, func(a, b buffer.StreamStats) int { return strings.Compare(a.Stream, b.Stream) })
+	slices.SortFunc(st.Drains, func(a, b buffer.DrainStats) int { return strings.Compare(a.Drain, b.Drain) })
 	for _, s := range st.Streams {
-		c.stream(out, s, now, full[s.Stream])
+		c.stream(out, s, now, full.streams[s.Stream])
 	}
 	for _, d := range st.Drains {
 		c.drain(out, d)
@@ -178,11 +185,7 @@ func (c *stateCollector) stream(out emitter, s buffer.StreamStats, now, full tim
 	}
 	out.gauge(c.descs.capacity, capacity, s.Stream)
 	out.gauge(c.descs.oldest, unixSeconds(s.Oldest), s.Stream)
-	at := math.Inf(1)
-	if !full.IsZero() {
-		at = unixSeconds(full)
-	}
-	out.gauge(c.descs.fullAt, at, s.Stream)
+	out.gauge(c.descs.fullAt, unixOrNever(full), s.Stream)
 	_, closed := c.gate.at(s.Stream, now)
 	out.gauge(c.descs.closed, oneIf(closed), s.Stream)
 	out.gauge(c.descs.streamOrphaned, oneIf(s.Orphaned), s.Stream)
@@ -215,12 +218,8 @@ func (c *stateCollector) intervals(out emitter, now time.Time) {
 	set := c.policy()
 	for i := range set.Intervals {
 		iv := &set.Intervals[i]
-		next := math.Inf(1)
-		if at := iv.NextChange(now); !at.IsZero() {
-			next = unixSeconds(at)
-		}
 		out.gauge(c.descs.intervalActive, oneIf(iv.Active(now)), iv.Name)
-		out.gauge(c.descs.intervalNextEdge, next, iv.Name)
+		out.gauge(c.descs.intervalNextEdge, unixOrNever(iv.NextChange(now)), iv.Name)
 	}
 }
 
@@ -233,6 +232,14 @@ func (e emitter) gauge(d *prometheus.Desc, v float64, labels ...string) {
 
 func (e emitter) counter(d *prometheus.Desc, v float64, labels ...string) {
 	e.ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
+
+// unixOrNever is +Inf for the zero time.
+func unixOrNever(t time.Time) float64 {
+	if t.IsZero() {
+		return math.Inf(1)
+	}
+	return unixSeconds(t)
 }
 
 // unixSeconds is 0 for the zero time.

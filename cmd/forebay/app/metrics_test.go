@@ -67,7 +67,7 @@ func fixed() buffer.Stats {
 func TestStateCollector(t *testing.T) {
 	accounts := []buffer.Account{{Stream: "a", Drain: "d", Accepted: 7, Delivered: 2, Buffered: 3}, {Stream: "a", Drain: "gone"}}
 	c := newStateCollector(stateSources{
-		stats: fixed, policy: func() *policies.Set { return &policies.Set{} }, gate: newGate(),
+		stats: fixed, policy: func() *policies.Set { return &policies.Set{} }, gate: newGate(), fills: &fills{},
 		ledger: &ledger{audit: func(context.Context) ([]buffer.Account, error) { return accounts, nil }},
 	})
 	reg := prometheus.NewPedanticRegistry()

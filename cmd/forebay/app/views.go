@@ -113,10 +113,13 @@ func receipts(l *live) http.Handler { return l.handler.Receipts().Handler(admin.
 func streams(l *live) []admin.Stream {
 	now := time.Now()
 	var out []admin.Stream
-	for _, s := range l.engine.Stats().Streams {
+	st := l.engine.Stats()
+	full := l.fills.look(now, st)
+	for _, s := range st.Streams {
 		v := admin.Stream{
 			Name: s.Stream, State: "open", Messages: s.Messages, Bytes: s.Bytes,
 			CapacityBytes: admin.Bound(s.MaxBytes), OldestAcceptedAt: admin.Time{Time: s.Oldest}, AcceptedTotal: s.Accepted,
+			FullAt: admin.Time{Time: full.streams[s.Stream]},
 		}
 		if c, closed := l.gate.at(s.Stream, now); closed {
 			v.State, v.Closed = "closed", &admin.Hold{Until: admin.Time{Time: c.Until}, Reason: c.Reason}
