@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"forebay/buffer/block"
 	"forebay/buffer/segment"
 )
 
@@ -87,11 +86,11 @@ func (e *Engine) FillVolume(full func() bool) (asked *atomic.Int64) {
 	defer e.mu.Unlock()
 	create := e.createSegment
 	asked = &atomic.Int64{}
-	e.createSegment = func(dir string, capacity int64, k block.Sealer, log *slog.Logger) (*segment.Segment, error) {
+	e.createSegment = func(dir string, capacity int64, log *slog.Logger) (*segment.Segment, error) {
 		if asked.Add(1); full() {
 			return nil, segment.ErrNoSpace
 		}
-		return create(dir, capacity, k, log)
+		return create(dir, capacity, log)
 	}
 	return asked
 }

@@ -32,19 +32,30 @@ type stream struct {
 }
 
 // blockRef is the place of a block of messages and what is still to be done with it.
+// There may be millions of them: 64 bytes each.
 type blockRef struct {
 	first uint64
-	seq   uint64
 	base  int64
 	seg   *segmentRef
-	count uint32 // of offsets
-	kept  uint32 // of messages: fewer where some were left out in a rewrite
-	size  uint32
-	flags block.Flags
+	elem  *list.Element // of a *cachedBlock, while it is in memory
+	nth   uint32        // its seq, counted from the segment's first
+	at    uint32        // in the segment's log
+	size  uint32        // there
+	count uint32        // of offsets
+	kept  uint32        // of messages: fewer where some were left out in a rewrite
 	owed  uint32        // (message, drain) pairs unfinished
 	dead  uint32        // pairs that are dead and can be read
-	dec   *decoded      // while in the cache
-	elem  *list.Element // its place there
+	flags block.Flags
+}
+
+func (b *blockRef) seq() uint64 { return b.seg.first + uint64(b.nth) }
+
+// dec is what the block holds, if that is in memory; else nil.
+func (b *blockRef) dec() *decoded {
+	if b.elem == nil {
+		return nil
+	}
+	return b.elem.Value.(*cachedBlock).dec
 }
 
 func (b *blockRef) end() uint64 { return b.first + uint64(b.count) }
@@ -83,8 +94,8 @@ func (s *stream) covered(first, end uint64) (i, j int) {
 func (s *stream) timeNear(offset uint64) int64 {
 	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].first > offset })
 	switch {
-	case i > 0 && s.blocks[i-1].rewritten() && s.blocks[i-1].dec != nil:
-		return s.blocks[i-1].dec.acceptedAt(offset)
+	case i > 0 && s.blocks[i-1].rewritten() && s.blocks[i-1].elem != nil:
+		return s.blocks[i-1].dec().acceptedAt(offset)
 	case i > 0:
 		return s.blocks[i-1].base
 	case len(s.blocks) > 0:
