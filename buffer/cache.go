@@ -45,15 +45,17 @@ func (e *Engine) loadOnce(s *stream, ref *blockRef) (*decoded, error) {
 		e.cache.MoveToFront(ref.elem)
 		return ref.dec(), nil
 	}
-	e.mu.Unlock()
-	dec, err := e.fetch(s, ref)
-	if err != nil {
-		return nil, err
+	x := e.loading[ref]
+	mine := x == nil
+	if mine {
+		x = e.claim(ref)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.remember(ref, dec)
-	return dec, nil
+	e.mu.Unlock()
+	if mine {
+		e.fill(s, []*loading{x})
+	}
+	<-x.done
+	return x.dec, x.err
 }
 
 // cold is the block of a message whose time only the message itself says, if
@@ -101,17 +103,9 @@ func (e *Engine) pinned(ref *blockRef) bool {
 	return ref.pinned()
 }
 
-// fetch is load without memory.
-func (e *Engine) fetch(s *stream, ref *blockRef) (*decoded, error) {
-	data := make([]byte, ref.size)
-	if err := ref.seg.seg.Read(data, int64(ref.at)); err != nil {
-		return nil, err
-	}
-	return e.decode(s, ref, data)
-}
-
-// decode checks and unpacks what was read of a block.
+// decode checks and unpacks what was read of a block. It keeps nothing of data.
 func (e *Engine) decode(s *stream, ref *blockRef, data []byte) (*decoded, error) {
+	e.metrics.read.Inc()
 	h, payload, err := e.comp.Open(data)
 	if err != nil {
 		return nil, err
@@ -135,9 +129,6 @@ type cachedBlock struct {
 // remember keeps a block in memory, at the cost of those not used for longest.
 // The caller holds mu.
 func (e *Engine) remember(ref *blockRef, dec *decoded) {
-	if ref.elem != nil {
-		return // someone else was quicker
-	}
 	ref.elem = e.cache.PushFront(&cachedBlock{ref, dec})
 	e.cached += dec.size()
 	for e.cached > cacheMemory && e.cache.Len() > 1 {

@@ -95,7 +95,7 @@ func (o *ops) retry(d *drain, offset uint64, r Retry, key string) {
 	o.text(key)
 }
 
-func (o *ops) cancel(d *drain, offset uint64, f flight) {
+func (o *ops) cancel(d *drain, offset uint64, f *flight) {
 	o.op(opCancel, uint64(d.num), offset, uint64(f.cancelAt), uint64(f.acceptedAt))
 }
 
@@ -147,9 +147,9 @@ func (e *Engine) snapshot() (o ops, err error) {
 			for offset, r := range d.retries {
 				o.retry(d, offset, r.Retry, r.key)
 			}
-			for offset, f := range d.flight {
-				if f.retried {
-					o.retry(d, offset, f.last, d.holding[offset])
+			for offset, f := range d.flight.all() {
+				if f.last != nil {
+					o.retry(d, offset, *f.last, d.holding[offset])
 				}
 				if f.cancelAt != 0 {
 					o.cancel(d, offset, f)
@@ -392,7 +392,7 @@ func (e *Engine) applyToDrain(d *drain, op *operation) {
 		}
 	case opCancel:
 		if !d.finished(op.offset) {
-			d.flight[op.offset] = flight{cancelAt: int64(op.at), acceptedAt: int64(op.accepted)} // until endAttempts
+			d.flight.put(op.offset, flight{cancelAt: int64(op.at), acceptedAt: int64(op.accepted)}) // until endAttempts
 		}
 	case opMarks:
 		d.low, d.done = op.marks.low, op.marks.done

@@ -62,7 +62,11 @@ func (e *Engine) DeadMessage(name string, offset uint64) (DeadLetter, Message, e
 	}
 	letter, ref := e.letter(d, offset, d.dead[offset]), d.stream.block(offset)
 	e.mu.Unlock()
-	m, err := e.deliverable(d.stream, ref, offset)
+	dec, err := e.load(d.stream, ref)
+	var m Delivery
+	if err == nil {
+		m, err = dec.delivery(d.stream, offset)
+	}
 	if err != nil {
 		return letter, Message{}, fmt.Errorf("dead letter of %s: %w", name, err)
 	}

@@ -89,6 +89,7 @@ type Engine struct {
 
 	recovery  Recovery
 	rewriting sync.Mutex // held by the one rewrite that is under way
+	free      sync.Pool  // of *[]byte, for what is read of logs
 
 	// commitBlocks is segment.Commit, and createSegment segment.Create; a test puts
 	// failures here.
@@ -128,6 +129,8 @@ type Engine struct {
 	onceMoves    int                     // how often records went from memory into a file
 	cache        *list.List              // of *cachedBlock, most recently used first
 	cached       int64
+	loading      map[*blockRef]*loading // blocks that are being read
+	readers      int                    // goroutines that read ahead
 	watches      map[Ref]*watch
 	corrupt      uint64
 	looked       uint64 // the newest block at the last look for a rewrite
@@ -189,7 +192,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		cfg: cfg, log: cfg.Log, comp: comp, metrics: newMetrics(cfg.Registerer),
 		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), sweep: make(chan struct{}, 1),
 		stop: make(chan struct{}), failed: make(chan struct{}),
-		pending: newGroup(), records: newRecords(), cache: list.New(),
+		pending: newGroup(), records: newRecords(), cache: list.New(), loading: map[*blockRef]*loading{},
 		streams: map[string]*stream{}, byNum: map[uint32]*stream{},
 		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{}, onces: map[[16]byte]*onceEntry{}, grown: map[*stream]bool{},
 		commitBlocks: (*segment.Segment).Commit, createSegment: segment.Create,

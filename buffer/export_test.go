@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"forebay/buffer/block"
 	"forebay/buffer/segment"
 )
 
@@ -127,4 +128,21 @@ func (e *Engine) ActiveDir() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.active.seg.Dir
+}
+
+// Coder is what packs and seals the engine's blocks.
+func (e *Engine) Coder() (*block.Coder, block.Sealer) { return e.comp, e.comp.Sealer }
+
+// DecodeBlock unpacks a block of messages and finds its records.
+func DecodeBlock(c *block.Coder, data []byte) error {
+	h, payload, err := c.Open(data)
+	if err != nil {
+		return err
+	}
+	raw, err := c.Unpack(h, payload)
+	if err != nil {
+		return err
+	}
+	_, err = decode(h, raw)
+	return err
 }

@@ -20,13 +20,31 @@ const idLen = 26
 const maxOffset = 1<<56 - 1
 
 func (e *Engine) id(stream uint32, offset uint64) string {
+	var text [idLen]byte
 	var b [aes.BlockSize]byte
+	e.putID(text[:], b[:], stream, offset)
+	return string(text[:])
+}
+
+// nameAll gives deliveries their ids, which are parts of one string.
+func (e *Engine) nameAll(s *stream, ds []Delivery) {
+	text, b := make([]byte, idLen*len(ds)), make([]byte, aes.BlockSize)
+	for i := range ds {
+		e.putID(text[i*idLen:], b, s.num, ds[i].Offset)
+	}
+	all := asString(text)
+	for i := range ds {
+		ds[i].ID = all[i*idLen : (i+1)*idLen]
+	}
+}
+
+// putID writes an id; b is for the cipher's use.
+func (e *Engine) putID(text, b []byte, stream uint32, offset uint64) {
+	clear(b)
 	binary.BigEndian.PutUint64(b[2:], offset&maxOffset)
 	b[0], b[1], b[2] = byte(stream>>16), byte(stream>>8), byte(stream)
-	e.ids.Encrypt(b[:], b[:])
-	var text [idLen]byte
-	idEncoding.Encode(text[:], b[:])
-	return string(text[:])
+	e.ids.Encrypt(b, b)
+	idEncoding.Encode(text[:idLen], b)
 }
 
 // ID implements [Receipts]. It is empty for a stream that is not known.

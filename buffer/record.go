@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"encoding/binary"
+	"unsafe"
 
 	"forebay/buffer/block"
 )
@@ -102,8 +103,8 @@ func uvarintLen(v uint64) int {
 	return n
 }
 
-// parseRecord is the reverse for one record. The message shares the strings of
-// b; its body is a copy.
+// parseRecord is the reverse for one record. The message is parts of b, its body too:
+// nobody writes to it.
 func parseRecord(b string) (ms uint64, m Message, err error) {
 	r := block.NewReader(b)
 	ms = r.Uint()
@@ -116,7 +117,7 @@ func parseRecord(b string) (ms uint64, m Message, err error) {
 		}
 	}
 	if body := in.String(); len(body) > 0 {
-		m.Body = []byte(body)
+		m.Body = unsafe.Slice(unsafe.StringData(body), len(body))
 	}
 	if in.Len() > 0 {
 		m.Key = in.String()
