@@ -9,7 +9,7 @@ import "slices"
 // are the first to be forgotten.
 
 const (
-	aheadMemory  = 4 << 20   // of unpacked blocks ahead of a drain
+	aheadMemory  = 2 << 20   // of unpacked blocks ahead of a drain
 	aheadReaders = 8         // at work at a time
 	stretchBytes = 256 << 10 // of a log, that are read at once
 )

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -70,33 +72,31 @@ func BenchmarkReadBack(b *testing.B) {
 		dir := stored(b, b.N)
 		e := reopened(b, dir)
 		coder, sealer := e.Coder()
-		b.ReportAllocs()
-		b.ResetTimer()
-		bare(b, dir, coder, sealer)
-		perSecond(b, b.N, b.Elapsed())
+		places := placesOf(b, dir, sealer)
+		m := startMeter(b)
+		bare(b, places, coder)
+		m.report(b.N)
 	})
 	b.Run("take", func(b *testing.B) {
 		e := reopened(b, stored(b, b.N))
-		b.ReportAllocs()
-		b.ResetTimer()
-		var took time.Duration
+		m := startMeter(b)
 		for n := 0; n < b.N; {
-			begin := time.Now()
 			offsets := takeSome(b, e, min(200_000, b.N-n))
-			took += time.Since(begin)
-			b.StopTimer()
 			n += len(offsets)
+			m.pause()
 			for _, offset := range offsets {
 				e.Ack("mail", offset, buffer.Result{At: noon, Attempts: 1, Status: 200})
 			}
-			b.StartTimer()
+			if err := e.Settled(); err != nil {
+				b.Fatal(err)
+			}
+			m.resume()
 		}
-		perSecond(b, b.N, took)
+		m.report(b.N)
 	})
 	b.Run("take+ack", func(b *testing.B) {
 		e := reopened(b, stored(b, b.N))
-		b.ReportAllocs()
-		b.ResetTimer()
+		m := startMeter(b)
 		for n := 0; n < b.N; {
 			ds, _, err := e.Take("mail", noon, readBatch)
 			if err != nil || len(ds) == 0 {
@@ -107,13 +107,47 @@ func BenchmarkReadBack(b *testing.B) {
 			}
 			n += len(ds)
 		}
-		perSecond(b, b.N, b.Elapsed())
+		m.report(b.N)
 	})
 }
 
-func perSecond(b *testing.B, n int, d time.Duration) {
-	b.ReportMetric(float64(n)/d.Seconds()/1e6, "Mmsg/s")
-	b.ReportMetric(0, "ns/op")
+// meter measures the time of a benchmark, and what the process took of the processors,
+// which a busy machine does not change.
+type meter struct {
+	b         *testing.B
+	cpu, used time.Duration
+}
+
+func startMeter(b *testing.B) *meter {
+	b.Helper()
+	b.ReportAllocs()
+	b.ResetTimer()
+	return &meter{b: b, cpu: processorTime(b)}
+}
+
+func (m *meter) pause() {
+	m.b.StopTimer()
+	m.used += processorTime(m.b) - m.cpu
+}
+
+func (m *meter) resume() {
+	m.cpu = processorTime(m.b)
+	m.b.StartTimer()
+}
+
+func (m *meter) report(n int) {
+	m.pause()
+	m.b.ReportMetric(0, "ns/op")
+	m.b.ReportMetric(float64(n)/m.b.Elapsed().Seconds(), "messages/s")
+	m.b.ReportMetric(float64(m.used.Nanoseconds())/float64(n), "cpu-ns/message")
+}
+
+func processorTime(b *testing.B) time.Duration {
+	var use syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
 func reopened(b *testing.B, dir string) *buffer.Engine {
@@ -141,25 +175,29 @@ func takeSome(b *testing.B, e *buffer.Engine, n int) []uint64 {
 	return offsets
 }
 
-// bare reads and unpacks every block of messages, and finds its records.
-func bare(b *testing.B, dir string, coder *block.Coder, sealer block.Sealer) {
-	type place struct {
-		dir      string
-		at, size int64
-	}
-	var places []place
-	b.StopTimer()
+// logPlace is where a block of messages lies.
+type logPlace struct {
+	log      string
+	at, size int64
+}
+
+func placesOf(b *testing.B, dir string, sealer block.Sealer) (places []logPlace) {
+	b.Helper()
 	for _, dir := range files(b, dir, "seg-*") {
 		if _, err := segment.Scan(dir, sealer, func(at int64, h block.Header, _, raw []byte) error {
 			if h.Kind == block.Messages {
-				places = append(places, place{dir, at, int64(len(raw))})
+				places = append(places, logPlace{filepath.Join(dir, segment.LogFile), at, int64(len(raw))})
 			}
 			return nil
 		}); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.StartTimer()
+	return places
+}
+
+// bare reads and unpacks every block of messages, and finds its records.
+func bare(b *testing.B, places []logPlace, coder *block.Coder) {
 	var next atomic.Int64
 	var readers sync.WaitGroup
 	for range 2 {
@@ -167,16 +205,12 @@ func bare(b *testing.B, dir string, coder *block.Coder, sealer block.Sealer) {
 			var buf []byte
 			for i := next.Add(1) - 1; i < int64(len(places)); i = next.Add(1) - 1 {
 				p := places[i]
-				buf = append(buf[:0], make([]byte, p.size)...)
-				f, err := os.Open(filepath.Join(p.dir, segment.LogFile))
-				if err == nil {
-					_, err = f.ReadAt(buf, p.at)
-					f.Close()
+				buf = slices.Grow(buf[:0], int(p.size))[:p.size]
+				if err := readLog(p, buf); err != nil {
+					b.Error(err)
+					return
 				}
-				if err == nil {
-					err = buffer.DecodeBlock(coder, buf)
-				}
-				if err != nil {
+				if err := buffer.DecodeBlock(coder, buf); err != nil {
 					b.Error(err)
 					return
 				}
@@ -184,4 +218,14 @@ func bare(b *testing.B, dir string, coder *block.Coder, sealer block.Sealer) {
 		})
 	}
 	readers.Wait()
+}
+
+func readLog(p logPlace, buf []byte) error {
+	f, err := os.Open(p.log)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.ReadAt(buf, p.at)
+	return err
 }

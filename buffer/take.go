@@ -91,7 +91,7 @@ func (e *Engine) pick(name string, now time.Time, p *picks) (d *drain, runs []ru
 	return d, runs, d.nextDue(), nil
 }
 
-// deliverables appends the messages of a run. It may read the disk. What is damaged
+// deliverables appends the messages of a run; ds has room for them. It may read the disk. What is damaged
 // is accounted for, and what was ended meanwhile is left out.
 func (e *Engine) deliverables(ds []Delivery, s *stream, r run) ([]Delivery, error) {
 	dec, err := e.load(s, r.ref)
@@ -107,27 +107,28 @@ func (e *Engine) deliverables(ds []Delivery, s *stream, r run) ([]Delivery, erro
 		return ds, err
 	}
 	for _, offset := range r.offsets {
-		x, err := dec.delivery(s, offset)
-		if err != nil {
+		n := len(ds)
+		ds = ds[:n+1]
+		if err := dec.deliver(&ds[n], s.Name, offset); err != nil {
+			ds = ds[:n]
 			e.reportDamage(s, offset, offset+1, err)
-			continue
 		}
-		ds = append(ds, x)
 	}
 	return ds, nil
 }
 
-// delivery is one message, but for what only the engine knows.
-func (d *decoded) delivery(s *stream, offset uint64) (Delivery, error) {
+// deliver makes a delivery of a message, but for what only the engine knows.
+func (d *decoded) deliver(x *Delivery, stream string, offset uint64) error {
 	i, ok := d.find(offset)
 	if !ok {
-		return Delivery{}, errLeftOut
+		return errLeftOut
 	}
 	ms, m, err := d.message(i)
 	if err != nil {
-		return Delivery{}, err
+		return err
 	}
-	return Delivery{Ref: Ref{Stream: s.Name, Offset: offset}, AcceptedAt: time.UnixMilli(ms), Message: m}, nil
+	x.Stream, x.Offset, x.AcceptedAt, x.Message = stream, offset, time.UnixMilli(ms), m
+	return nil
 }
 
 // putBackAll undoes a take that cannot be completed.
@@ -292,7 +293,8 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 		e.records.outcomes.add(e.comp, d.num, o)
 	} else {
 		d.count(state)
-		e.record(opFinish, d, o)
+		e.delta.finish(d.num, o)
+		e.records.outcomes.add(e.comp, d.num, o)
 	}
 	e.touch(d.stream, offset)
 	if ref != nil {
@@ -301,12 +303,6 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 	if d.orphaned {
 		e.retireDrain(d)
 	}
-}
-
-// record stores a final state: as a change, and for receipts. The caller holds mu.
-func (e *Engine) record(code byte, d *drain, o outcome) {
-	e.delta.op(code, uint64(d.num), o.offset, uint64(o.state), uint64(o.at), uint64(o.accepted), uint64(o.attempts), uint64(o.status))
-	e.records.outcomes.add(e.comp, d.num, o)
 }
 
 // unowe counts one finished pair of message and drain. What is dead as damaged
