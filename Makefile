@@ -30,9 +30,10 @@ FUZZTIME    ?= 20s
 N           ?= 20
 BENCH_ROUNDS  ?= 5
 BENCH_SECONDS ?= 10
+BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint vet fmt fuzz generate bench bench-accept bench-batch torture clean
+.PHONY: help run build test lint vet fmt fuzz generate bench bench-accept bench-batch bench-read torture clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,7 +90,7 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 generate: ## go generate; a second run changes nothing
 	$(GO) generate ./...
 
-bench: bench-accept bench-batch ## every benchmark against its baselines in the same run
+bench: bench-accept bench-batch bench-read ## every benchmark against its baselines in the same run
 
 .PHONY: bin/bench
 bin/bench: build
@@ -102,6 +103,10 @@ bench-accept: bin/bench ## accepting over 256 connections, fsynced, against a ba
 
 bench-batch: bin/bench ## accepting batches of 1,000 orders, fsynced, against a bare 202
 	$(call BENCH,batch) -orders test/bench/testdata/order-lines.ndjson
+
+bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pread and zstd alone, and commits beside cold readers
+	$(GO) test -run '^$$' -bench '^BenchmarkReadBack$$' -benchtime $(BENCH_MESSAGES)x -count 3 -timeout 15m ./buffer
+	$(GO) test -run '^$$' -bench '^BenchmarkCommitBesideReaders$$' -benchtime 3000x -count 3 -timeout 15m ./buffer
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run
 	FOREBAY_TORTURE_KILLS=$(N) $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestTorture$$' ./cmd/forebay

@@ -1,6 +1,9 @@
 package buffer
 
-import "slices"
+import (
+	"runtime"
+	"slices"
+)
 
 // Who reads in order is about to want the next blocks: they are read and unpacked
 // while it is busy with what it has, and lie in memory with what was read last. Only
@@ -10,7 +13,6 @@ import "slices"
 
 const (
 	aheadMemory  = 2 << 20   // of unpacked blocks ahead of a drain
-	aheadReaders = 8         // at work at a time
 	stretchBytes = 256 << 10 // of a log, that are read at once
 )
 
@@ -97,7 +99,7 @@ func (e *Engine) readAhead(d *drain) {
 	var stretch []*loading
 	i, _ := s.covered(d.head, d.head)
 	for _, ref := range s.blocks[i:] {
-		if budget -= int(ref.size) * max(1, s.inflates); budget < 0 || e.readers >= aheadReaders {
+		if budget -= int(ref.size) * max(1, s.inflates); budget < 0 || e.readers >= max(1, runtime.GOMAXPROCS(0)-1) {
 			break
 		}
 		if budget > aheadMemory/2 {

@@ -8,6 +8,8 @@ import (
 
 	"forebay/buffer/block"
 	"forebay/buffer/segment"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // Settled waits until every change so far is durable.
@@ -145,4 +147,23 @@ func DecodeBlock(c *block.Coder, data []byte) error {
 	}
 	_, err = decode(h, raw)
 	return err
+}
+
+// BlocksRead is how many blocks of messages were read from segments.
+func (e *Engine) BlocksRead() int { return int(testutil.ToFloat64(e.metrics.read)) }
+
+// Readers is how many goroutines read ahead.
+func (e *Engine) Readers() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.readers
+}
+
+// ForgetBlocks empties the memory for blocks.
+func (e *Engine) ForgetBlocks() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for x := e.cache.Front(); x != nil; x = e.cache.Front() {
+		e.forget(x.Value.(*cachedBlock).ref)
+	}
 }
