@@ -90,32 +90,35 @@ func (e *Engine) scratch(n int) *[]byte {
 // of what was read ahead is used up. What is in memory anyway, as it is for a drain
 // that keeps up, is left. The caller holds mu.
 func (e *Engine) readAhead(d *drain) {
-	s := d.stream
-	if d.aheadFrom <= d.head && d.head < d.aheadDue {
+	free := max(1, runtime.GOMAXPROCS(0)-1) - e.readers
+	if (d.aheadFrom <= d.head && d.head < d.aheadDue) || free <= 0 {
 		return
 	}
-	budget := min(aheadMemory, cacheMemory/2/len(e.drains))
+	s, budget := d.stream, min(aheadMemory, cacheMemory/2/len(e.drains))
 	d.aheadFrom, d.aheadDue = d.head, d.head
-	var stretch []*loading
+	var stretches [][]*loading
+	half := budget / 2
 	i, _ := s.covered(d.head, d.head)
 	for _, ref := range s.blocks[i:] {
-		if budget -= int(ref.size) * max(1, s.inflates); budget < 0 || e.readers >= max(1, runtime.GOMAXPROCS(0)-1) {
+		if budget -= int(ref.size) * max(1, s.inflates); budget < 0 {
 			break
 		}
-		if budget > aheadMemory/2 {
+		if budget > half {
 			d.aheadDue = ref.end()
 		}
 		if ref.elem != nil || e.loading[ref] != nil {
 			continue
 		}
-		if len(stretch) > 0 && !stretch[0].ref.near(ref) {
-			e.startReader(s, stretch)
-			stretch = nil
+		x := e.claim(ref)
+		if n := len(stretches); n > 0 && stretches[n-1][0].ref.near(ref) {
+			stretches[n-1] = append(stretches[n-1], x)
+		} else {
+			stretches = append(stretches, []*loading{x})
 		}
-		stretch = append(stretch, e.claim(ref))
 	}
-	if len(stretch) > 0 {
-		e.startReader(s, stretch)
+	free = min(free, len(stretches))
+	for i := range free {
+		e.startReader(s, stretches, i, free)
 	}
 }
 
@@ -124,11 +127,13 @@ func (b *blockRef) near(later *blockRef) bool {
 	return b.seg == later.seg && later.at > b.at && later.at+later.size-b.at <= stretchBytes
 }
 
-// startReader lets a goroutine read blocks. The caller holds mu.
-func (e *Engine) startReader(s *stream, list []*loading) {
+// startReader lets a goroutine read every nth stretch from one on. The caller holds mu.
+func (e *Engine) startReader(s *stream, stretches [][]*loading, from, n int) {
 	e.readers++
 	e.done.Go(func() {
-		e.fill(s, list)
+		for i := from; i < len(stretches); i += n {
+			e.fill(s, stretches[i])
+		}
 		e.mu.Lock()
 		e.readers--
 		e.mu.Unlock()
