@@ -81,7 +81,7 @@ func (e *Engine) pick(name string, now time.Time, p *picks) (d *drain, runs []ru
 	for i, offset := range p.offsets {
 		e.touch(d.stream, offset)
 		ref := d.stream.block(offset)
-		if n := len(runs); n > 0 && runs[n-1].ref == ref {
+		if n := len(runs); n > 0 && ref != nil && runs[n-1].ref == ref {
 			r := &runs[n-1]
 			r.offsets = p.offsets[i-len(r.offsets) : i+1]
 			continue
@@ -91,16 +91,15 @@ func (e *Engine) pick(name string, now time.Time, p *picks) (d *drain, runs []ru
 	return d, runs, d.nextDue(), nil
 }
 
-// deliverables appends the messages of a run; ds has room for them. It may read the disk. What is damaged
-// is accounted for, and what was ended meanwhile is left out.
+// deliverables appends the messages of a run; ds has room for them. It may read the
+// disk. What is damaged is accounted for, and what was ended meanwhile is left out.
 func (e *Engine) deliverables(ds []Delivery, s *stream, r run) ([]Delivery, error) {
 	dec, err := e.load(s, r.ref)
 	if err != nil && r.ref != nil && !e.pinned(e.successor(s, r.ref)) {
 		return ds, nil // its segment may have been removed while it was read
 	}
 	if errors.Is(err, block.ErrDamaged) {
-		last := r.offsets[len(r.offsets)-1]
-		e.reportDamage(s, r.offsets[0], last+1, err)
+		e.reportDamage(s, r.offsets[0], r.offsets[0]+1, err) // and all of its block
 		return ds, nil
 	}
 	if err != nil {
