@@ -31,9 +31,10 @@ N           ?= 20
 MESSAGES    ?= 10000000
 BENCH_ROUNDS  ?= 5
 BENCH_SECONDS ?= 10
+BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-idle torture clean
+.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-idle bench-read torture clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,7 +91,7 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 generate: ## go generate; a second run changes nothing
 	$(GO) generate ./...
 
-bench: bench-accept bench-batch bench-idle ## every benchmark against its baselines in the same run
+bench: bench-accept bench-batch bench-read bench-idle ## every benchmark against its baselines in the same run
 
 .PHONY: bin/bench
 bin/bench: build
@@ -109,6 +110,10 @@ bench-deep: bin/bench ## a backlog of MESSAGES (10000000): memory, disk, a start
 
 bench-idle: bin/bench ## 999 streams and drains with nothing to do: processor, memory, scrape, start, reload; BENCH_SECONDS of each
 	$(call BENCH,idle)
+
+bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pread and zstd alone, and commits beside cold readers
+	$(GO) test -run '^$$' -bench '^BenchmarkReadBack$$' -benchtime $(BENCH_MESSAGES)x -count 3 -timeout 15m ./buffer
+	$(GO) test -run '^$$' -bench '^BenchmarkCommitBesideReaders$$' -benchtime 3000x -count 3 -timeout 15m ./buffer
 
 integration: bin/bench ## what takes minutes: a backlog of 5 million within its bounds
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson

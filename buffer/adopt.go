@@ -13,30 +13,25 @@ import (
 )
 
 // adopt closes a segment that a crash left open: the janitor seals it, when the
-// engine serves already. What Badger does not know any more, though the log has it, is
-// written again first.
+// engine serves already. One with damage inside is written again whole, as far as it
+// can be read, and put aside.
 func (e *Engine) adopt(f *foundSegment) error {
-	dir := f.ref.seg.Dir
 	if len(f.scan) == 0 && f.Damaged == 0 {
 		e.segments = slices.DeleteFunc(e.segments, func(s *segmentRef) bool { return s == f.ref })
 		return e.discard(f.ref)
 	}
-	lost := f.Damaged > 0
-	var known map[uint64]bool
-	if !lost {
-		seg, seqs, err := segment.Salvage(dir, e.comp.Sealer, e.log)
-		if err == nil {
-			f.ref.seg, known = seg, seqs
-		} else {
-			e.log.Error("badger cannot open a segment; it is rebuilt from its log", "segment", dir, "err", err)
-			lost = true
+	if f.Damaged > 0 {
+		if err := e.carry(f); err != nil {
+			return err
 		}
-	}
-	if err := e.carry(f, known); err != nil {
-		return err
-	}
-	if lost {
 		return e.quarantine(f)
+	}
+	end := int64(0)
+	for _, b := range f.scan {
+		end = max(end, segment.End(b.at, b.size))
+	}
+	if err := segment.Settle(f.ref.seg.Dir, end); err != nil {
+		return err
 	}
 	signal(e.sweep)
 	return nil
@@ -71,22 +66,20 @@ func (e *Engine) recordsOf(blocks []scanned) *records {
 // carryBytes bounds one commit of carried blocks.
 const carryBytes = 4 << 20
 
-// carry writes the blocks of messages that Badger does not know into the active
-// segment: same stream, offsets and ids.
-func (e *Engine) carry(f *foundSegment, known map[uint64]bool) error {
+// carry writes the blocks of messages of a segment into the active one: same stream,
+// offsets and ids.
+func (e *Engine) carry(f *foundSegment) error {
 	moved := map[uint64]*blockRef{}
 	for _, b := range f.ref.blocks {
-		if !known[b.seq] {
-			moved[b.seq] = b.blockRef
-		}
+		moved[b.seq()] = b.blockRef
 	}
 	if len(moved) == 0 {
 		return nil
 	}
-	e.log.Warn("blocks are written again that badger lost", "segment", f.ref.seg.Dir, "blocks", len(moved))
+	e.log.Warn("the sound blocks of a damaged segment are written again", "segment", f.ref.seg.Dir, "blocks", len(moved))
 	var batch []carried
 	size := 0
-	_, err := segment.Scan(f.ref.seg.Dir, e.comp.Sealer, func(h block.Header, payload, _ []byte) error {
+	_, err := segment.Scan(f.ref.seg.Dir, e.comp.Sealer, func(_ int64, h block.Header, payload, _ []byte) error {
 		ref := moved[h.Seq]
 		if h.Kind != block.Messages || ref == nil {
 			return nil
@@ -148,7 +141,7 @@ func (e *Engine) carryBatch(from *segmentRef, blocks []carried) error {
 	}
 	for i, c := range blocks {
 		s := e.byNum[c.h.Stream]
-		c.ref.seq, c.ref.seg = b.heads[i].Seq, e.active
+		c.ref.seg, c.ref.nth, c.ref.at = e.active, uint32(b.heads[i].Seq-e.active.first), b.blocks[i].At
 		e.active.hold(s, c.ref)
 		e.active.open.add(s.num, 0, c.keys)
 		if c.ref.pinned() {

@@ -53,7 +53,8 @@ type Buffer interface {
 	// Take hands at most max messages to a drain: those due again at now first,
 	// then untried ones, each in arrival order. Of messages with the same key
 	// only the first unfinished one is ever handed out. They are in flight, in memory
-	// alone, until Ack, Release, Bury or Return. Take may read the disk. When it
+	// alone, until Ack, Release, Bury or Return. Nobody writes to a message that was
+	// taken: its body may be a part of what the engine keeps in memory. Take may read the disk. When it
 	// returns fewer than max, next is the earliest time at which a scheduled
 	// message becomes due (zero: none); what arrives before is told by Wake.
 	Take(drain string, now time.Time, max int) (ds []Delivery, next time.Time, err error)

@@ -3,7 +3,6 @@ package buffer
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"forebay/buffer/block"
 )
@@ -41,28 +40,28 @@ func (e *Engine) successor(s *stream, ref *blockRef) *blockRef {
 
 func (e *Engine) loadOnce(s *stream, ref *blockRef) (*decoded, error) {
 	e.mu.Lock()
-	if dec := ref.dec; dec != nil {
+	if ref.elem != nil {
+		defer e.mu.Unlock()
 		e.cache.MoveToFront(ref.elem)
-		e.mu.Unlock()
-		return dec, nil
+		return ref.dec(), nil
+	}
+	x := e.loading[ref]
+	mine := x == nil
+	if mine {
+		x = e.claim(ref)
 	}
 	e.mu.Unlock()
-	dec, err := e.fetch(s, ref)
-	if err != nil {
-		return nil, err
+	if mine {
+		e.fill(s, []*loading{x})
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if ref.dec == nil {
-		e.remember(ref, dec)
-	}
-	return dec, nil
+	<-x.done
+	return x.dec, x.err
 }
 
 // cold is the block of a message whose time only the message itself says, if
 // that is not in memory. The caller holds mu.
 func (s *stream) cold(offset uint64) *blockRef {
-	if b := s.block(offset); b != nil && b.rewritten() && b.dec == nil {
+	if b := s.block(offset); b != nil && b.rewritten() && b.elem == nil {
 		return b
 	}
 	return nil
@@ -77,19 +76,6 @@ func (e *Engine) warm(s *stream, offset uint64) {
 	if b != nil {
 		_, _ = e.load(s, b)
 	}
-}
-
-// fetch is load without memory.
-func (e *Engine) fetch(s *stream, ref *blockRef) (*decoded, error) {
-	e.mu.Lock()
-	idle := e.use(ref.seg)
-	e.mu.Unlock()
-	if idle != nil {
-		if err := idle.seg.Drop(); err != nil {
-			return nil, err
-		}
-	}
-	return e.read(s, ref)
 }
 
 // loadOwed is load for a block that was owed to some drain. It returns nil where
@@ -117,20 +103,15 @@ func (e *Engine) pinned(ref *blockRef) bool {
 	return ref.pinned()
 }
 
-func (e *Engine) read(s *stream, ref *blockRef) (*decoded, error) {
-	data, err := ref.seg.seg.Read(ref.seq)
-	if err != nil {
-		return nil, err
-	}
-	if data == nil {
-		return nil, fmt.Errorf("%w: block %d has no value", block.ErrDamaged, ref.seq)
-	}
+// decode checks and unpacks what was read of a block. It keeps nothing of data.
+func (e *Engine) decode(s *stream, ref *blockRef, data []byte) (*decoded, error) {
+	e.metrics.read.Inc()
 	h, payload, err := e.comp.Open(data)
 	if err != nil {
 		return nil, err
 	}
-	if h.Kind != block.Messages || h.Seq != ref.seq || h.Stream != s.num || h.First != ref.first || h.Count != ref.count {
-		return nil, fmt.Errorf("%w: block %d is another one than the index says", block.ErrDamaged, ref.seq)
+	if h.Kind != block.Messages || h.Seq != ref.seq() || h.Stream != s.num || h.First != ref.first || h.Count != ref.count {
+		return nil, fmt.Errorf("%w: block %d is another one than the index says", block.ErrDamaged, ref.seq())
 	}
 	raw, err := e.comp.Unpack(h, payload)
 	if err != nil {
@@ -139,39 +120,27 @@ func (e *Engine) read(s *stream, ref *blockRef) (*decoded, error) {
 	return decode(h, raw)
 }
 
+// cachedBlock is a block in memory.
+type cachedBlock struct {
+	ref *blockRef
+	dec *decoded
+}
+
 // remember keeps a block in memory, at the cost of those not used for longest.
 // The caller holds mu.
 func (e *Engine) remember(ref *blockRef, dec *decoded) {
-	ref.dec, ref.elem = dec, e.cache.PushFront(ref)
+	ref.elem = e.cache.PushFront(&cachedBlock{ref, dec})
 	e.cached += dec.size()
 	for e.cached > cacheMemory && e.cache.Len() > 1 {
-		e.forget(e.cache.Back().Value.(*blockRef))
+		e.forget(e.cache.Back().Value.(*cachedBlock).ref)
 	}
 }
 
 func (e *Engine) forget(ref *blockRef) {
-	if ref.dec == nil {
+	if ref.elem == nil {
 		return
 	}
-	e.cached -= ref.dec.size()
+	e.cached -= ref.dec().size()
 	e.cache.Remove(ref.elem)
-	ref.dec, ref.elem = nil, nil
-}
-
-// use notes that a sealed segment is read, and returns one to close where too
-// many would be open. The caller holds mu.
-func (e *Engine) use(s *segmentRef) (idle *segmentRef) {
-	if s.phase < sealed {
-		return nil
-	}
-	if i := slices.Index(e.opened, s); i >= 0 {
-		e.opened = slices.Delete(e.opened, i, i+1)
-	}
-	e.opened = append(e.opened, s)
-	if len(e.opened) <= openSegments {
-		return nil
-	}
-	idle = e.opened[0]
-	e.opened = slices.Delete(e.opened, 0, 1)
-	return idle
+	ref.elem = nil
 }

@@ -308,21 +308,27 @@ func (e *Engine) publish(b *batch, err error) {
 
 // indexBatch adds durable blocks to what can be read. The caller holds mu.
 func (e *Engine) indexBatch(b *batch) {
-	parts, moves := b.parts, b.moves
-	for _, h := range b.heads {
-		switch {
-		case h.Kind != block.Messages:
-			e.active.controls = append(e.active.controls, h.Seq)
-		case h.Flags&block.Rewritten != 0:
-			e.replace(moves[0], h)
-			moves = moves[1:]
-		default:
-			e.index(parts[0], h)
-			parts = parts[1:]
-		}
-	}
 	if e.active.first == 0 {
 		e.active.first = b.heads[0].Seq
+	}
+	parts, moves := b.parts, b.moves
+	for i, h := range b.heads {
+		at, size := b.blocks[i].At, uint32(len(b.blocks[i].Data))
+		if h.Kind != block.Messages {
+			e.active.controls = append(e.active.controls, controlBlock{h.Seq, at, size})
+			continue
+		}
+		ref := &blockRef{
+			first: h.First, base: h.Base, seg: e.active, nth: uint32(h.Seq - e.active.first), at: at, size: size,
+			count: h.Count, kept: h.Count, flags: h.Flags,
+		}
+		if ref.rewritten() {
+			e.replace(moves[0], ref)
+			moves = moves[1:]
+		} else {
+			e.index(parts[0], ref)
+			parts = parts[1:]
+		}
 	}
 	e.active.last = b.heads[len(b.heads)-1].Seq
 	e.active.bytes = e.active.seg.Bytes()
@@ -337,13 +343,12 @@ func (e *Engine) indexBatch(b *batch) {
 }
 
 // index adds one block of messages to its stream. The caller holds mu.
-func (e *Engine) index(p *part, h block.Header) {
+func (e *Engine) index(p *part, ref *blockRef) {
 	s := p.stream
 	if !p.closed {
 		s.lastRaw = max(len(p.raw)+len(p.raw)/8, s.lastRaw-s.lastRaw/16)
 		s.lastCount = max(len(p.at)+len(p.at)/8, s.lastCount-s.lastCount/16)
 	}
-	ref := &blockRef{first: h.First, seq: h.Seq, base: h.Base, seg: e.active, count: h.Count, kept: h.Count, size: uint32(len(p.payload)) + block.HeaderSize, flags: h.Flags}
 	s.next = ref.end()
 	s.blocks = append(s.blocks, ref)
 	for _, d := range s.drains {
@@ -360,7 +365,7 @@ func (e *Engine) index(p *part, h block.Header) {
 		e.active.live++
 		s.bytes += int64(ref.size)
 	}
-	dec := &decoded{first: h.First, base: h.Base, data: asString(p.raw), places: p.places, spare: cap(p.raw) - len(p.raw)}
+	dec := &decoded{first: ref.first, base: ref.base, data: asString(p.raw), places: p.places, spare: cap(p.raw) - len(p.raw)}
 	if dec.readHeads() == nil { // as it was written here
 		e.remember(ref, dec)
 	}

@@ -33,31 +33,81 @@ const (
 	opOnce       = 15 // stream, first, count, acceptedAt, until, key, body
 	opAnswer     = 16 // drain, offset, at, answer
 	opCancel     = 17 // drain, offset, at, acceptedAt: in flight, and not to be tried again
+	opFinishRun  = 18 // as opFinish, of the first of some messages in a row, and how many
 )
 
 // maxError bounds what is kept of a sink's words, in bytes.
 const maxError = 256
 
 // ops is operations in a row, in parts that each become one block.
-type ops struct{ parts [][]byte }
+type ops struct {
+	parts [][]byte
+	run   finishRun // comes last
+}
+
+// finishRun is messages in a row that ended alike: a drain that keeps up acks many in
+// one millisecond. It becomes one operation.
+type finishRun struct {
+	drain uint32
+	first outcome
+	n     uint64
+}
 
 // opsPart is the length at which another part is begun, in bytes; one drain's
 // finished set may be more.
 const opsPart = 8 << 20
 
-func (o *ops) empty() bool { return len(o.parts) == 0 }
+func (o *ops) empty() bool { return len(o.parts) == 0 && o.run.n == 0 }
 
 // size is how many blocks the operations take, and how many bytes.
 func (o *ops) size() (n int, bytes int64) {
+	o.endRun()
 	for _, part := range o.parts {
 		bytes += segment.Size(part) + block.HeaderSize
 	}
 	return len(o.parts), bytes
 }
 
-func (o *ops) add(later ops) { o.parts = append(o.parts, later.parts...) }
+func (o *ops) add(later ops) {
+	o.endRun()
+	later.endRun()
+	o.parts = append(o.parts, later.parts...)
+}
+
+// finish says how a message ended.
+func (o *ops) finish(drain uint32, x outcome) {
+	if r := &o.run; r.n > 0 && r.drain == drain && r.first.at == x.at {
+		alike := r.first
+		if alike.offset += r.n; alike == x {
+			r.n++
+			return
+		}
+	}
+	o.endRun()
+	o.run = finishRun{drain, x, 1}
+}
+
+// endRun makes an operation of the messages that ended alike.
+func (o *ops) endRun() {
+	r := o.run
+	o.run = finishRun{}
+	switch r.n {
+	case 0:
+	case 1:
+		o.ended(opFinish, r.drain, r.first)
+	default:
+		o.ended(opFinishRun, r.drain, r.first)
+		o.number(r.n)
+	}
+}
+
+// ended is an operation that tells an outcome.
+func (o *ops) ended(code byte, drain uint32, x outcome) {
+	o.op(code, uint64(drain), x.offset, uint64(x.state), uint64(x.at), uint64(x.accepted), uint64(x.attempts), uint64(x.status))
+}
 
 func (o *ops) op(code byte, nums ...uint64) {
+	o.endRun()
 	if n := len(o.parts); n == 0 || len(o.parts[n-1]) > opsPart {
 		o.parts = append(o.parts, nil)
 	}
@@ -95,7 +145,7 @@ func (o *ops) retry(d *drain, offset uint64, r Retry, key string) {
 	o.text(key)
 }
 
-func (o *ops) cancel(d *drain, offset uint64, f flight) {
+func (o *ops) cancel(d *drain, offset uint64, f *flight) {
 	o.op(opCancel, uint64(d.num), offset, uint64(f.cancelAt), uint64(f.acceptedAt))
 }
 
@@ -147,9 +197,9 @@ func (e *Engine) snapshot() (o ops, err error) {
 			for offset, r := range d.retries {
 				o.retry(d, offset, r.Retry, r.key)
 			}
-			for offset, f := range d.flight {
-				if f.retried {
-					o.retry(d, offset, f.last, d.holding[offset])
+			for offset, f := range d.flight.all() {
+				if f.last != nil {
+					o.retry(d, offset, *f.last, d.holding[offset])
 				}
 				if f.cancelAt != 0 {
 					o.cancel(d, offset, f)
@@ -198,6 +248,7 @@ func (d *drain) marks(o *ops) error {
 // operation is one decoded operation.
 type operation struct {
 	code                     byte
+	n                        uint64 // for how many offsets in a row it holds
 	num, stream              uint32
 	offset, at, accepted     uint64
 	first, attempts, answers uint64
@@ -228,7 +279,7 @@ func stateCode(s State) uint64 {
 	return 0 // not reached: only final states are stored
 }
 
-// eachOp decodes a control block's payload. An operation is fn's until it returns.
+// eachOp decodes a control block's payload. fn keeps nothing of an operation.
 func eachOp(payload string, fn func(*operation) error) error {
 	r := block.NewReader(payload)
 	var op operation
@@ -236,15 +287,18 @@ func eachOp(payload string, fn func(*operation) error) error {
 		if err := op.read(r); err != nil {
 			return err
 		}
-		if err := fn(&op); err != nil {
-			return err
+		for n := op.n; n > 0; n-- {
+			if err := fn(&op); err != nil {
+				return err
+			}
+			op.offset++
 		}
 	}
 	return r.Err()
 }
 
 func (op *operation) read(r *block.Reader) error {
-	*op = operation{code: r.Byte()}
+	*op = operation{code: r.Byte(), n: 1}
 	switch op.code {
 	case opStream:
 		op.num, op.offset, op.at, op.status = uint32(r.Uint()), r.Uint(), r.Uint(), r.Uint()
@@ -256,7 +310,7 @@ func (op *operation) read(r *block.Reader) error {
 		op.num = uint32(r.Uint())
 	case opGone, opLive, opNums:
 		op.offset = r.Uint()
-	case opFinish, opDropDead:
+	case opFinish, opDropDead, opFinishRun:
 		op.num, op.offset = uint32(r.Uint()), r.Uint()
 		code := r.Uint()
 		op.at, op.accepted, op.attempts, op.status = r.Uint(), r.Uint(), r.Uint(), r.Uint()
@@ -264,6 +318,9 @@ func (op *operation) read(r *block.Reader) error {
 			return fmt.Errorf("%w: final state %d", block.ErrDamaged, code)
 		}
 		op.state = stateCodes[code]
+		if op.code == opFinishRun {
+			op.code, op.n = opFinish, r.Uint()
+		}
 	case opBury, opGrave:
 		op.num, op.offset = uint32(r.Uint()), r.Uint()
 		op.at, op.accepted, op.first, op.attempts, op.status, op.size = r.Uint(), r.Uint(), r.Uint(), r.Uint(), r.Uint(), r.Uint()
@@ -392,7 +449,7 @@ func (e *Engine) applyToDrain(d *drain, op *operation) {
 		}
 	case opCancel:
 		if !d.finished(op.offset) {
-			d.flight[op.offset] = flight{cancelAt: int64(op.at), acceptedAt: int64(op.accepted)} // until endAttempts
+			d.flight.put(op.offset, flight{cancelAt: int64(op.at), acceptedAt: int64(op.accepted)}) // until endAttempts
 		}
 	case opMarks:
 		d.low, d.done = op.marks.low, op.marks.done

@@ -62,7 +62,11 @@ func (e *Engine) DeadMessage(name string, offset uint64) (DeadLetter, Message, e
 	}
 	letter, ref := e.letter(d, offset, d.dead[offset]), d.stream.block(offset)
 	e.mu.Unlock()
-	m, err := e.deliverable(d.stream, ref, offset)
+	dec, err := e.load(d.stream, ref)
+	var m Delivery
+	if err == nil {
+		err = dec.deliver(&m, d.stream.Name, offset)
+	}
 	if err != nil {
 		return letter, Message{}, fmt.Errorf("dead letter of %s: %w", name, err)
 	}
@@ -155,10 +159,12 @@ func (e *Engine) eachDead(ctx context.Context, name string, offsets []uint64, do
 func (e *Engine) endDead(d *drain, offset uint64, x *death, state State, now time.Time) {
 	d.exhume(offset, x)
 	d.count(state)
-	e.record(opDropDead, d, outcome{
+	o := outcome{
 		offset: offset, at: int64(millis(now)), accepted: x.acceptedAt,
 		attempts: uint32(x.attempts), status: uint32(x.status), state: uint32(stateCode(state)),
-	})
+	}
+	e.delta.ended(opDropDead, d.num, o)
+	e.records.outcomes.add(e.comp, d.num, o)
 	if ref := d.stream.block(offset); ref != nil && ref.dead > 0 && x.reason != ReasonDamaged {
 		if ref.dead--; !ref.pinned() {
 			ref.seg.live--

@@ -37,7 +37,6 @@ const (
 
 	appendMemory = 64 << 20 // of messages being committed
 	cacheMemory  = 64 << 20 // of decoded blocks
-	openSegments = 16       // sealed ones kept open for reading
 
 	defaultMaxMessageBytes  = 1 << 20
 	defaultKeepDelivered    = 24 * time.Hour
@@ -90,11 +89,12 @@ type Engine struct {
 
 	recovery  Recovery
 	rewriting sync.Mutex // held by the one rewrite that is under way
+	free      sync.Pool  // of *[]byte, for what is read of logs
 
 	// commitBlocks is segment.Commit, and createSegment segment.Create; a test puts
 	// failures here.
 	commitBlocks  func(*segment.Segment, []segment.Block) error
-	createSegment func(dir string, capacity int64, k block.Sealer, log *slog.Logger) (*segment.Segment, error)
+	createSegment func(dir string, capacity int64, log *slog.Logger) (*segment.Segment, error)
 
 	// The committer's own.
 	seq     uint64 // of the newest durable block
@@ -127,9 +127,10 @@ type Engine struct {
 	onces        map[[16]byte]*onceEntry // of appends under way
 	onceFiles    []*onceTable            // oldest first
 	onceMoves    int                     // how often records went into another file
-	cache        *list.List              // of *blockRef, most recently used first
+	cache        *list.List              // of *cachedBlock, most recently used first
 	cached       int64
-	opened       []*segmentRef // sealed and open, most recently used last
+	loading      map[*blockRef]*loading // blocks that are being read
+	readers      int                    // goroutines that read ahead
 	watches      map[Ref]*watch
 	corrupt      uint64
 	looked       uint64 // the newest block at the last look for a rewrite
@@ -152,10 +153,10 @@ type segmentRef struct {
 	id       uint64
 	seg      *segment.Segment
 	phase    phase
-	live     int        // blocks that are pinned
-	blocks   []segBlock // of messages
-	controls []uint64   // seqs of control and snapshot blocks
-	first    uint64     // seqs
+	live     int            // blocks that are pinned
+	blocks   []segBlock     // of messages
+	controls []controlBlock // until they are in its index
+	first    uint64         // seqs
 	last     uint64
 	bytes    int64    // on disk
 	records  *records // until they are files; of the active one, Engine.records
@@ -191,7 +192,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		cfg: cfg, log: cfg.Log, comp: comp, metrics: newMetrics(cfg.Registerer),
 		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), sweep: make(chan struct{}, 1),
 		stop: make(chan struct{}), failed: make(chan struct{}),
-		pending: newGroup(), records: newRecords(), cache: list.New(),
+		pending: newGroup(), records: newRecords(), cache: list.New(), loading: map[*blockRef]*loading{},
 		streams: map[string]*stream{}, byNum: map[uint32]*stream{},
 		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{}, onces: map[[16]byte]*onceEntry{}, grown: map[*stream]bool{},
 		commitBlocks: (*segment.Segment).Commit, createSegment: segment.Create,

@@ -74,8 +74,7 @@ func (d *drain) idle(offset uint64) bool {
 	if d.finished(offset) {
 		return false
 	}
-	_, flying := d.flight[offset]
-	return !flying
+	return d.flight.get(offset) == nil
 }
 
 // endWaiting ends a message that is not in flight. The caller holds mu.
@@ -84,9 +83,9 @@ func (e *Engine) endWaiting(d *drain, offset uint64, acceptedAt int64, state Sta
 	f := flight{acceptedAt: acceptedAt}
 	if x := d.retries[offset]; x != nil {
 		r.Attempts, r.Status, r.Error = x.Attempts, x.Retry.Status, x.Error
-		f.last = x.Retry
+		f.last = &x.Retry
 	}
-	d.flight[offset] = f // what end remembers of the attempts so far
+	d.flight.put(offset, f) // what end remembers of the attempts so far
 	e.end(d, offset, state, why, r)
 	e.noteChange()
 }
@@ -132,7 +131,10 @@ func (e *Engine) dropSome(name string, now time.Time) (n int, more bool, g *grou
 		if n > 0 && d.stream.cold(offset) != nil {
 			return n, true, g, nil
 		}
-		at := d.flight[offset].acceptedAt
+		at := int64(0)
+		if f := d.flight.get(offset); f != nil {
+			at = f.acceptedAt
+		}
 		if at == 0 {
 			at = d.stream.timeNear(offset)
 		}

@@ -8,6 +8,8 @@ import (
 
 	"forebay/buffer/block"
 	"forebay/buffer/segment"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // Settled waits until every change so far is durable.
@@ -136,11 +138,11 @@ func (e *Engine) FillVolume(full func() bool) (asked *atomic.Int64) {
 	defer e.mu.Unlock()
 	create := e.createSegment
 	asked = &atomic.Int64{}
-	e.createSegment = func(dir string, capacity int64, k block.Sealer, log *slog.Logger) (*segment.Segment, error) {
+	e.createSegment = func(dir string, capacity int64, log *slog.Logger) (*segment.Segment, error) {
 		if asked.Add(1); full() {
 			return nil, segment.ErrNoSpace
 		}
-		return create(dir, capacity, k, log)
+		return create(dir, capacity, log)
 	}
 	return asked
 }
@@ -181,3 +183,39 @@ func (e *Engine) ActiveDir() string {
 
 // CompactOnces merges files of idempotency records.
 func (e *Engine) CompactOnces() error { return e.compactOnces() }
+
+// Coder is what packs and seals the engine's blocks.
+func (e *Engine) Coder() (*block.Coder, block.Sealer) { return e.comp, e.comp.Sealer }
+
+// DecodeBlock unpacks a block of messages and finds its records.
+func DecodeBlock(c *block.Coder, data []byte) error {
+	h, payload, err := c.Open(data)
+	if err != nil {
+		return err
+	}
+	raw, err := c.Unpack(h, payload)
+	if err != nil {
+		return err
+	}
+	_, err = decode(h, raw)
+	return err
+}
+
+// BlocksRead is how many blocks of messages were read from segments.
+func (e *Engine) BlocksRead() int { return int(testutil.ToFloat64(e.metrics.read)) }
+
+// Readers is how many goroutines read ahead.
+func (e *Engine) Readers() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.readers
+}
+
+// ForgetBlocks empties the memory for blocks.
+func (e *Engine) ForgetBlocks() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for x := e.cache.Front(); x != nil; x = e.cache.Front() {
+		e.forget(x.Value.(*cachedBlock).ref)
+	}
+}

@@ -23,8 +23,14 @@ type index struct {
 	end      uint64 // seq of the last block
 	chain    uint32 // its checksum, where known
 	bytes    int64
-	controls []uint64
+	controls []controlBlock
 	blocks   []indexedBlock
+}
+
+// controlBlock is the place of a block of changes or of a snapshot.
+type controlBlock struct {
+	seq      uint64
+	at, size uint32 // in the log
 }
 
 // indexedBlock is the place of one block of messages.
@@ -33,11 +39,17 @@ type indexedBlock struct {
 	first  uint64
 	count  uint32 // of offsets
 	kept   uint32 // of messages
+	at     uint32 // in the log
 	size   uint32
 	seq    uint64
 	base   int64
 	flags  block.Flags
 }
+
+const (
+	lastIndex  = 1 // no segment follows
+	withPlaces = 2 // it says where blocks lie; an index that does not is made again
+)
 
 // writeIndex makes a closed segment a sealed one; durable when it returns.
 func (e *Engine) writeIndex(s *segmentRef, last bool, size int64) error {
@@ -46,20 +58,22 @@ func (e *Engine) writeIndex(s *segmentRef, last bool, size int64) error {
 		x.chain = e.chain
 	}
 	for _, b := range s.blocks {
-		x.blocks = append(x.blocks, indexedBlock{b.stream.num, b.first, b.count, b.kept, b.size, b.seq, b.base, b.flags})
+		x.blocks = append(x.blocks, indexedBlock{b.stream.num, b.first, b.count, b.kept, b.at, b.size, b.seq(), b.base, b.flags})
 	}
 	return writeFile(filepath.Join(s.seg.Dir, indexFile), x.encode(e.comp))
 }
 
 func (x *index) encode(c *block.Coder) []byte {
 	var raw []byte
-	for _, n := range []uint64{b2u(x.last), x.first, x.end, uint64(x.chain), uint64(x.bytes), uint64(len(x.controls))} {
+	for _, n := range []uint64{withPlaces | b2u(x.last), x.first, x.end, uint64(x.chain), uint64(x.bytes), uint64(len(x.controls))} {
 		raw = binary.AppendUvarint(raw, n)
 	}
-	last := x.first
-	for _, seq := range x.controls {
-		raw = binary.AppendUvarint(raw, seq-last)
-		last = seq
+	last := controlBlock{seq: x.first}
+	for _, c := range x.controls {
+		raw = binary.AppendUvarint(raw, c.seq-last.seq)
+		raw = binary.AppendVarint(raw, int64(c.at)-int64(last.at))
+		raw = binary.AppendUvarint(raw, uint64(c.size))
+		last = c
 	}
 	raw = binary.AppendUvarint(raw, uint64(len(x.blocks)))
 	var was indexedBlock
@@ -68,6 +82,7 @@ func (x *index) encode(c *block.Coder) []byte {
 		raw = binary.AppendVarint(raw, int64(b.first-was.first))
 		raw = binary.AppendUvarint(raw, uint64(b.count))
 		raw = binary.AppendUvarint(raw, uint64(b.size))
+		raw = binary.AppendVarint(raw, int64(b.at)-int64(was.at)-int64(was.size))
 		raw = binary.AppendVarint(raw, int64(b.seq-was.seq))
 		raw = binary.AppendVarint(raw, b.base-was.base)
 		raw = append(raw, byte(b.flags))
@@ -103,19 +118,23 @@ func readIndex(c *block.Coder, dir string) (*index, error) {
 		return nil, err
 	}
 	r := block.NewReader(asString(raw))
-	x := &index{last: r.Uint() == 1, first: r.Uint(), end: r.Uint(), chain: uint32(r.Uint()), bytes: int64(r.Uint())}
-	x.controls = make([]uint64, r.Count(1))
-	last := x.first
+	marks := r.Uint()
+	if marks&withPlaces == 0 {
+		return nil, fmt.Errorf("%w: %s does not say where blocks lie", block.ErrDamaged, dir)
+	}
+	x := &index{last: marks&lastIndex != 0, first: r.Uint(), end: r.Uint(), chain: uint32(r.Uint()), bytes: int64(r.Uint())}
+	x.controls = make([]controlBlock, r.Count(3))
+	last := controlBlock{seq: x.first}
 	for i := range x.controls {
-		last += r.Uint()
+		last = controlBlock{seq: last.seq + r.Uint(), at: uint32(int64(last.at) + r.Int()), size: uint32(r.Uint())}
 		x.controls[i] = last
 	}
-	x.blocks = make([]indexedBlock, r.Count(7))
+	x.blocks = make([]indexedBlock, r.Count(8))
 	var b0 indexedBlock
 	for i := range x.blocks {
 		b0 = indexedBlock{
 			stream: uint32(r.Uint()), first: b0.first + uint64(r.Int()), count: uint32(r.Uint()),
-			size: uint32(r.Uint()), seq: b0.seq + uint64(r.Int()), base: b0.base + r.Int(), flags: block.Flags(r.Byte()),
+			size: uint32(r.Uint()), at: uint32(int64(b0.at) + int64(b0.size) + r.Int()), seq: b0.seq + uint64(r.Int()), base: b0.base + r.Int(), flags: block.Flags(r.Byte()),
 		}
 		if b0.kept = b0.count; b0.flags&block.Rewritten != 0 {
 			b0.kept = uint32(r.Uint())

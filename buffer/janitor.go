@@ -147,7 +147,7 @@ func (e *Engine) sealSegment(s *segmentRef, last bool) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s.phase, s.bytes = sealed, size
+	s.phase, s.bytes, s.controls = sealed, size, nil
 	e.dropIfDone(s)
 	return nil
 }
@@ -176,7 +176,6 @@ func (e *Engine) sealAll() error {
 func (e *Engine) removeSegment(s *segmentRef) error {
 	e.mu.Lock()
 	e.segments = slices.DeleteFunc(e.segments, func(x *segmentRef) bool { return x == s })
-	e.opened = slices.DeleteFunc(e.opened, func(x *segmentRef) bool { return x == s })
 	touched := map[*stream]bool{}
 	for _, b := range s.blocks {
 		e.forget(b.blockRef)
@@ -188,9 +187,6 @@ func (e *Engine) removeSegment(s *segmentRef) error {
 	e.mu.Unlock()
 	s.keysOnce.Lock() // whoever makes its table of keys writes into the directory
 	defer s.keysOnce.Unlock()
-	if err := s.seg.Retire(); err != nil {
-		return err
-	}
 	return e.discard(s)
 }
 

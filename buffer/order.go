@@ -142,10 +142,10 @@ func (d *drain) keyOf(ref *blockRef, offset uint64) string {
 	if x := d.retries[offset]; x != nil {
 		return x.key
 	}
-	if ref == nil || !ref.keyed() || ref.dec == nil {
+	if ref == nil || !ref.keyed() || ref.elem == nil {
 		return ""
 	}
-	return strings.Clone(ref.dec.keyAt(offset))
+	return strings.Clone(ref.dec().keyAt(offset))
 }
 
 // openKeys opens the keys of what recovery found scheduled, first things first.
@@ -213,7 +213,7 @@ func (have blockKeys) of(s *stream, offset uint64) (key string, need *blockRef) 
 	if ref == nil || !ref.keyed() {
 		return "", nil
 	}
-	dec := ref.dec
+	dec := ref.dec()
 	if dec == nil {
 		dec = have[ref]
 	}

@@ -47,29 +47,37 @@ type chunk struct {
 
 // outcomeSet is the outcomes that belong to one segment.
 type outcomeSet struct {
-	open   map[uint32][]outcome // by drain, not packed yet
+	open   map[uint32]*[]outcome // by drain, not packed yet; none is empty
+	spare  []outcome             // the memory of one that was packed
 	chunks []chunk
 	path   string // once it is a file
 	newest int64  // Unix ms
 }
 
-func newOutcomeSet() *outcomeSet { return &outcomeSet{open: map[uint32][]outcome{}} }
+func newOutcomeSet() *outcomeSet { return &outcomeSet{open: map[uint32]*[]outcome{}} }
 
 func (s *outcomeSet) empty() bool { return len(s.open) == 0 && len(s.chunks) == 0 }
 
 func (s *outcomeSet) add(c *block.Coder, drain uint32, o outcome) {
-	list := append(s.open[drain], o)
-	s.open[drain] = list
+	list := s.open[drain]
+	if list == nil {
+		list = new([]outcome)
+		*list, s.spare = s.spare, nil
+		s.open[drain] = list
+	}
+	*list = append(*list, o)
 	s.newest = max(s.newest, o.at)
-	if len(list) == outcomesPerChunk {
+	if len(*list) == outcomesPerChunk {
 		s.pack(c, drain)
 	}
 }
 
 func (s *outcomeSet) pack(c *block.Coder, drain uint32) {
-	list := s.open[drain]
-	// Stable: of a replayed message the last outcome counts.
-	slices.SortStableFunc(list, func(a, b outcome) int { return cmp.Compare(a.offset, b.offset) })
+	list := *s.open[drain]
+	byOffset := func(a, b outcome) int { return cmp.Compare(a.offset, b.offset) }
+	if !slices.IsSortedFunc(list, byOffset) {
+		slices.SortStableFunc(list, byOffset) // of a replayed message the last outcome counts
+	}
 	raw := make([]byte, 0, 16*len(list))
 	h := block.Header{Kind: block.Outcomes, Stream: drain, First: list[0].offset, Durable: list[len(list)-1].offset, Count: uint32(len(list))}
 	// By column, as differences: most of them are the same small number.
@@ -96,6 +104,7 @@ func (s *outcomeSet) pack(c *block.Coder, drain uint32) {
 	payload, h.Codec = c.Pack(raw)
 	data := c.Seal(nil, &h, payload)
 	s.chunks = append(s.chunks, chunk{h: h, data: data, size: len(data)})
+	s.spare = list[:0]
 	delete(s.open, drain)
 }
 
@@ -138,9 +147,11 @@ func unpackOutcomes(c *block.Coder, sealed []byte) ([]outcome, error) {
 // look finds the newest outcome of a message, a replayed one has several, as far as
 // nothing has to be unpacked: what is packed may have it.
 func (s *outcomeSet) look(drain uint32, offset uint64) (o outcome, ok bool, packed packedOutcomes) {
-	for _, o := range slices.Backward(s.open[drain]) {
-		if o.offset == offset {
-			return o, true, packed
+	if list := s.open[drain]; list != nil {
+		for _, o := range slices.Backward(*list) {
+			if o.offset == offset {
+				return o, true, packed
+			}
 		}
 	}
 	packed.path = s.path
@@ -325,7 +336,7 @@ func (e *Engine) outlived(s *outcomeSet, now time.Time) bool {
 // merge adds what o gathered after s was cut.
 func (s *outcomeSet) merge(c *block.Coder, o *outcomeSet) {
 	for drain, list := range o.open {
-		for _, x := range list {
+		for _, x := range *list {
 			s.add(c, drain, x)
 		}
 	}

@@ -24,7 +24,7 @@ func (e *Engine) placeBlocks(segs []*foundSegment) {
 		}
 		for _, b := range f.scan {
 			if b.Kind == block.Messages {
-				e.place(f.ref, indexedBlock{b.Stream, b.First, b.Count, b.kept, b.size, b.Seq, b.Base, b.Flags})
+				e.place(f.ref, indexedBlock{b.Stream, b.First, b.Count, b.kept, b.at, b.size, b.Seq, b.Base, b.Flags})
 			}
 			if b.Seq > e.seq {
 				e.seq, e.chain = b.Seq, b.Sum
@@ -34,7 +34,7 @@ func (e *Engine) placeBlocks(segs []*foundSegment) {
 	}
 	for _, s := range e.streams {
 		slices.SortFunc(s.blocks, func(a, b *blockRef) int {
-			return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.end(), a.end()), cmp.Compare(b.seq, a.seq))
+			return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.end(), a.end()), cmp.Compare(b.seq(), a.seq()))
 		})
 		end := uint64(0)
 		s.blocks = slices.DeleteFunc(s.blocks, func(b *blockRef) bool {
@@ -59,7 +59,10 @@ func (e *Engine) place(seg *segmentRef, b indexedBlock) {
 		e.corrupt++
 	}
 	if s != nil {
-		s.blocks = append(s.blocks, &blockRef{first: b.first, seq: b.seq, base: b.base, seg: seg, count: b.count, kept: b.kept, size: b.size, flags: b.flags})
+		s.blocks = append(s.blocks, &blockRef{
+			first: b.first, base: b.base, seg: seg, nth: uint32(b.seq - seg.first), at: b.at, size: b.size,
+			count: b.count, kept: b.kept, flags: b.flags,
+		})
 		s.lastAt = max(s.lastAt, b.base)
 	}
 }

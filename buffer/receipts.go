@@ -83,7 +83,10 @@ func (s Status) finishedAt() (t time.Time) {
 
 func (x *DrainStatus) ofWaiting(d *drain, offset uint64) {
 	x.State, x.Ahead = d.state(offset), d.ahead(offset)
-	last := d.flight[offset].last
+	var last Retry
+	if f := d.flight.get(offset); f != nil {
+		last = f.tried()
+	}
 	if r := d.retries[offset]; r != nil {
 		last = r.Retry
 		x.Due = r.Due
@@ -217,7 +220,7 @@ func (e *Engine) cancelWaiting(s *stream, offset uint64, now time.Time) (waited 
 		if d.finished(offset) {
 			continue
 		}
-		if _, ok := d.flight[offset]; ok {
+		if d.flight.get(offset) != nil {
 			flying = append(flying, d)
 			continue
 		}

@@ -26,7 +26,7 @@ type Recovery struct {
 	Blocks   int           // of messages
 	Messages uint64        // unfinished, summed over the drains
 	Damaged  int           // messages that were lost to damage, found at this start
-	Carried  int           // blocks written again because Badger did not know them any more
+	Carried  int           // blocks written again because their segment is damaged
 	Lost     int           // blocks that had been made durable and are not there: the disk lost what it confirmed
 	Duration time.Duration // from the first look to being able to serve
 }
@@ -44,6 +44,7 @@ type foundSegment struct {
 // scanned is one block of a segment that was not sealed.
 type scanned struct {
 	block.Header
+	at      uint32 // in the log
 	size    uint32
 	kept    uint32 // messages
 	payload string // of control and snapshot blocks
@@ -167,7 +168,7 @@ func (e *Engine) scanAll(segs []*foundSegment) error {
 
 func (e *Engine) examine(id uint64) (*foundSegment, error) {
 	dir := e.segmentDir(id)
-	f := &foundSegment{ref: &segmentRef{id: id, seg: segment.Sealed(dir, e.comp.Sealer, e.log), phase: sealed}}
+	f := &foundSegment{ref: &segmentRef{id: id, seg: segment.Sealed(dir), phase: sealed}}
 	x, err := readIndex(e.comp, dir)
 	if err != nil && !errors.Is(err, block.ErrDamaged) {
 		return nil, err
@@ -187,8 +188,8 @@ func (e *Engine) examine(id uint64) (*foundSegment, error) {
 }
 
 func (e *Engine) scan(f *foundSegment) (err error) {
-	f.Found, err = segment.Scan(f.ref.seg.Dir, e.comp.Sealer, func(h block.Header, payload, raw []byte) error {
-		b := scanned{Header: h, size: uint32(len(raw)), kept: h.Count}
+	f.Found, err = segment.Scan(f.ref.seg.Dir, e.comp.Sealer, func(at int64, h block.Header, payload, raw []byte) error {
+		b := scanned{Header: h, at: uint32(at), size: uint32(len(raw)), kept: h.Count}
 		if h.Kind == block.Messages && h.Flags&block.Rewritten == 0 {
 			f.scan = append(f.scan, b)
 			return nil
@@ -241,7 +242,7 @@ func (e *Engine) checkCommits(segs []*foundSegment) (damage bool) {
 				f.holes += int(b.Seq - f.scan[i-1].Seq - 1)
 			}
 			if b.Kind != block.Messages {
-				f.ref.controls = append(f.ref.controls, b.Seq)
+				f.ref.controls = append(f.ref.controls, controlBlock{b.Seq, b.at, b.size})
 			}
 		}
 		if n := len(f.scan); n > 0 && f.top >= durable && f.scan[n-1].Seq < durable {
@@ -279,13 +280,9 @@ func checkFiles(dir string, isSealed bool) error {
 	if !isSealed && err != nil {
 		return nil // it never had a commit
 	}
-	logs, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
-	if err != nil {
-		return err
-	}
 	missing := "MANIFEST"
 	if _, err := os.Stat(filepath.Join(dir, missing)); err == nil {
-		if len(logs) > 0 {
+		if _, err := os.Stat(filepath.Join(dir, segment.LogFile)); err == nil {
 			return nil
 		}
 		missing = "value log"
@@ -295,7 +292,7 @@ func checkFiles(dir string, isSealed bool) error {
 
 // control is a control or snapshot block, wherever it is.
 type control struct {
-	seq     uint64
+	controlBlock
 	seg     *foundSegment
 	h       block.Header
 	payload string
@@ -309,13 +306,13 @@ func (e *Engine) loadState(segs []*foundSegment, damage bool) (live map[uint64]b
 		if f.index == nil {
 			for _, b := range f.scan {
 				if b.Kind != block.Messages {
-					all = append(all, control{b.Seq, f, b.Header, b.payload})
+					all = append(all, control{controlBlock{b.Seq, b.at, b.size}, f, b.Header, b.payload})
 				}
 			}
 			continue
 		}
-		for _, seq := range f.index.controls {
-			all = append(all, control{seq: seq, seg: f})
+		for _, c := range f.index.controls {
+			all = append(all, control{controlBlock: c, seg: f})
 		}
 	}
 	slices.SortFunc(all, func(a, b control) int { return int(int64(a.seq - b.seq)) })
@@ -406,11 +403,14 @@ func (e *Engine) newestSnapshot(all []control) (snapshot, changes []control, err
 }
 
 func (e *Engine) loadControl(c *control) error {
-	data, err := c.seg.ref.seg.Read(c.seq)
-	if err != nil {
+	data := make([]byte, c.size)
+	if err := c.seg.ref.seg.Read(data, int64(c.at)); err != nil {
 		return err
 	}
 	h, payload, err := e.comp.Open(data)
+	if err == nil && h.Seq != c.seq {
+		err = fmt.Errorf("%w: block %d is where the index says %d", block.ErrDamaged, h.Seq, c.seq)
+	}
 	if err != nil {
 		return err
 	}

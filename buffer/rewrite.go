@@ -343,13 +343,10 @@ func (w *rewrite) pace(ref *blockRef) error {
 
 // replace puts a block that is durable in the place of its predecessors. What
 // became of their messages since it was made is in their counts. The caller holds mu.
-func (e *Engine) replace(m *move, h block.Header) {
+func (e *Engine) replace(m *move, ref *blockRef) {
 	s := m.stream
-	i, j := s.covered(h.First, h.First+uint64(h.Count))
-	ref := &blockRef{
-		first: h.First, seq: h.Seq, base: h.Base, seg: e.active, count: h.Count, kept: m.kept,
-		size: uint32(len(m.payload)) + block.HeaderSize, flags: h.Flags,
-	}
+	i, j := s.covered(ref.first, ref.end())
+	ref.kept = m.kept
 	for _, old := range s.blocks[i:j] {
 		ref.owed, ref.dead = ref.owed+old.owed, ref.dead+old.dead
 		e.forget(old)

@@ -155,7 +155,7 @@ func (e *Engine) create(id uint64, capacity int64) (*segment.Segment, error) {
 	e.mu.Lock()
 	create := e.createSegment
 	e.mu.Unlock()
-	seg, err := create(e.segmentDir(id), capacity, e.comp.Sealer, e.log)
+	seg, err := create(e.segmentDir(id), capacity, e.log)
 	if errors.Is(err, segment.ErrNoSpace) {
 		return nil, fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}

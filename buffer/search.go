@@ -148,20 +148,18 @@ func (e *Engine) CancelKey(ctx context.Context, stream, key string, now time.Tim
 // is stored, so that a start does not try again. The caller holds mu, and asks
 // for a commit.
 func (e *Engine) cancelFlight(d *drain, offset uint64, now time.Time) {
-	f := d.flight[offset]
+	f := d.flight.get(offset)
 	if f.cancelAt != 0 {
 		return
 	}
 	f.cancelAt = int64(millis(now))
-	d.flight[offset] = f
 	e.delta.cancel(d, offset, f)
 }
 
 // endAttempts ends what was cancelled in flight and never settled: how those
 // attempts went is not known. It is for recovery, where nothing else is in flight.
 func (e *Engine) endAttempts(d *drain) {
-	for offset, f := range d.flight {
-		delete(d.flight, offset)
+	for offset, f := range d.flight.all() {
 		e.endWaiting(d, offset, f.acceptedAt, Cancelled, "", time.UnixMilli(f.cancelAt))
 	}
 }

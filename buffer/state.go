@@ -23,6 +23,8 @@ type stream struct {
 	next               uint64 // offset of the next message to be committed; all before are durable
 	lastAt             int64  // accepted_at of the newest message, Unix ms
 	blocks             []*blockRef
+	near               int   // in blocks: the last that was asked for
+	inflates           int   // how many times its size the last block that was read takes in memory
 	bytes              int64 // encoded bytes of blocks with unfinished messages
 	deadBytes          int64 // of dead messages, about
 	waiting            int64 // bytes of messages being committed
@@ -34,19 +36,30 @@ type stream struct {
 }
 
 // blockRef is the place of a block of messages and what is still to be done with it.
+// There may be millions of them: 64 bytes each.
 type blockRef struct {
 	first uint64
-	seq   uint64
 	base  int64
 	seg   *segmentRef
-	count uint32 // of offsets
-	kept  uint32 // of messages: fewer where some were left out in a rewrite
-	size  uint32
-	flags block.Flags
+	elem  *list.Element // of a *cachedBlock, while it is in memory
+	nth   uint32        // its seq, counted from the segment's first
+	at    uint32        // in the segment's log
+	size  uint32        // there
+	count uint32        // of offsets
+	kept  uint32        // of messages: fewer where some were left out in a rewrite
 	owed  uint32        // (message, drain) pairs unfinished
 	dead  uint32        // pairs that are dead and can be read
-	dec   *decoded      // while in the cache
-	elem  *list.Element // its place there
+	flags block.Flags
+}
+
+func (b *blockRef) seq() uint64 { return b.seg.first + uint64(b.nth) }
+
+// dec is what the block holds, if that is in memory; else nil.
+func (b *blockRef) dec() *decoded {
+	if b.elem == nil {
+		return nil
+	}
+	return b.elem.Value.(*cachedBlock).dec
 }
 
 func (b *blockRef) end() uint64 { return b.first + uint64(b.count) }
@@ -63,12 +76,17 @@ func (b *blockRef) rewritten() bool { return b.flags&block.Rewritten != 0 }
 
 func (b *blockRef) pinned() bool { return b.owed > 0 || b.dead > 0 }
 
-// block returns the block that holds an offset, or nil.
+// block returns the block that holds an offset, or nil. Mostly it is the one that was
+// asked for before.
 func (s *stream) block(offset uint64) *blockRef {
+	if i := s.near; i < len(s.blocks) && s.blocks[i].first <= offset && offset < s.blocks[i].end() {
+		return s.blocks[i]
+	}
 	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].end() > offset })
 	if i == len(s.blocks) || s.blocks[i].first > offset {
 		return nil
 	}
+	s.near = i
 	return s.blocks[i]
 }
 
@@ -85,8 +103,8 @@ func (s *stream) covered(first, end uint64) (i, j int) {
 func (s *stream) timeNear(offset uint64) int64 {
 	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].first > offset })
 	switch {
-	case i > 0 && s.blocks[i-1].rewritten() && s.blocks[i-1].dec != nil:
-		return s.blocks[i-1].dec.acceptedAt(offset)
+	case i > 0 && s.blocks[i-1].rewritten() && s.blocks[i-1].elem != nil:
+		return s.blocks[i-1].dec().acceptedAt(offset)
 	case i > 0:
 		return s.blocks[i-1].base
 	case len(s.blocks) > 0:
@@ -97,16 +115,19 @@ func (s *stream) timeNear(offset uint64) int64 {
 
 // drain is one reader of a stream.
 type drain struct {
-	name     string
-	num      uint32
-	stream   *stream
-	from     uint64            // the first offset it reads
-	low      uint64            // all before are finished
-	done     *roaring64.Bitmap // finished, at or above low
-	head     uint64            // the first offset that was never taken since the start
+	name   string
+	num    uint32
+	stream *stream
+	from   uint64            // the first offset it reads
+	low    uint64            // all before are finished
+	done   *roaring64.Bitmap // finished, at or above low
+	head   uint64            // the first offset that was never taken since the start
+
+	aheadFrom, aheadDue uint64 // between them head is before the middle of what was read ahead
+
 	orphaned bool
 
-	flight   map[uint64]flight
+	flight   flights
 	retries  map[uint64]*retry
 	late     lateHeap  // retries, the last one due first
 	due      retryHeap // retries whose time has not been seen to come
@@ -123,15 +144,6 @@ type drain struct {
 	deadBy, buried                map[Reason]uint64 // at present, and as they came since the start
 	dead                          map[uint64]*death
 	wake                          chan struct{}
-}
-
-// flight is a message in the hands of the drain.
-type flight struct {
-	acceptedAt int64
-	last       Retry // as it was scheduled before
-	retried    bool  // it was: last holds
-	cancelAt   int64 // its key was cancelled then, Unix ms: no other attempt; 0: not
-	size       int64 // of the message, in bytes
 }
 
 // retry is a message that waits for its next attempt.
@@ -164,7 +176,7 @@ type death struct {
 func newDrain(name string, num uint32, s *stream, from uint64) *drain {
 	return &drain{
 		name: name, num: num, stream: s, from: from, low: from, head: from,
-		done: roaring64.New(), flight: map[uint64]flight{}, retries: map[uint64]*retry{},
+		done: roaring64.New(), retries: map[uint64]*retry{},
 		keys: map[string]*keyState{}, displaced: map[uint64]bool{}, holding: map[uint64]string{},
 		deadBy: map[Reason]uint64{}, buried: map[Reason]uint64{}, dead: map[uint64]*death{}, wake: make(chan struct{}, 1),
 	}
@@ -176,13 +188,19 @@ func (d *drain) finished(offset uint64) bool { return offset < d.low || d.done.C
 
 // finish marks a message; false if it was finished before.
 func (d *drain) finish(offset uint64) bool {
-	if offset < d.low || !d.done.CheckedAdd(offset) {
+	switch {
+	case offset < d.low:
+		return false
+	case offset == d.low: // never in done: as they come, mostly
+		d.low++
+		if d.done.Contains(d.low) {
+			d.raiseLow()
+		}
+		d.head = max(d.head, d.low)
+	case !d.done.CheckedAdd(offset):
 		return false
 	}
-	if offset == d.low {
-		d.raiseLow()
-	}
-	delete(d.flight, offset)
+	d.flight.remove(offset)
 	d.dropRetry(offset)
 	d.letGo(offset)
 	return true
@@ -257,7 +275,7 @@ func (d *drain) dropRetry(offset uint64) {
 
 // state is where a message stands with the drain.
 func (d *drain) state(offset uint64) State {
-	if _, ok := d.flight[offset]; ok {
+	if d.flight.get(offset) != nil {
 		return Delivering
 	}
 	if d.retries[offset] != nil {
@@ -335,7 +353,7 @@ func (d *drain) pickHead(p *picks, keys blockKeys) (need *blockRef) {
 }
 
 func (d *drain) pickUntried(p *picks, offset uint64) {
-	d.flight[offset] = flight{}
+	d.flight.put(offset, flight{})
 	p.offsets = append(p.offsets, offset)
 }
 
@@ -345,7 +363,7 @@ func (d *drain) pickReady(p *picks) bool {
 		offset := heap.Pop(&d.ready).(uint64)
 		if x := d.retries[offset]; x != nil && x.index == inReady {
 			d.unschedule(x)
-			d.flight[offset] = flight{last: x.Retry, retried: true}
+			d.flight.put(offset, flight{last: &x.Retry})
 			p.offsets = append(p.offsets, offset)
 			return true
 		}
@@ -368,14 +386,15 @@ func (d *drain) nextDue() time.Time {
 
 // putBack undoes pick for one message.
 func (d *drain) putBack(offset uint64) {
-	f, ok := d.flight[offset]
-	if !ok {
+	f := d.flight.get(offset)
+	if f == nil {
 		return
 	}
-	delete(d.flight, offset)
+	last := f.last
+	d.flight.remove(offset)
 	switch {
-	case f.retried:
-		d.addRetry(offset, f.last)
+	case last != nil:
+		d.addRetry(offset, *last)
 	case d.holding[offset] != "":
 		// Its key may have got an earlier message meanwhile: one that was replayed.
 		d.follow(d.keys[d.holding[offset]], offset)
@@ -389,7 +408,7 @@ func (d *drain) putBack(offset uint64) {
 // ahead counts the unfinished messages before offset that are not in flight.
 func (d *drain) ahead(offset uint64) uint64 {
 	n := d.unfinished(offset)
-	for o := range d.flight {
+	for o := range d.flight.all() {
 		if o < offset {
 			n--
 		}
@@ -400,7 +419,7 @@ func (d *drain) ahead(offset uint64) uint64 {
 func (d *drain) stats() DrainStats {
 	s := DrainStats{
 		Drain: d.name, Stream: d.stream.Name, Orphaned: d.orphaned,
-		InFlight: uint64(len(d.flight)), Scheduled: uint64(len(d.retries)),
+		InFlight: uint64(d.flight.n), Scheduled: uint64(len(d.retries)),
 		Delivered: d.delivered, Expired: d.expired, Cancelled: d.cancelled, Dead: map[Reason]uint64{},
 	}
 	s.ParkedKeys, s.Blocked = d.parkedKeys(), d.blocked

@@ -17,58 +17,55 @@ func (e *Engine) Take(name string, now time.Time, limit int) ([]Delivery, time.T
 // TakeMix is Take with at most so many messages that were tried before, while
 // there are untried ones to hand out.
 func (e *Engine) TakeMix(name string, now time.Time, limit, retries int) ([]Delivery, time.Time, error) {
-	d, picked, refs, next, err := e.pick(name, now, &picks{n: limit, retries: retries})
+	d, runs, next, err := e.pick(name, now, &picks{n: limit, retries: retries})
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("take for %s: %w", name, err)
 	}
-	ds := make([]Delivery, 0, len(picked))
-	for i, offset := range picked {
-		dl, err := e.deliverable(d.stream, refs[i], offset)
-		if errors.Is(err, block.ErrDamaged) {
-			e.reportDamage(d.stream, offset, offset+1, err)
-			continue
-		}
+	picked := 0
+	for _, r := range runs {
+		picked += len(r.offsets)
+	}
+	ds := make([]Delivery, 0, picked)
+	for i, r := range runs {
+		ds, err = e.deliverables(ds, d.stream, r)
 		if err != nil {
-			e.mu.Lock()
-			_, flying := d.flight[offset]
-			if flying {
-				for _, offset := range picked {
-					e.putBack(d, offset)
-				}
-			}
-			e.mu.Unlock()
-			if !flying {
-				continue // it was ended, and its segment removed, while it was read
-			}
+			e.putBackAll(d, ds, runs[i:])
 			return nil, next, fmt.Errorf("take for %s: %w", name, err)
 		}
-		ds = append(ds, dl)
 	}
+	e.nameAll(d.stream, ds)
 	ds = e.handOut(d, ds)
-	if len(ds) < len(picked) {
+	if len(ds) < picked {
 		d.signal() // there may be more behind what was damaged or ended meanwhile
 	}
 	return ds, next, nil
 }
 
+// run is messages in a row that one block holds.
+type run struct {
+	ref     *blockRef // nil: no block does
+	offsets []uint64
+}
+
 // pick chooses what a take hands out, and the blocks that hold it. Where keys
 // have to be known it reads blocks, without holding mu.
-func (e *Engine) pick(name string, now time.Time, p *picks) (d *drain, picked []uint64, refs []*blockRef, next time.Time, err error) {
+func (e *Engine) pick(name string, now time.Time, p *picks) (d *drain, runs []run, next time.Time, err error) {
 	have := blockKeys{}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for {
 		d = e.drains[name]
 		if err := e.stopped(); err != nil {
-			return nil, nil, nil, next, err
+			return nil, nil, next, err
 		}
 		if d == nil || d.orphaned {
-			return nil, nil, nil, next, ErrNoDrain
+			return nil, nil, next, ErrNoDrain
 		}
 		need := d.pick(p, now, have)
 		if need == nil {
 			break
 		}
+		e.readAhead(d)
 		e.mu.Unlock()
 		dec, err := e.loadOwed(d.stream, need)
 		e.mu.Lock()
@@ -76,33 +73,75 @@ func (e *Engine) pick(name string, now time.Time, p *picks) (d *drain, picked []
 			for _, offset := range p.offsets {
 				e.putBack(d, offset)
 			}
-			return nil, nil, nil, next, err
+			return nil, nil, next, err
 		}
 		have[need] = dec
 	}
-	for _, offset := range p.offsets {
-		refs = append(refs, d.stream.block(offset))
+	e.readAhead(d)
+	for i, offset := range p.offsets {
 		e.touch(d.stream, offset)
+		ref := d.stream.block(offset)
+		if n := len(runs); n > 0 && ref != nil && runs[n-1].ref == ref {
+			r := &runs[n-1]
+			r.offsets = p.offsets[i-len(r.offsets) : i+1]
+			continue
+		}
+		runs = append(runs, run{ref, p.offsets[i : i+1]})
 	}
-	return d, p.offsets, refs, d.nextDue(), nil
+	return d, runs, d.nextDue(), nil
 }
 
-// deliverable reads one message. It may read the disk.
-func (e *Engine) deliverable(s *stream, ref *blockRef, offset uint64) (Delivery, error) {
-	dec, err := e.load(s, ref)
-	if err != nil {
-		return Delivery{}, err
+// deliverables appends the messages of a run; ds has room for them. It may read the
+// disk. What is damaged is accounted for, and what was ended meanwhile is left out.
+func (e *Engine) deliverables(ds []Delivery, s *stream, r run) ([]Delivery, error) {
+	dec, err := e.load(s, r.ref)
+	if err != nil && r.ref != nil && !e.pinned(e.successor(s, r.ref)) {
+		return ds, nil // its segment may have been removed while it was read
 	}
-	i, ok := dec.find(offset)
+	if errors.Is(err, block.ErrDamaged) {
+		e.reportDamage(s, r.offsets[0], r.offsets[0]+1, err) // and all of its block
+		return ds, nil
+	}
+	if err != nil {
+		return ds, err
+	}
+	for _, offset := range r.offsets {
+		n := len(ds)
+		ds = ds[:n+1]
+		if err := dec.deliver(&ds[n], s.Name, offset); err != nil {
+			ds = ds[:n]
+			e.reportDamage(s, offset, offset+1, err)
+		}
+	}
+	return ds, nil
+}
+
+// deliver makes a delivery of a message, but for what only the engine knows.
+func (d *decoded) deliver(x *Delivery, stream string, offset uint64) error {
+	i, ok := d.find(offset)
 	if !ok {
-		return Delivery{}, errLeftOut
+		return errLeftOut
 	}
-	ms, m, err := dec.message(i)
+	ms, m, err := d.message(i)
 	if err != nil {
-		return Delivery{}, err
+		return err
 	}
-	r := Ref{Stream: s.Name, Offset: offset}
-	return Delivery{Ref: r, ID: e.id(s.num, offset), AcceptedAt: time.UnixMilli(ms), Message: m}, nil
+	x.Stream, x.Offset, x.AcceptedAt, x.Message = stream, offset, time.UnixMilli(ms), m
+	return nil
+}
+
+// putBackAll undoes a take that cannot be completed.
+func (e *Engine) putBackAll(d *drain, ds []Delivery, left []run) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range ds {
+		e.putBack(d, ds[i].Offset)
+	}
+	for _, r := range left {
+		for _, offset := range r.offsets {
+			e.putBack(d, offset)
+		}
+	}
 }
 
 // handOut completes deliveries with what only the state knows, and leaves out
@@ -111,26 +150,27 @@ func (e *Engine) handOut(d *drain, ds []Delivery) []Delivery {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	kept := ds[:0]
-	for _, x := range ds {
-		switch {
-		case d.flight[x.Offset].cancelAt != 0:
+	for i := range ds {
+		x := &ds[i]
+		f := d.flight.get(x.Offset)
+		if f == nil {
+			continue
+		}
+		if f.cancelAt != 0 {
 			e.putBack(d, x.Offset)
-		case d.handOut(&x):
-			kept = append(kept, x)
+			continue
+		}
+		f.acceptedAt, f.size = x.AcceptedAt.UnixMilli(), int64(len(x.Body))
+		if f.last != nil {
+			x.Tries = f.last.Tries
+		}
+		if len(kept) < i {
+			kept = append(kept, *x)
+		} else {
+			kept = ds[:i+1]
 		}
 	}
 	return kept
-}
-
-func (d *drain) handOut(x *Delivery) bool {
-	f, ok := d.flight[x.Offset]
-	if !ok {
-		return false
-	}
-	f.acceptedAt, x.Tries = x.AcceptedAt.UnixMilli(), f.last.Tries
-	f.size = int64(len(x.Body))
-	d.flight[x.Offset] = f
-	return true
 }
 
 // Return implements [Buffer].
@@ -146,12 +186,13 @@ func (e *Engine) Return(name string, offset uint64) {
 // putBack undoes pick for one message. One that was cancelled meanwhile ends. The
 // caller holds mu.
 func (e *Engine) putBack(d *drain, offset uint64) {
-	f := d.flight[offset]
-	if f.cancelAt == 0 {
+	f := d.flight.get(offset)
+	if f == nil || f.cancelAt == 0 {
 		d.putBack(offset)
 		return
 	}
-	e.endCancelled(d, offset, Result{Attempts: f.last.Attempts, Status: f.last.Status})
+	last := f.tried()
+	e.endCancelled(d, offset, Result{Attempts: last.Attempts, Status: last.Status})
 	e.noteChange()
 }
 
@@ -159,20 +200,20 @@ func (e *Engine) putBack(d *drain, offset uint64) {
 // caller holds mu, and asks for a commit.
 func (e *Engine) endCancelled(d *drain, offset uint64, r Result) {
 	if r.At.IsZero() {
-		r.At = time.UnixMilli(d.flight[offset].cancelAt)
+		r.At = time.UnixMilli(d.flight.get(offset).cancelAt)
 	}
 	e.end(d, offset, Cancelled, "", r)
 }
 
 // Ack implements [Buffer].
 func (e *Engine) Ack(name string, offset uint64, r Result) {
-	e.settle(name, offset, func(d *drain) { e.end(d, offset, Delivered, "", r) })
+	e.settle(name, offset, func(d *drain, _ *flight) { e.end(d, offset, Delivered, "", r) })
 }
 
 // Bury implements [Buffer].
 func (e *Engine) Bury(name string, offset uint64, why Reason, r Result) {
-	e.settle(name, offset, func(d *drain) {
-		if d.flight[offset].cancelAt != 0 {
+	e.settle(name, offset, func(d *drain, f *flight) {
+		if f.cancelAt != 0 {
 			e.endCancelled(d, offset, r)
 			return
 		}
@@ -182,13 +223,13 @@ func (e *Engine) Bury(name string, offset uint64, why Reason, r Result) {
 
 // Release implements [Buffer].
 func (e *Engine) Release(name string, offset uint64, r Retry) {
-	e.settle(name, offset, func(d *drain) {
-		if d.flight[offset].cancelAt != 0 {
+	e.settle(name, offset, func(d *drain, f *flight) {
+		if f.cancelAt != 0 {
 			e.endCancelled(d, offset, Result{Attempts: r.Attempts, Status: r.Status})
 			return
 		}
 		r.Error = clip(r.Error)
-		delete(d.flight, offset)
+		d.flight.remove(offset)
 		d.addRetry(offset, r)
 		e.delta.retry(d, offset, r, d.holding[offset])
 		e.touch(d.stream, offset)
@@ -197,17 +238,18 @@ func (e *Engine) Release(name string, offset uint64, r Retry) {
 }
 
 // settle runs fn on a drain that has the message in flight.
-func (e *Engine) settle(name string, offset uint64, fn func(*drain)) {
+func (e *Engine) settle(name string, offset uint64, fn func(*drain, *flight)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	d := e.drains[name]
 	if d == nil {
 		return
 	}
-	if _, ok := d.flight[offset]; !ok {
+	f := d.flight.get(offset)
+	if f == nil {
 		return // cancelled, damaged or settled before
 	}
-	fn(d)
+	fn(d, f)
 	e.noteChange()
 }
 
@@ -217,7 +259,10 @@ func (e *Engine) noteChange() { signal(e.changed) }
 // end makes a message final with one drain. The caller holds mu, and asks for
 // a commit.
 func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result) {
-	f, ref := d.flight[offset], d.stream.block(offset)
+	f, ref := flight{}, d.stream.block(offset)
+	if x := d.flight.get(offset); x != nil {
+		f = *x
+	}
 	key := d.keyOf(ref, offset)
 	if f.size == 0 && ref != nil {
 		f.size = int64(ref.size / max(1, ref.kept))
@@ -234,7 +279,7 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 	}
 	e.keepAnswer(d, offset, o.at, r.Answer)
 	if state == Dead {
-		first := f.last.FirstAt
+		first := f.tried().FirstAt
 		if first.IsZero() {
 			first = r.FirstAt
 		}
@@ -247,7 +292,8 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 		e.records.outcomes.add(e.comp, d.num, o)
 	} else {
 		d.count(state)
-		e.record(opFinish, d, o)
+		e.delta.finish(d.num, o)
+		e.records.outcomes.add(e.comp, d.num, o)
 	}
 	e.touch(d.stream, offset)
 	if ref != nil {
@@ -256,12 +302,6 @@ func (e *Engine) end(d *drain, offset uint64, state State, why Reason, r Result)
 	if d.orphaned {
 		e.retireDrain(d)
 	}
-}
-
-// record stores a final state: as a change, and for receipts. The caller holds mu.
-func (e *Engine) record(code byte, d *drain, o outcome) {
-	e.delta.op(code, uint64(d.num), o.offset, uint64(o.state), uint64(o.at), uint64(o.accepted), uint64(o.attempts), uint64(o.status))
-	e.records.outcomes.add(e.comp, d.num, o)
 }
 
 // unowe counts one finished pair of message and drain. What is dead as damaged

@@ -33,6 +33,11 @@ func (r *Reader) fail(what string) {
 
 // Uint takes an unsigned varint.
 func (r *Reader) Uint() uint64 {
+	if len(r.b) > 0 && r.b[0] < 0x80 { // as most are
+		v := uint64(r.b[0])
+		r.b = r.b[1:]
+		return v
+	}
 	var v uint64
 	for i := 0; i < len(r.b) && i < binary.MaxVarintLen64; i++ {
 		c := r.b[i]
@@ -79,7 +84,7 @@ func (r *Reader) String() string {
 // damaged count cannot make a caller reserve more than the payload holds.
 func (r *Reader) Count(minBytes int) int {
 	n := r.Uint()
-	if n > uint64(len(r.b)/max(1, minBytes)) {
+	if n > uint64(len(r.b)) || n*uint64(minBytes) > uint64(len(r.b)) {
 		r.fail("list")
 		return 0
 	}

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 
 	"forebay/buffer/block"
 )
@@ -27,6 +27,7 @@ const (
 	// An entry's header, key and checksum lie between two blocks. More than this
 	// that is not zero means that something was there.
 	maxBetween = 64
+	crcSize    = crc32.Size
 )
 
 var (
@@ -35,68 +36,24 @@ var (
 )
 
 // Scan reads the value log of a segment without Badger, checks every block, and
-// calls fn with the sound ones; payload and raw, the whole block, are valid
-// during the call. Blocks come in the order of their commits, those of one
-// commit in any order: Badger keeps a transaction in a map. After damage it goes
-// on at the next sound block. It changes nothing.
-func Scan(dir string, k block.Sealer, fn func(h block.Header, payload, raw []byte) error) (Found, error) {
-	return scan(dir, k, func(_ span, h block.Header, payload, raw []byte) error { return fn(h, payload, raw) })
-}
-
-// span is where a block lies.
-type span struct {
-	file string
-	at   int64
-	size int
-}
-
-type visit func(at span, h block.Header, payload, raw []byte) error
-
-func scan(dir string, k block.Sealer, fn visit) (Found, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
-	if err != nil {
-		return Found{}, fmt.Errorf("scan %s: %w", dir, err)
-	}
-	sort.Strings(names)
+// calls fn with the sound ones and their places in the log; payload and raw, the whole
+// block, are valid during the call. Blocks come in the order of their commits, those of
+// one commit in any order: Badger keeps a transaction in a map. After damage it goes
+// on at the next sound block. It changes nothing. A segment without a log has no blocks.
+func Scan(dir string, k block.Sealer, fn Visit) (Found, error) {
 	var found Found
-	for _, name := range names {
-		if err := scanFile(name, k, fn, &found); err != nil {
-			return found, fmt.Errorf("scan %s: %w", name, err)
-		}
+	err := scanFile(filepath.Join(dir, LogFile), k, fn, &found)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Found{}, nil
+	}
+	if err != nil {
+		return found, fmt.Errorf("scan %s: %w", dir, err)
 	}
 	return found, nil
 }
 
-// readLog finds a block in the log itself. The first call reads all of it.
-func (s *Segment) readLog(seq uint64) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.places == nil {
-		places := map[uint64]span{}
-		_, err := scan(s.Dir, s.seal, func(at span, h block.Header, _, _ []byte) error {
-			places[h.Seq] = at
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		s.places = places
-	}
-	at, ok := s.places[seq]
-	if !ok {
-		return nil, nil
-	}
-	f, err := os.Open(at.file)
-	if err != nil {
-		return nil, fmt.Errorf("read block %d: %w", seq, err)
-	}
-	defer f.Close()
-	b := make([]byte, at.size)
-	if _, err := f.ReadAt(b, at.at); err != nil {
-		return nil, fmt.Errorf("read block %d of %s: %w", seq, at.file, err)
-	}
-	return b, nil
-}
+// Visit is called with a block and its place.
+type Visit func(at int64, h block.Header, payload, raw []byte) error
 
 // window is a moving view of a file that skips holes.
 type window struct {
@@ -139,7 +96,7 @@ func (w *window) skip(n int) {
 	w.pos += n
 }
 
-func scanFile(name string, k block.Sealer, fn visit, found *Found) error {
+func scanFile(name string, k block.Sealer, fn Visit, found *Found) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -153,10 +110,10 @@ func scanFile(name string, k block.Sealer, fn visit, found *Found) error {
 		return err
 	}
 	w := &window{f: f, size: info.Size()}
-	if err := w.need(20); err != nil { // the value log's own header
+	if err := w.need(logHeader); err != nil {
 		return err
 	}
-	w.skip(min(20, len(w.rest())))
+	w.skip(min(logHeader, len(w.rest())))
 	var between []byte // what lies since the last block
 	inDamage, first := false, true
 	for {
@@ -222,12 +179,12 @@ func scanFile(name string, k block.Sealer, fn visit, found *Found) error {
 // and key.
 func soundFrame(between, buf []byte, n int, first bool) bool {
 	if !first {
-		if len(between) < crc32.Size {
+		if len(between) < crcSize {
 			return false
 		}
-		between = between[crc32.Size:]
+		between = between[crcSize:]
 	}
-	if len(buf) < n+crc32.Size {
+	if len(buf) < n+crcSize {
 		return false
 	}
 	sum := crc32.Update(crc32.Checksum(between, castagnoli), castagnoli, buf[:n])
@@ -246,7 +203,7 @@ func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
 
 // scanBlock tries the bytes at the start of the window and returns the length
 // of the block there, 0 if there is none.
-func scanBlock(w *window, k block.Sealer, fn visit) (int, error) {
+func scanBlock(w *window, k block.Sealer, fn Visit) (int, error) {
 	if err := w.need(block.HeaderSize); err != nil {
 		return 0, err
 	}
@@ -254,7 +211,7 @@ func scanBlock(w *window, k block.Sealer, fn visit) (int, error) {
 	if !ok || n > block.HeaderSize+block.MaxRaw || w.at+int64(n) > w.size {
 		return 0, nil
 	}
-	if err := w.need(n + crc32.Size); err != nil {
+	if err := w.need(n + crcSize); err != nil {
 		return 0, err
 	}
 	b := w.rest()
@@ -265,5 +222,5 @@ func scanBlock(w *window, k block.Sealer, fn visit) (int, error) {
 	if err != nil {
 		return 0, nil // counted by the caller
 	}
-	return n, fn(span{w.f.Name(), w.at, n}, h, payload, b[:n])
+	return n, fn(w.at, h, payload, b[:n])
 }

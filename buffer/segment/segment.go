@@ -4,8 +4,8 @@
 //
 // Every block goes to the value log, also the small ones, so that one file
 // holds all of a segment in the order of writing and [Scan] can read it without
-// Badger, whose recovery cuts a log off at the first bad byte. The LSM tree
-// holds only sequence numbers and places.
+// Badger, whose recovery cuts a log off at the first bad byte. Badger writes; what
+// is read is read from that file.
 package segment
 
 import (
@@ -50,41 +50,36 @@ var ErrNoSpace = errors.New("no space to reserve a segment")
 type Block struct {
 	Seq  uint64
 	Data []byte
+	At   uint32 // its place in the log; Commit says it
 }
 
-// Segment is a directory of blocks. Methods are safe for concurrent use, but
-// Commit is for one goroutine at a time.
+// Segment is a directory of blocks. Read is safe for concurrent use, all else is
+// for one goroutine at a time.
 type Segment struct {
 	Dir string
 
-	seal      block.Sealer
 	capacity  int64 // bytes for data; the control reserve comes on top
 	maxBlocks int
 	memtable  int64 // bytes
 	fault     *faultLog
 
-	mu     sync.RWMutex // guards db against Seal and Drop while it is read
-	db     *badger.DB
-	sealed bool
-	gone   bool            // removed, or its mapping failed: Badger is not opened again
-	places map[uint64]span // of blocks, from a scan; only where Badger does not find one
-
-	blocks int   // written; committer only
-	bytes  int64 // of the value log; committer only
+	db     *badger.DB // while it is written
+	log    *os.File   // likewise
+	end    int64      // of what is in the log
+	blocks int        // written
+	bytes  int64      // of the value log, about
 }
 
 // Create makes a directory for blocks of capacity bytes and reserves all of
 // its space, so that a full disk is ErrNoSpace here and never a fault later.
 // It blocks for several syncs. On an error nothing is left behind.
-func Create(dir string, capacity int64, k block.Sealer, log *slog.Logger) (*Segment, error) {
-	s := plan(dir, capacity, k, log)
+func Create(dir string, capacity int64, log *slog.Logger) (*Segment, error) {
+	s := plan(dir, capacity, log)
 	if s.vlogSize() > maxValueLog {
 		return nil, fmt.Errorf("segment of %d bytes: the most is %d", capacity, MaxCapacity())
 	}
 	if err := s.create(); err != nil {
-		if s.db != nil {
-			_ = s.db.Close() // the error that matters is the first
-		}
+		_ = s.Drop() // the error that matters is the first
 		_ = os.RemoveAll(dir)
 		if noSpace(err) {
 			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
@@ -111,11 +106,14 @@ func (s *Segment) create() error {
 	if err := os.Mkdir(s.Dir, 0o700); err != nil {
 		return fmt.Errorf("create segment: %w", err)
 	}
-	db, err := badger.OpenManaged(s.options(false))
+	db, err := badger.OpenManaged(s.options())
 	if err != nil {
 		return fmt.Errorf("create segment %s: %w", s.Dir, err)
 	}
 	s.db = db
+	if s.log, err = os.Open(filepath.Join(s.Dir, LogFile)); err != nil {
+		return fmt.Errorf("create segment: %w", err)
+	}
 	for pattern, size := range map[string]int64{"*.vlog": s.vlogSize(), "*.mem": s.memtable * 5 / 4} {
 		if err := reserveAll(filepath.Join(s.Dir, pattern), size); err != nil {
 			return err
@@ -146,25 +144,21 @@ func reserveAll(pattern string, size int64) error {
 	return nil
 }
 
-// Sealed returns a segment that was closed cleanly. It is opened at the first Read.
-func Sealed(dir string, k block.Sealer, log *slog.Logger) *Segment {
-	s := plan(dir, 0, k, log)
-	s.sealed = true
-	return s
-}
+// Sealed returns a segment that is only read any more.
+func Sealed(dir string) *Segment { return &Segment{Dir: dir} }
 
 // Reserved is what a segment of that capacity takes from the disk while it is
 // open, in bytes.
 func Reserved(capacity int64) int64 {
-	s := plan("", capacity, 0, nil)
+	s := plan("", capacity, nil)
 	return s.vlogSize() + s.memtable*5/4
 }
 
 // plan sizes a segment by its capacity: a block for each KiB of it, within bounds.
-func plan(dir string, capacity int64, k block.Sealer, log *slog.Logger) *Segment {
+func plan(dir string, capacity int64, log *slog.Logger) *Segment {
 	blocks := min(MaxBlocks, max(2000, capacity>>10))
 	return &Segment{
-		Dir: dir, seal: k, capacity: capacity, maxBlocks: int(blocks),
+		Dir: dir, capacity: capacity, maxBlocks: int(blocks), end: logHeader,
 		memtable: max(minMemTable, blocks*bytesPerBlock), fault: &faultLog{log: log},
 	}
 }
@@ -173,7 +167,7 @@ func (s *Segment) vlogSize() int64 {
 	return s.capacity + max(s.capacity/controlReserve, 256<<10)
 }
 
-func (s *Segment) options(readOnly bool) badger.Options {
+func (s *Segment) options() badger.Options {
 	o := badger.DefaultOptions(s.Dir)
 	o.SyncWrites = false // Commit syncs once for all its blocks; db.Sync returns both errors
 	// All blocks, but not Badger's end-of-transaction marker, whose value is a
@@ -191,7 +185,6 @@ func (s *Segment) options(readOnly bool) badger.Options {
 	// Badger turns a failed check into an empty value; the envelope has a checksum of its own.
 	o.VerifyValueChecksum, o.ChecksumVerificationMode = false, options.NoVerification
 	o.Logger = s.fault
-	o.ReadOnly = readOnly
 	return o
 }
 
@@ -218,8 +211,9 @@ func (s *Segment) Blocks() int { return s.blocks }
 // Bytes is what was written, in the value log.
 func (s *Segment) Bytes() int64 { return s.bytes }
 
-// Commit writes blocks in one transaction and returns after the fsync that
-// covers it. After any error the outcome is unknown and the process must end:
+// Commit writes blocks, in the order of their sequence numbers without a gap, in one
+// transaction, says where each of them lies, and returns after the fsync that covers
+// it. After any error the outcome is unknown and the process must end:
 // a second sync may claim success for pages that the first one lost.
 func (s *Segment) Commit(blocks []Block) error {
 	txn := s.db.NewTransactionAt(math.MaxUint64, true)
@@ -237,16 +231,16 @@ func (s *Segment) Commit(blocks []Block) error {
 	if err := s.db.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", s.Dir, err)
 	}
+	if err := s.place(blocks); err != nil {
+		return err
+	}
 	return s.fault.err()
 }
 
-// Seal ends writing: it flushes the places into a table and closes Badger.
-// Reads wait for it and then open the segment read-only. A sealed segment stays
+// Seal ends writing: it closes Badger, which takes some syncs. A sealed segment stays
 // as it is.
 func (s *Segment) Seal() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.sealed {
+	if s.db == nil {
 		return nil
 	}
 	for pattern, least := range map[string]int64{"*.mem": 0, "*.vlog": 20} {
@@ -254,10 +248,9 @@ func (s *Segment) Seal() error {
 			return fmt.Errorf("seal %s: %d files %s, want 1: one rotated away and was not synced", s.Dir, n, pattern)
 		}
 	}
-	if err := s.close(); err != nil {
+	if err := s.Drop(); err != nil {
 		return fmt.Errorf("seal %s: %w", s.Dir, err)
 	}
-	s.sealed = true
 	return s.fault.err()
 }
 
@@ -271,88 +264,43 @@ func filesOver(dir, pattern string, least int64) (n int, err error) {
 	return n, err
 }
 
-// Drop closes Badger; a sealed segment opens again at the next Read.
+// Drop closes what is open of a segment.
 func (s *Segment) Drop() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.close()
-}
-
-// Retire closes Badger for good, before the directory is removed.
-func (s *Segment) Retire() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.gone = true
-	return s.close()
-}
-
-func (s *Segment) close() error {
-	if s.db == nil {
-		return nil
+	var errs []error
+	if s.log != nil {
+		errs = append(errs, s.log.Close())
+		s.log = nil
 	}
-	err := s.db.Close()
-	s.db = nil
-	return err
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+		s.db = nil
+	}
+	return errors.Join(errs...)
 }
 
-// Salvage opens a segment that was not sealed for what Badger still knows of
-// it, and seals it. It returns the sequence numbers that Read will find. Badger
-// cuts its files off at the first bad byte: Scan has to have found none.
-func Salvage(dir string, k block.Sealer, log *slog.Logger) (*Segment, map[uint64]bool, error) {
-	s := plan(dir, 0, k, log)
-	if err := removeEmptyLogs(dir); err != nil {
-		return nil, nil, err
+// End is where the log goes on behind a block of size bytes at a place.
+func End(at, size uint32) int64 { return int64(at) + int64(size) + crcSize }
+
+// Settle makes a sealed segment of one that a crash left open: it gives back what was
+// reserved beyond end, and syncs the log, of which the disk may not have all. Badger's
+// own index of the blocks goes: nobody reads it.
+func Settle(dir string, end int64) error {
+	f, err := os.OpenFile(filepath.Join(dir, LogFile), os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("settle segment: %w", err)
 	}
-	// The write-ahead log is replayed into a memtable as large as the one it was
-	// written from; Badger gives the file twice its size.
+	defer f.Close()
+	if err := errors.Join(f.Truncate(end), f.Sync()); err != nil {
+		return fmt.Errorf("settle segment %s: %w", dir, err)
+	}
 	mems, err := filepath.Glob(filepath.Join(dir, "*.mem"))
-	if err != nil {
-		return nil, nil, fmt.Errorf("recover segment %s: %w", dir, err)
-	}
 	for _, mem := range mems {
-		if info, err := os.Stat(mem); err == nil {
-			s.memtable = max(s.memtable, info.Size()/2)
-		}
+		err = errors.Join(err, os.Remove(mem))
 	}
-	db, err := badger.OpenManaged(s.options(false))
 	if err != nil {
-		return nil, nil, fmt.Errorf("recover segment %s: %w", dir, err)
+		return fmt.Errorf("settle segment: %w", err)
 	}
-	s.db = db
-	known := map[uint64]bool{}
-	txn := db.NewTransactionAt(math.MaxUint64, false)
-	it := txn.NewIterator(badger.IteratorOptions{})
-	for it.Rewind(); it.Valid(); it.Next() {
-		if k := it.Item().Key(); len(k) == 9 {
-			known[binary.BigEndian.Uint64(k[1:])] = true
-		}
-	}
-	it.Close()
-	txn.Discard()
-	if err := s.Drop(); err != nil {
-		return nil, nil, fmt.Errorf("recover segment %s: %w", dir, err)
-	}
-	s.sealed = true
-	return s, known, s.fault.err()
-}
-
-// removeEmptyLogs removes what a crash between creat and ftruncate leaves;
-// Badger refuses to open a directory that has such files.
-func removeEmptyLogs(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("recover segment: %w", err)
-	}
-	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || info.Size() > 0 || (filepath.Ext(e.Name()) != ".mem" && filepath.Ext(e.Name()) != ".vlog") {
-			continue
-		}
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-			return fmt.Errorf("recover segment: %w", err)
-		}
-	}
-	return nil
+	return SyncDir(dir)
 }
 
 // SyncDir makes the names in a directory durable.

@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -31,32 +32,32 @@ func sealedBlock(seq uint64) Block {
 	return Block{Seq: seq, Data: seal.Seal(nil, &h, payload(seq))}
 }
 
-// write makes a segment with blocks first … first+n-1, three a commit.
-func write(t *testing.T, dir string, first uint64, n int) *Segment {
+// write makes a segment with blocks first … first+n-1, three a commit, and says
+// where they lie.
+func write(t *testing.T, dir string, first uint64, n int) (*Segment, []Block) {
 	t.Helper()
-	s, err := Create(dir, mib, seal, quiet())
+	s, err := Create(dir, mib, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var group []Block
+	var all []Block
 	for i := range n {
-		group = append(group, sealedBlock(first+uint64(i)))
-		if len(group) == 3 || i == n-1 {
-			if err := s.Commit(group); err != nil {
+		all = append(all, sealedBlock(first+uint64(i)))
+		if i%3 == 2 || i == n-1 {
+			if err := s.Commit(all[i-i%3:]); err != nil {
 				t.Fatal(err)
 			}
-			group = nil
 		}
 	}
-	return s
+	return s, all
 }
 
-func wantRead(t *testing.T, s *Segment, first uint64, n int) {
+func wantRead(t *testing.T, s *Segment, blocks []Block) {
 	t.Helper()
-	for seq := first; seq < first+uint64(n); seq++ {
-		got, err := s.Read(seq)
-		if err != nil || !bytes.Equal(got, sealedBlock(seq).Data) {
-			t.Fatalf("read block %d = %d bytes, %v; want %d bytes", seq, len(got), err, len(sealedBlock(seq).Data))
+	for _, b := range blocks {
+		got := make([]byte, len(b.Data))
+		if err := s.Read(got, int64(b.At)); err != nil || !bytes.Equal(got, b.Data) {
+			t.Fatalf("block %d at %d: %v, or other bytes than were written", b.Seq, b.At, err)
 		}
 	}
 }
@@ -64,7 +65,7 @@ func wantRead(t *testing.T, s *Segment, first uint64, n int) {
 func scanned(t *testing.T, dir string) ([]uint64, Found) {
 	t.Helper()
 	var seqs []uint64
-	found, err := Scan(dir, seal, func(h block.Header, p, _ []byte) error {
+	found, err := Scan(dir, seal, func(_ int64, h block.Header, p, _ []byte) error {
 		if !bytes.Equal(p, payload(h.Seq)) {
 			return fmt.Errorf("block %d has other bytes", h.Seq)
 		}
@@ -88,22 +89,28 @@ func seqs(first uint64, n int) []uint64 {
 
 func TestWriteSealRead(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "seg")
-	s := write(t, dir, 10, 100)
-	wantRead(t, s, 10, 100)
+	s, blocks := write(t, dir, 10, 100)
+	wantRead(t, s, blocks)
 	if err := s.Seal(); err != nil {
 		t.Fatal(err)
 	}
-	wantRead(t, s, 10, 100)
-	if err := s.Drop(); err != nil {
+	wantRead(t, s, blocks)
+	s = Sealed(dir)
+	wantRead(t, s, blocks)
+	if err := s.Read(make([]byte, 100), mib); !errors.Is(err, block.ErrDamaged) {
+		t.Errorf("read beyond the end of the log = %v, want ErrDamaged", err)
+	}
+	places := map[uint64]uint32{}
+	if _, err := Scan(dir, seal, func(at int64, h block.Header, _, _ []byte) error {
+		places[h.Seq] = uint32(at)
+		return nil
+	}); err != nil {
 		t.Fatal(err)
 	}
-	s = Sealed(dir, seal, quiet())
-	wantRead(t, s, 10, 100)
-	if got, err := s.Read(200); got != nil || err != nil {
-		t.Errorf("read of a block that is not there = %d bytes, %v; want nil, nil", len(got), err)
-	}
-	if err := s.Drop(); err != nil {
-		t.Fatal(err)
+	for _, b := range blocks {
+		if places[b.Seq] != b.At {
+			t.Errorf("block %d lies at %d, a scan finds it at %d", b.Seq, b.At, places[b.Seq])
+		}
 	}
 	got, found := scanned(t, dir)
 	if diff := cmp.Diff(seqs(10, 100), got); diff != "" || found.Damaged != 0 {
@@ -124,25 +131,27 @@ func abandon(t *testing.T, s *Segment) string {
 	return dir
 }
 
-func TestSalvageAfterKill(t *testing.T) {
-	dir := abandon(t, write(t, filepath.Join(t.TempDir(), "seg"), 1, 50))
+// TestSettleAfterKill: what a killed process leaves is read without Badger, and gives
+// back what was reserved.
+func TestSettleAfterKill(t *testing.T) {
+	s, blocks := write(t, filepath.Join(t.TempDir(), "seg"), 1, 50)
+	dir := abandon(t, s)
 	if err := os.WriteFile(filepath.Join(dir, "00099.mem"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := Settle(dir, s.end); err != nil {
+		t.Fatal(err)
+	}
+	wantRead(t, Sealed(dir), blocks)
 	got, found := scanned(t, dir)
-	if diff := cmp.Diff(seqs(1, 50), got); diff != "" || found.Damaged != 0 {
-		t.Errorf("scan: damaged %d, (-want +got):\n%s", found.Damaged, diff)
+	if diff := cmp.Diff(seqs(1, 50), got); diff != "" || found.Damaged != 0 || found.Torn {
+		t.Errorf("scan: %+v, (-want +got):\n%s", found, diff)
 	}
-	s, known, err := Salvage(dir, seal, quiet())
-	if err != nil {
-		t.Fatal(err)
+	if mems, err := filepath.Glob(filepath.Join(dir, "*.mem")); err != nil || mems != nil {
+		t.Errorf("write-ahead logs are left: %v, %v", mems, err)
 	}
-	if len(known) != 50 {
-		t.Errorf("badger knows %d blocks, want 50", len(known))
-	}
-	wantRead(t, s, 1, 50)
-	if err := s.Drop(); err != nil {
-		t.Fatal(err)
+	if info, err := os.Stat(filepath.Join(dir, LogFile)); err != nil || info.Size() != s.end {
+		t.Errorf("the log is %v, %v; want %d bytes", info, err, s.end)
 	}
 }
 
@@ -157,7 +166,8 @@ func TestScanGoesOnAfterDamage(t *testing.T) {
 		"a length too large": func(b []byte, at int) { b[at+55] = 0x7f },
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := abandon(t, write(t, filepath.Join(t.TempDir(), "seg"), 1, 50))
+			s, _ := write(t, filepath.Join(t.TempDir(), "seg"), 1, 50)
+			dir := abandon(t, s)
 			names, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
 			if err != nil || len(names) != 1 {
 				t.Fatal(names, err)
@@ -182,33 +192,8 @@ func TestScanGoesOnAfterDamage(t *testing.T) {
 	}
 }
 
-// TestReadFault: a page that the disk does not give is not the end of the
-// process, and the segment can still be closed.
-func TestReadFault(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "seg")
-	s := write(t, dir, 1, 500)
-	if err := s.Seal(); err != nil {
-		t.Fatal(err)
-	}
-	wantRead(t, s, 1, 1)
-	logs, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
-	if err != nil || len(logs) != 1 {
-		t.Fatal(logs, err)
-	}
-	if err := os.Truncate(logs[0], 8192); err != nil {
-		t.Fatal(err)
-	}
-	if got, _ := s.Read(499); got != nil {
-		t.Errorf("read beyond the end of the log = %d bytes", len(got))
-	}
-	wantRead(t, s, 1, 10)
-	if err := s.Drop(); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestFits(t *testing.T) {
-	s := write(t, filepath.Join(t.TempDir(), "seg"), 1, 1)
+	s, _ := write(t, filepath.Join(t.TempDir(), "seg"), 1, 1)
 	t.Cleanup(func() { _ = s.Drop() })
 	for _, tc := range []struct {
 		n             int
@@ -229,7 +214,7 @@ func TestFits(t *testing.T) {
 
 // BenchmarkScan reads a segment of many small blocks, as a trickle leaves them.
 func BenchmarkScan(b *testing.B) {
-	s, err := Create(filepath.Join(b.TempDir(), "seg"), 32*mib, seal, quiet())
+	s, err := Create(filepath.Join(b.TempDir(), "seg"), 32*mib, quiet())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -245,7 +230,7 @@ func BenchmarkScan(b *testing.B) {
 	}
 	b.SetBytes(s.Bytes())
 	for b.Loop() {
-		if _, err := Scan(s.Dir, seal, func(block.Header, []byte, []byte) error { return nil }); err != nil {
+		if _, err := Scan(s.Dir, seal, func(int64, block.Header, []byte, []byte) error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}
