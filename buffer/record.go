@@ -155,8 +155,8 @@ func parseHead(b string) (m Message, err error) {
 	return m, in.Err()
 }
 
-// parseOwn reads what a record has after its head. The message shares the strings
-// of in; its body too: nobody writes to it.
+// parseOwn reads what a record has after its head. The message shares the memory of
+// in, its body too: nobody writes to it.
 func parseOwn(in *block.Reader, m *Message) error {
 	if body := in.String(); len(body) > 0 {
 		m.Body = unsafe.Slice(unsafe.StringData(body), len(body))
