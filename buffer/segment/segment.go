@@ -169,7 +169,7 @@ func (s *Segment) vlogSize() int64 {
 
 func (s *Segment) options() badger.Options {
 	o := badger.DefaultOptions(s.Dir)
-	o.SyncWrites = false // Commit syncs once for all its blocks; db.Sync returns both errors
+	o.SyncWrites = false // Commit syncs once for all its blocks
 	// All blocks, but not Badger's end-of-transaction marker, whose value is a
 	// timestamp of up to 20 digits: its replay needs that in the write-ahead log.
 	o.ValueThreshold = block.HeaderSize
@@ -228,7 +228,7 @@ func (s *Segment) Commit(blocks []Block) error {
 	if err := txn.CommitAt(blocks[len(blocks)-1].Seq+1, nil); err != nil {
 		return fmt.Errorf("write %s: %w", s.Dir, err)
 	}
-	if err := s.db.Sync(); err != nil {
+	if err := s.sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", s.Dir, err)
 	}
 	if err := s.place(blocks); err != nil {

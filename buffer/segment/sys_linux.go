@@ -22,6 +22,17 @@ func Reserve(f *os.File, size int64) error {
 	}
 }
 
+// sync makes the log durable, and it alone: what Badger keeps beside it, its places
+// and their write-ahead log, is needed by no reader and no start.
+func (s *Segment) sync() error {
+	for {
+		err := unix.Fdatasync(int(s.log.Fd()))
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
 // adviseRandom keeps the kernel from backing the mappings of the files in dir
 // with large folios, of which every msync would write up to 1 MiB for a page.
 // Badger does not hand its mappings out, so they are found by path.
