@@ -37,6 +37,9 @@ func (e *Engine) Find(ref Ref, now time.Time) (Status, error) {
 		st.Drains = append(st.Drains, ds)
 	}
 	block := s.block(ref.Offset)
+	if block != nil && block.elem != nil { // in memory, as that of a fresh message is
+		st.AcceptedAt = time.UnixMilli(block.dec().acceptedAt(ref.Offset))
+	}
 	keep := s.KeepDelivered
 	e.mu.Unlock()
 

@@ -27,11 +27,11 @@ import (
 )
 
 const (
-	// MaxBlocks is the most a segment holds: its memtable must never fill, since
-	// db.Sync does not cover a memtable that rotated away.
+	// MaxBlocks is the most a segment holds: its memtable must never fill, since the
+	// log would rotate with it.
 	MaxBlocks = 100_000
 
-	bytesPerBlock = 300 // in arena and write-ahead log together, with room to spare
+	bytesPerBlock = 160 // in Badger's arena, and as many in its write-ahead log; fewer than 70 are used
 	// Badger takes at most 15 % of the memtable, at 96 bytes an entry, in one
 	// transaction: this is room for MaxCommit.
 	minMemTable    = 3 << 20

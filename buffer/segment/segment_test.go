@@ -212,6 +212,39 @@ func TestFits(t *testing.T) {
 	}
 }
 
+// TestFullOfBlocks fills a segment with as many blocks as it takes: what Badger keeps
+// beside them must not rotate.
+func TestFullOfBlocks(t *testing.T) {
+	s, err := Create(filepath.Join(t.TempDir(), "seg"), MaxBlocks<<12, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Drop() })
+	var group []Block
+	for seq := uint64(1); s.FitsControl(len(group)+1, 0); seq++ {
+		if group = append(group, sealedBlock(seq)); len(group) == MaxCommit || !s.FitsControl(len(group)+1, 0) {
+			if err := s.Commit(group); err != nil {
+				t.Fatal(err)
+			}
+			group = nil
+		}
+	}
+	if s.Blocks() != MaxBlocks {
+		t.Errorf("%d blocks fit, want %d", s.Blocks(), MaxBlocks)
+	}
+	// The room is for each of two; the log of places is mapped, and its end not told.
+	if used := s.db.Opts().MemTableSize; used != MaxBlocks*bytesPerBlock {
+		t.Errorf("the room is %d bytes, want %d", used, MaxBlocks*bytesPerBlock)
+	}
+	tables := s.db.Tables()
+	if len(tables) > 0 {
+		t.Errorf("%d tables were written before the segment was sealed", len(tables))
+	}
+	if err := s.Seal(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // BenchmarkScan reads a segment of many small blocks, as a trickle leaves them.
 func BenchmarkScan(b *testing.B) {
 	s, err := Create(filepath.Join(b.TempDir(), "seg"), 32*mib, quiet())

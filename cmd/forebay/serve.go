@@ -57,7 +57,7 @@ SIGINT does so without shutdown.delay; the second one of these two kills.`,
 
 // memoryLimit is what the collector keeps the heap below as long as it can, in bytes:
 // a buffer of a hundred million messages needs about half of it.
-const memoryLimit = 384 << 20
+const memoryLimit = 448 << 20
 
 // serve runs until a signal or ctx ends it. What goes wrong before it is ready
 // is told as any command's failure is; after that it is a log line.

@@ -31,7 +31,7 @@ const (
 	deepStream      = "orders"
 	finished        = "finished" // the drain that keeps up
 	stalled         = "stalled"  // the one that never delivers
-	memoryLimit     = 384 << 20  // what `forebay serve` sets
+	memoryLimit     = 448 << 20  // what `forebay serve` sets
 	ordersPerKey    = 20
 	callersFinished = 1000 // messages a take
 )

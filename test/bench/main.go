@@ -71,7 +71,7 @@ func run(measure func(context.Context, options) error, connections int) error {
 	flags.IntVar(&seconds, "seconds", seconds, "seconds measured of each, after one of warming up")
 	flags.IntVar(&o.messages, "messages", 10_000_000, "messages of a deep backlog")
 	flags.BoolVar(&o.hold, "hold", false, "fail where a deep backlog costs more than it may")
-	flags.IntVar(&o.callers, "callers", 4096, "appends under way at a time, into a deep backlog")
+	flags.IntVar(&o.callers, "callers", 1024, "appends under way at a time, into a deep backlog")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		return err
 	}
