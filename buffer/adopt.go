@@ -37,16 +37,59 @@ func (e *Engine) adopt(f *foundSegment) error {
 	return nil
 }
 
-// takeRecords takes final states, answers and idempotency records out of the
-// changes of segments that were not sealed, on goroutines of their own.
-func (e *Engine) takeRecords(segs []*foundSegment) *sync.WaitGroup {
+// takeFrom takes, of segments that were not sealed, what look-ups need: final states,
+// answers and idempotency records out of their changes, and the keys of their messages.
+// It does so on goroutines of its own.
+func (e *Engine) takeFrom(segs []*foundSegment) *sync.WaitGroup {
 	var all sync.WaitGroup
 	for _, f := range segs {
-		if f.index == nil {
-			all.Go(func() { f.ref.records = e.recordsOf(f.scan) })
+		if f.index != nil {
+			continue
+		}
+		all.Go(func() { f.ref.records = e.recordsOf(f.scan) })
+		if f.Damaged == 0 {
+			all.Go(func() { f.ref.open = e.keysOf(f) })
 		}
 	}
 	return &all
+}
+
+// keysOf reads the blocks of a segment again that have keys. A block that cannot be
+// read has none: its messages end when they are met.
+func (e *Engine) keysOf(f *foundSegment) openKeys {
+	keys := openKeys{}
+	for _, b := range f.scan {
+		if b.Kind != block.Messages || b.Flags&(block.Keyed|block.Cancels) == 0 {
+			continue
+		}
+		data := make([]byte, b.size)
+		if f.ref.seg.Read(data, int64(b.at)) != nil {
+			continue
+		}
+		dec, err := e.decodeSealed(data)
+		if err != nil {
+			continue
+		}
+		r := keys[b.Stream]
+		if r.fresh = e.keysIn(r.fresh, dec); len(r.fresh) >= keyRun {
+			r = r.sort()
+		}
+		keys[b.Stream] = r
+	}
+	return keys
+}
+
+// decodeSealed checks a block of messages and finds its records.
+func (e *Engine) decodeSealed(data []byte) (*decoded, error) {
+	h, payload, err := e.comp.Open(data)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := e.comp.Unpack(h, payload)
+	if err != nil {
+		return nil, err
+	}
+	return decode(h, raw)
 }
 
 func (e *Engine) recordsOf(blocks []scanned) *records {

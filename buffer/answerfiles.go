@@ -12,7 +12,7 @@ import (
 )
 
 func answerPath(dir string, id uint64, stream uint32) string {
-	return filepath.Join(dir, "outcomes", fmt.Sprintf("%016x-%06x%s", id, stream, answerExtension))
+	return filepath.Join(dir, outcomeDir, fmt.Sprintf("%016x-%06x%s", id, stream, answerExtension))
 }
 
 // saveAnswers makes a file of each stream's answers, durable when it returns.
@@ -66,7 +66,7 @@ func openAnswers(path string) (*answerSet, error) {
 
 // loadAnswers opens every file of answers, oldest first.
 func (e *Engine) loadAnswers() error {
-	paths, err := filepath.Glob(filepath.Join(e.cfg.Dir, "outcomes", "*"+answerExtension))
+	paths, err := filepath.Glob(filepath.Join(e.cfg.Dir, outcomeDir, "*"+answerExtension))
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"forebay/buffer/block"
@@ -129,6 +130,27 @@ func (e *Engine) commit() {
 	e.sortOnces()
 }
 
+// awaitSeals waits until the segment before the active one is sealed. Where appends
+// leave the janitor behind they are held up: what it has not done yet takes memory,
+// and the time of a start.
+func (e *Engine) awaitSeals() {
+	for e.sealUnderWay() {
+		select {
+		case <-e.sealedOne:
+		case <-e.stop:
+			return
+		case <-e.failed:
+			return
+		}
+	}
+}
+
+func (e *Engine) sealUnderWay() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(e.segments, func(s *segmentRef) bool { return s.phase == sealing })
+}
+
 // write puts a batch into the active segment, or into a new one where it has
 // no room. On ErrDiskFull the messages are refused. The changes are written all
 // the same: first into the reserve for them, then into a small segment that may
@@ -139,6 +161,7 @@ func (e *Engine) write(b *batch) error {
 		(e.active.seg.Blocks() > 0 && time.Since(e.started) > maxSegmentAge)
 	var full error
 	if n, size := b.size(); aged || !e.active.seg.Fits(n, size) {
+		e.awaitSeals()
 		err := e.roll(b, false)
 		if !errors.Is(err, ErrDiskFull) {
 			return err

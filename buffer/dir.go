@@ -126,7 +126,7 @@ func createDir(dir string) error {
 	if _, err := rand.Read(key); err != nil {
 		return err
 	}
-	for _, sub := range []string{"outcomes", onceDirName} {
+	for _, sub := range []string{outcomeDir, onceDirName} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return err
 		}

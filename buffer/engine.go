@@ -80,12 +80,13 @@ type Engine struct {
 	lock    *os.File
 	isNew   bool // the directory has not had a segment
 
-	kick    chan struct{} // something waits for a commit
-	changed chan struct{} // the first change since the last commit
-	sweep   chan struct{} // work for the janitor
-	stop    chan struct{} // closed by Close
-	failed  chan struct{} // closed by fail
-	done    sync.WaitGroup
+	kick      chan struct{} // something waits for a commit
+	changed   chan struct{} // the first change since the last commit
+	sweep     chan struct{} // work for the janitor
+	sealedOne chan struct{} // it has sealed a segment
+	stop      chan struct{} // closed by Close
+	failed    chan struct{} // closed by fail
+	done      sync.WaitGroup
 
 	recovery  Recovery
 	rewriting sync.Mutex // held by the one rewrite that is under way
@@ -190,7 +191,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, log: cfg.Log, comp: comp, metrics: newMetrics(cfg.Registerer),
-		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), sweep: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), sweep: make(chan struct{}, 1), sealedOne: make(chan struct{}, 1),
 		stop: make(chan struct{}), failed: make(chan struct{}),
 		pending: newGroup(), records: newRecords(), cache: list.New(), loading: map[*blockRef]*loading{},
 		streams: map[string]*stream{}, byNum: map[uint32]*stream{},

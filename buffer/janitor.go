@@ -148,6 +148,7 @@ func (e *Engine) sealSegment(s *segmentRef, last bool) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s.phase, s.bytes, s.controls = sealed, size, nil
+	signal(e.sealedOne)
 	e.dropIfDone(s)
 	return nil
 }

@@ -32,7 +32,6 @@ const (
 	keyBits     = 8  // of the filter, an entry
 	streamHead  = 40 // num, width of offsets, first, last, entries, place of the filter
 	manyEntries = 1 << 16
-	yieldEvery  = 1 << 10 // entries
 )
 
 // keyTable is the table of one segment.
@@ -125,9 +124,6 @@ func appendKeys(raw []byte, runs [][]keyEntry, span keySpan) []byte {
 	i, bucket := 0, 0
 	filter, buckets := bloom(raw[at:at+bits]), raw[at+bits:]
 	for x := range sortedKeys(runs) {
-		if i%yieldEvery == 0 {
-			runtime.Gosched() // no request is to wait for this
-		}
 		filter.add(x.hash, spread(x.hash), keyProbes)
 		for ; bucket <= int(x.hash>>(64-8*lead)); bucket++ {
 			binary.LittleEndian.PutUint32(buckets[4*bucket:], uint32(i))
@@ -205,36 +201,22 @@ func (t *keyTable) find(dst []uint64, stream uint32, hash, from, end uint64) (fo
 	return s.find(dst, hash), nil
 }
 
-// openKeyTable maps the table of a segment and checks it.
-func openKeyTable(c *block.Coder, dir string) (*keyTable, error) {
-	data, err := segment.Map(filepath.Join(dir, keysFile))
+// openKeyTable checks the table of a segment and maps it.
+func openKeyTable(c *block.Coder, dir string) (t *keyTable, err error) {
+	h, data, raw, err := mapChecked(c, filepath.Join(dir, keysFile))
 	if err != nil {
 		return nil, err
 	}
-	t, err := checkKeys(c, data)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	if err = fmt.Errorf("%w: no table of keys", block.ErrDamaged); h.Kind == block.Keys {
+		t, err = parseKeys(raw)
+	}
 	if err != nil {
 		return nil, errors.Join(err, segment.Unmap(data))
 	}
 	// Lookups hold t, not a lock: the mapping ends when nobody has it any more.
 	runtime.AddCleanup(t, func(b []byte) { _ = segment.Unmap(b) }, data)
 	return t, nil
-}
-
-func checkKeys(c *block.Coder, data []byte) (t *keyTable, err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: a table of keys: %v", block.ErrDamaged, p)
-		}
-	}()
-	h, raw, err := c.Open(data)
-	if err == nil && h.Kind != block.Keys {
-		err = fmt.Errorf("%w: no table of keys", block.ErrDamaged)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return parseKeys(raw)
 }
 
 func (e *Engine) saveKeys(dir string, byStream map[uint32][][]keyEntry) error {
@@ -304,7 +286,6 @@ func (e *Engine) rebuildKeys(s *segmentRef) error {
 		if b.flags&(block.Keyed|block.Cancels) == 0 {
 			continue
 		}
-		runtime.Gosched()
 		dec, err := e.fetch(b.stream, b.blockRef)
 		if errors.Is(err, block.ErrDamaged) {
 			continue

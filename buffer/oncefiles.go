@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -35,8 +36,8 @@ func onceSpan(path string) (first, last uint64, ok bool) {
 
 // saveOnces makes a file of the records of tables, oldest first, and its filter,
 // durable when it returns. Of a key that was used again after its TTL the later
-// record counts.
-func saveOnces(path string, c *block.Coder, tables []*onceTable) (damage, err error) {
+// record counts. Where it can wait it gives way to all others.
+func saveOnces(path string, c *block.Coder, tables []*onceTable, canWait bool) (damage, err error) {
 	most := 0
 	for _, t := range tables {
 		most += int(t.dir.records)
@@ -44,7 +45,13 @@ func saveOnces(path string, c *block.Coder, tables []*onceTable) (damage, err er
 	var w *onceWriter
 	err = writeFileFrom(path, func(to io.Writer) (err error) {
 		w = newOnceWriter(to, c, most)
-		if damage, err = mergeOnces(tables, w.addInPeace); err != nil {
+		damage, err = mergeOnces(tables, func(r onceRecord) error {
+			if canWait && len(w.list) == 0 {
+				runtime.Gosched()
+			}
+			return w.add(r)
+		})
+		if err != nil {
 			return err
 		}
 		return w.flush()
@@ -80,8 +87,8 @@ func openOnces(path string, c *block.Coder) (t *onceTable, damage, err error) {
 // findOnceFile looks for a key in the files. It may read the disk, where a
 // filter says that it is probably there.
 func (e *Engine) findOnceFile(in onceFiles, key [16]byte, now time.Time) (r onceRecord, found bool, err error) {
-	for _, t := range slices.Backward(in.files) {
-		r, found, err := t.find(key)
+	for _, t := range probably(in.files, key) {
+		r, found, err := t.read(key)
 		if errors.Is(err, block.ErrDamaged) {
 			e.forgotten(err)
 			continue
@@ -169,7 +176,7 @@ func (e *Engine) compactOnces() error {
 		first, _, _ := onceSpan(row[0].path)
 		_, last, _ := onceSpan(row[len(row)-1].path)
 		path := oncePath(e.cfg.Dir, first, last)
-		damage, err := saveOnces(path, e.comp, row)
+		damage, err := saveOnces(path, e.comp, row, true)
 		if err != nil {
 			return err
 		}

@@ -60,10 +60,9 @@ func parseFilter(h block.Header, raw []byte) (d *onceDir, size int64, sum uint32
 	return d, int64(le.Uint64(tail)), uint32(le.Uint64(tail[8:])), nil
 }
 
-// mapFilter maps the filter of a file of records and checks that it is whole, and
-// that file's.
+// mapFilter checks the filter of a file of records, that it is that file's, and maps it.
 func (t *onceTable) mapFilter() (err error) {
-	data, err := segment.Map(filterPath(t.path))
+	h, data, raw, err := mapChecked(t.coder, filterPath(t.path))
 	if err != nil {
 		return err
 	}
@@ -75,10 +74,6 @@ func (t *onceTable) mapFilter() (err error) {
 			err = fmt.Errorf("%w: %s: %v", block.ErrDamaged, filterPath(t.path), p)
 		}
 	}()
-	h, raw, err := t.coder.Open(data)
-	if err != nil {
-		return err
-	}
 	d, size, sum, err := parseFilter(h, raw)
 	if err != nil {
 		return err

@@ -62,9 +62,9 @@ func (s *onceSet) find(key [16]byte) (r onceRecord, ok bool) {
 	if r, ok = s.sorting[key]; ok {
 		return r, true
 	}
-	for _, run := range slices.Backward(s.runs) {
+	for _, run := range probably(s.runs, key) {
 		// What is in memory is as it was made.
-		if r, found, err := run.find(key); found && err == nil {
+		if r, found, err := run.read(key); found && err == nil {
 			return r, true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sort"
 
 	"forebay/buffer/block"
@@ -27,25 +28,8 @@ type onceTable struct {
 
 func compareKeys(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) }
 
-// find looks a key up. It reads a file only where the filter says that the key is
-// probably there.
-func (t *onceTable) find(key [16]byte) (r onceRecord, found bool, err error) {
-	chunk, err := t.probably(key)
-	if chunk < 0 || err != nil {
-		return r, false, err
-	}
-	x, err := t.chunk(chunk)
-	if err != nil {
-		return r, false, fmt.Errorf("read idempotency records: %w", err)
-	}
-	r, found = x.find(key)
-	return r, found, nil
-}
-
-// probably is the chunk that may have a key; -1: none has. A page that the disk does
-// not give may have anything: then all is as if there were no filter, up to the
-// directory.
-func (t *onceTable) probably(key [16]byte) (chunk int, err error) {
+// read looks into the chunk that has a key, if any has.
+func (t *onceTable) read(key [16]byte) (r onceRecord, found bool, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
@@ -53,10 +37,36 @@ func (t *onceTable) probably(key [16]byte) (chunk int, err error) {
 		}
 	}()
 	defer runtime.KeepAlive(t) // it holds the mapping
-	if !t.dir.has(key) {
-		return -1, nil
+	i := t.dir.chunk(key)
+	if i < 0 {
+		return r, false, nil
 	}
-	return t.dir.chunk(key), nil
+	x, err := t.chunk(i)
+	if err != nil {
+		return r, false, fmt.Errorf("read idempotency records: %w", err)
+	}
+	r, found = x.find(key)
+	return r, found, nil
+}
+
+// probably is the tables that a key is probably in, the last one first. A page that
+// the disk does not give may have anything: then that is all of them.
+func probably(tables []*onceTable, key [16]byte) (in []*onceTable) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if recover() != nil {
+			in = slices.Clone(tables)
+			slices.Reverse(in)
+		}
+	}()
+	a, b := halves(key)
+	for _, t := range slices.Backward(tables) {
+		if t.dir.bits.has(a, b, filterProbes) {
+			in = append(in, t)
+		}
+	}
+	runtime.KeepAlive(tables) // they hold the mappings
+	return in
 }
 
 // chunk reads one chunk.
@@ -117,11 +127,6 @@ func (d *onceDir) add(r onceRecord) {
 	d.records++
 }
 
-func (d *onceDir) has(key [16]byte) bool {
-	a, b := halves(key)
-	return d.bits.has(a, b, filterProbes)
-}
-
 // chunk is the one that has a key, if any has; -1: none.
 func (d *onceDir) chunk(key [16]byte) int {
 	return sort.Search(d.chunks(), func(i int) bool {
@@ -154,15 +159,6 @@ func (w *onceWriter) add(r onceRecord) error {
 		return nil
 	}
 	return w.flush()
-}
-
-// addInPeace is add for work that takes seconds: with all processors at such work, a
-// request would wait for their time slices.
-func (w *onceWriter) addInPeace(r onceRecord) error {
-	if len(w.list) == 0 {
-		runtime.Gosched()
-	}
-	return w.add(r)
 }
 
 // flush ends a chunk; the last one may be shorter.

@@ -32,6 +32,9 @@ type outcome struct {
 	state        uint32 // index in stateCodes
 }
 
+// outcomeDir is where outcomes and answers of sealed segments are.
+const outcomeDir = "outcomes"
+
 // outcomesPerChunk bounds what a look-up unpacks. 4,096 take about 3 bytes each.
 const outcomesPerChunk = 4096
 
@@ -206,7 +209,7 @@ func (x chunk) load(path string) ([]byte, error) {
 }
 
 func outcomePath(dir string, id uint64) string {
-	return filepath.Join(dir, "outcomes", fmt.Sprintf("%016x.out", id))
+	return filepath.Join(dir, outcomeDir, fmt.Sprintf("%016x.out", id))
 }
 
 // packAll packs what is still open.
@@ -273,7 +276,7 @@ func openChunks(path string) ([]chunk, error) {
 
 // loadOutcomes opens every outcome file, oldest first.
 func (e *Engine) loadOutcomes() error {
-	entries, err := os.ReadDir(filepath.Join(e.cfg.Dir, "outcomes"))
+	entries, err := os.ReadDir(filepath.Join(e.cfg.Dir, outcomeDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("open outcomes: %w", err)
 	}
@@ -282,7 +285,7 @@ func (e *Engine) loadOutcomes() error {
 		if _, err := strconv.ParseUint(hex, 16, 64); err != nil || !ok {
 			continue
 		}
-		s, err := openOutcomes(filepath.Join(e.cfg.Dir, "outcomes", entry.Name()))
+		s, err := openOutcomes(filepath.Join(e.cfg.Dir, outcomeDir, entry.Name()))
 		if s == nil {
 			return err
 		}

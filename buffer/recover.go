@@ -54,6 +54,11 @@ type scanned struct {
 // active segment is made it only reads.
 func (e *Engine) recover(ctx context.Context) error {
 	begin := time.Now()
+	for _, sub := range []string{"", outcomeDir, onceDirName} {
+		if err := removeTemporary(filepath.Join(e.cfg.Dir, sub)); err != nil {
+			return err
+		}
+	}
 	segs, err := e.findSegments(ctx)
 	if err != nil {
 		return err
@@ -62,7 +67,7 @@ func (e *Engine) recover(ctx context.Context) error {
 		return err
 	}
 	damage := e.checkCommits(segs)
-	taken := e.takeRecords(segs)
+	taken := e.takeFrom(segs)
 	live, err := e.loadState(segs, damage)
 	taken.Wait()
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"runtime"
 )
 
 // HeaderSize is the length of the envelope before the payload, in bytes.
@@ -143,28 +144,75 @@ func (k Sealer) sum(head []byte, payload ...[]byte) uint32 {
 // Open checks b, the whole of one block, and returns its header and its
 // payload, a slice of b, still compressed. Anything unexpected is ErrDamaged.
 func (k Sealer) Open(b []byte) (Header, []byte, error) {
+	h, err := checkHead(b, int64(len(b))-HeaderSize)
+	if err != nil {
+		return Header{}, nil, err
+	}
+	payload := b[HeaderSize:]
+	if err := checkSum(&h, k.sum(b[:60], payload)); err != nil {
+		return Header{}, nil, err
+	}
+	return h, payload, nil
+}
+
+// checkHead reads the envelope of a payload of so many bytes. Its checksum is still to
+// be checked.
+func checkHead(b []byte, payload int64) (Header, error) {
 	if len(b) < HeaderSize {
-		return Header{}, nil, fmt.Errorf("%w: %d bytes, an envelope has %d", ErrDamaged, len(b), HeaderSize)
+		return Header{}, fmt.Errorf("%w: %d bytes, an envelope has %d", ErrDamaged, len(b), HeaderSize)
 	}
 	le := binary.LittleEndian
 	if le.Uint32(b) != magic {
-		return Header{}, nil, fmt.Errorf("%w: no envelope", ErrDamaged)
+		return Header{}, fmt.Errorf("%w: no envelope", ErrDamaged)
 	}
 	if b[4] != version {
-		return Header{}, nil, fmt.Errorf("%w: envelope version %d, this program reads %d", ErrDamaged, b[4], version)
+		return Header{}, fmt.Errorf("%w: envelope version %d, this program reads %d", ErrDamaged, b[4], version)
 	}
 	h := Peek(b)
-	payload := b[HeaderSize:]
-	if uint64(le.Uint32(b[52:])) != uint64(len(payload)) {
-		return Header{}, nil, fmt.Errorf("%w: seq %d has %d payload bytes, its envelope says %d", ErrDamaged, h.Seq, len(payload), le.Uint32(b[52:]))
+	if said := int64(le.Uint32(b[52:])); said != payload {
+		return Header{}, fmt.Errorf("%w: seq %d has %d payload bytes, its envelope says %d", ErrDamaged, h.Seq, payload, said)
 	}
-	if sum := k.sum(b[:60], payload); sum != h.Sum {
-		return Header{}, nil, fmt.Errorf("%w: seq %d has another checksum than its envelope says", ErrDamaged, h.Seq)
+	return h, nil
+}
+
+func checkSum(h *Header, sum uint32) error {
+	if sum != h.Sum {
+		return fmt.Errorf("%w: seq %d has another checksum than its envelope says", ErrDamaged, h.Seq)
 	}
 	if h.Kind < Messages || h.Kind > Keys || h.Codec > Zstd {
-		return Header{}, nil, fmt.Errorf("%w: seq %d has kind %d, codec %d", ErrDamaged, h.Seq, h.Kind, h.Codec)
+		return fmt.Errorf("%w: seq %d has kind %d, codec %d", ErrDamaged, h.Seq, h.Kind, h.Codec)
 	}
-	return h, payload, nil
+	return nil
+}
+
+// Check reads a block of size bytes to its end, and checks it as Open does. It lets
+// others run meanwhile.
+func (k Sealer) Check(r io.Reader, size int64) (Header, error) {
+	var head [HeaderSize]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return Header{}, damagedEnd(err)
+	}
+	h, err := checkHead(head[:], size-HeaderSize)
+	if err != nil {
+		return Header{}, err
+	}
+	sum, buf := crc32.Update(uint32(k), castagnoli, head[:60]), make([]byte, 64<<10)
+	for left := size - HeaderSize; left > 0; {
+		n := min(left, int64(len(buf)))
+		if _, err := io.ReadFull(r, buf[:n]); err != nil {
+			return Header{}, damagedEnd(err)
+		}
+		sum, left = crc32.Update(sum, castagnoli, buf[:n]), left-n
+		runtime.Gosched()
+	}
+	return h, checkSum(&h, sum)
+}
+
+func damagedEnd(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: it is cut off", ErrDamaged)
+	}
+	return err
 }
 
 // Length reads from the start of a block how long all of it is. It checks
