@@ -75,7 +75,7 @@ func Decode(raw string, count int, rewritten bool) ([]Message, error) {
 	msgs := make([]Message, len(dec.at))
 	for i := range msgs {
 		dec.keys(i)
-		if _, msgs[i], err = dec.message(i); err != nil {
+		if _, err = dec.message(&msgs[i], i); err != nil {
 			return nil, err
 		}
 	}

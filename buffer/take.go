@@ -122,11 +122,11 @@ func (d *decoded) deliver(x *Delivery, stream string, offset uint64) error {
 	if !ok {
 		return errLeftOut
 	}
-	ms, m, err := d.message(i)
+	ms, err := d.message(&x.Message, i)
 	if err != nil {
 		return err
 	}
-	x.Stream, x.Offset, x.AcceptedAt, x.Message = stream, offset, time.UnixMilli(ms), m
+	x.Stream, x.Offset, x.AcceptedAt = stream, offset, time.UnixMilli(ms)
 	return nil
 }
 
