@@ -33,7 +33,6 @@ func (e *Engine) TakeMix(name string, now time.Time, limit, retries int) ([]Deli
 			return nil, next, fmt.Errorf("take for %s: %w", name, err)
 		}
 	}
-	e.nameAll(d.stream, ds)
 	ds = e.handOut(d, ds)
 	if len(ds) < picked {
 		d.signal() // there may be more behind what was damaged or ended meanwhile

@@ -23,6 +23,8 @@ const defaultStopTimeout = 30 * time.Second
 // Buffer is what drains need of an engine.
 type Buffer interface {
 	buffer.Buffer
+	// ID returns the handle of a message, as buffer.Receipts has it.
+	ID(ref buffer.Ref) string
 	// Stats counts without touching the disk.
 	Stats() buffer.Stats
 }

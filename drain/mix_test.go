@@ -81,7 +81,7 @@ func TestRunKeepsToTheRetryBudget(t *testing.T) {
 			mem := buffertest.NewMem(buffer.Stream{Name: "orders", Drains: []string{"d"}})
 			const messages = 400
 			var firsts, retries atomic.Int64
-			sink := &fakeSink{answer: func(m buffer.Delivery) Outcome {
+			sink := &fakeSink{answer: func(m Delivery) Outcome {
 				if m.Tries.Attempts > 0 {
 					retries.Add(1)
 				} else {
