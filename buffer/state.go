@@ -327,7 +327,9 @@ func (d *drain) pickNext(p *picks, keys blockKeys) (more bool, need *blockRef) {
 			d.pickUntried(p, offset)
 		}
 	case atHead:
-		need = d.pickHead(p, keys)
+		if !d.pickPlain(p) {
+			need = d.pickHead(p, keys)
+		}
 	default:
 		return false, nil
 	}
@@ -350,6 +352,23 @@ func (d *drain) pickHead(p *picks, keys blockKeys) (need *blockRef) {
 	}
 	d.head++
 	return nil
+}
+
+// pickPlain chooses messages in a row from head on, as many as may be looked at in
+// one go: they are of one block without keys, and nothing was put back. false: none.
+func (d *drain) pickPlain(p *picks) bool {
+	ref := d.stream.block(d.head)
+	if ref == nil || ref.keyed() || len(d.returned) > 0 {
+		return false
+	}
+	end := min(ref.end(), d.stream.next, d.head+uint64(p.n-len(p.offsets)))
+	ended := !d.done.IsEmpty() && d.done.Maximum() >= d.head
+	for ; d.head < end; d.head++ {
+		if (!ended || !d.finished(d.head)) && (len(d.retries) == 0 || d.retries[d.head] == nil) && d.flight.add(d.head) {
+			p.offsets = append(p.offsets, d.head)
+		}
+	}
+	return true
 }
 
 func (d *drain) pickUntried(p *picks, offset uint64) {
