@@ -54,7 +54,7 @@ func TestAllowance(t *testing.T) {
 // mixingBuffer holds retries back by putting back what it took too many of.
 type mixingBuffer struct{ *buffertest.Mem }
 
-func (b mixingBuffer) TakeMix(drain string, now time.Time, n, retries int) ([]buffer.Delivery, time.Time, error) {
+func (b mixingBuffer) TakeMix(_ []buffer.Delivery, drain string, now time.Time, n, retries int) ([]buffer.Delivery, time.Time, error) {
 	all, next, err := b.Take(drain, now, n+1000)
 	var due, untried, surplus []buffer.Delivery
 	for _, m := range all {
