@@ -103,13 +103,17 @@ func (e *Engine) loaded(s *stream, x *loading, dec *decoded, err error) {
 // fill reads blocks that were claimed, and lie together in one segment. The caller
 // does not hold mu.
 func (e *Engine) fill(s *stream, t *stretch) {
+	x := e.next(t)
+	if x == nil {
+		return // who waited for them was faster
+	}
 	first, end := t.list[0].ref.at, uint32(0)
-	for _, x := range t.list {
-		first, end = min(first, x.ref.at), max(end, x.ref.at+x.ref.size)
+	for _, y := range t.list {
+		first, end = min(first, y.ref.at), max(end, y.ref.at+y.ref.size)
 	}
 	buf := e.scratch(int(end - first))
 	err := t.list[0].ref.seg.seg.Read(*buf, int64(first))
-	for x := e.next(t); x != nil; x = e.next(t) {
+	for ; x != nil; x = e.next(t) {
 		var dec *decoded
 		each := err
 		if err == nil {
@@ -150,9 +154,17 @@ func (e *Engine) readAhead(d *drain) {
 	if (d.aheadFrom <= d.head && d.head < d.aheadDue) || free <= 0 {
 		return
 	}
+	stretches := e.claimAhead(d)
+	free = min(free, len(stretches))
+	for i := range free {
+		e.startReader(d.stream, stretches, i, free)
+	}
+}
+
+// claimAhead claims what a drain will want, and is not in memory. The caller holds mu.
+func (e *Engine) claimAhead(d *drain) (stretches []*stretch) {
 	s, budget := d.stream, min(aheadMemory, cacheMemory/2/len(e.drains))
 	d.aheadFrom, d.aheadDue = d.head, d.head
-	var stretches []*stretch
 	half := budget / 2
 	i, _ := s.covered(d.head, d.head)
 	for _, ref := range s.blocks[i:] {
@@ -170,10 +182,7 @@ func (e *Engine) readAhead(d *drain) {
 		}
 		stretches[len(stretches)-1].add(e.claim(ref))
 	}
-	free = min(free, len(stretches))
-	for i := range free {
-		e.startReader(s, stretches, i, free)
-	}
+	return stretches
 }
 
 // near reports whether a block is read in one go with an earlier one.
