@@ -22,9 +22,65 @@ type loading struct {
 	dec  *decoded
 	err  error
 	done chan struct{}
+	in   *stretch
 }
 
-// claim says that the caller reads a block. The caller holds mu.
+// stretch is blocks that are read in one go. Who reads them unpacks them from the
+// front; who waits for one of them meanwhile helps from the back.
+type stretch struct {
+	list       []*loading
+	begun, end int // in list; between them nobody is at work yet; guarded by Engine.mu
+}
+
+// add puts a block behind the others.
+func (t *stretch) add(x *loading) {
+	t.list = append(t.list, x)
+	t.end++
+	x.in = t
+}
+
+// next is the next block to unpack; nil: others are at work on the rest.
+func (e *Engine) next(t *stretch) *loading {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t.begun == t.end {
+		return nil
+	}
+	t.begun++
+	return t.list[t.begun-1]
+}
+
+// help reads the last block of a stretch that nobody is at work on; false: there is none.
+func (e *Engine) help(s *stream, t *stretch) bool {
+	e.mu.Lock()
+	if t.begun == t.end {
+		e.mu.Unlock()
+		return false
+	}
+	t.end--
+	x := t.list[t.end]
+	e.mu.Unlock()
+	dec, err := e.fetch(s, x.ref)
+	e.loaded(s, x, dec, err)
+	return true
+}
+
+// await returns what another goroutine reads, and is of use meanwhile.
+func (e *Engine) await(s *stream, x *loading) (*decoded, error) {
+	for {
+		select {
+		case <-x.done:
+			return x.dec, x.err
+		default:
+		}
+		if !e.help(s, x.in) {
+			<-x.done
+			return x.dec, x.err
+		}
+	}
+}
+
+// claim says that a block is about to be read. The caller holds mu.
 func (e *Engine) claim(ref *blockRef) *loading {
 	x := &loading{ref: ref, done: make(chan struct{})}
 	e.loading[ref] = x
@@ -46,19 +102,23 @@ func (e *Engine) loaded(s *stream, x *loading, dec *decoded, err error) {
 
 // fill reads blocks that were claimed, and lie together in one segment. The caller
 // does not hold mu.
-func (e *Engine) fill(s *stream, list []*loading) {
-	first, end := list[0].ref.at, uint32(0)
-	for _, x := range list {
-		first, end = min(first, x.ref.at), max(end, x.ref.at+x.ref.size)
+func (e *Engine) fill(s *stream, t *stretch) {
+	x := e.next(t)
+	if x == nil {
+		return // who waited for them was faster
+	}
+	first, end := t.list[0].ref.at, uint32(0)
+	for _, y := range t.list {
+		first, end = min(first, y.ref.at), max(end, y.ref.at+y.ref.size)
 	}
 	buf := e.scratch(int(end - first))
-	err := list[0].ref.seg.seg.Read(*buf, int64(first))
-	for _, x := range list {
+	err := t.list[0].ref.seg.seg.Read(*buf, int64(first))
+	for ; x != nil; x = e.next(t) {
 		var dec *decoded
 		each := err
 		if err == nil {
 			dec, each = e.decode(s, x.ref, (*buf)[x.ref.at-first:][:x.ref.size])
-		} else if len(list) > 1 {
+		} else if len(t.list) > 1 {
 			dec, each = e.fetch(s, x.ref) // the others may be there
 		}
 		e.loaded(s, x, dec, each)
@@ -94,9 +154,17 @@ func (e *Engine) readAhead(d *drain) {
 	if (d.aheadFrom <= d.head && d.head < d.aheadDue) || free <= 0 {
 		return
 	}
+	stretches := e.claimAhead(d)
+	free = min(free, len(stretches))
+	for i := range free {
+		e.startReader(d.stream, stretches, i, free)
+	}
+}
+
+// claimAhead claims what a drain will want, and is not in memory. The caller holds mu.
+func (e *Engine) claimAhead(d *drain) (stretches []*stretch) {
 	s, budget := d.stream, min(aheadMemory, cacheMemory/2/len(e.drains))
 	d.aheadFrom, d.aheadDue = d.head, d.head
-	var stretches [][]*loading
 	half := budget / 2
 	i, _ := s.covered(d.head, d.head)
 	for _, ref := range s.blocks[i:] {
@@ -109,17 +177,12 @@ func (e *Engine) readAhead(d *drain) {
 		if ref.elem != nil || e.loading[ref] != nil {
 			continue
 		}
-		x := e.claim(ref)
-		if n := len(stretches); n > 0 && stretches[n-1][0].ref.near(ref) {
-			stretches[n-1] = append(stretches[n-1], x)
-		} else {
-			stretches = append(stretches, []*loading{x})
+		if n := len(stretches); n == 0 || !stretches[n-1].list[0].ref.near(ref) {
+			stretches = append(stretches, &stretch{})
 		}
+		stretches[len(stretches)-1].add(e.claim(ref))
 	}
-	free = min(free, len(stretches))
-	for i := range free {
-		e.startReader(s, stretches, i, free)
-	}
+	return stretches
 }
 
 // near reports whether a block is read in one go with an earlier one.
@@ -128,7 +191,7 @@ func (b *blockRef) near(later *blockRef) bool {
 }
 
 // startReader lets a goroutine read every nth stretch from one on. The caller holds mu.
-func (e *Engine) startReader(s *stream, stretches [][]*loading, from, n int) {
+func (e *Engine) startReader(s *stream, stretches []*stretch, from, n int) {
 	e.readers++
 	e.done.Go(func() {
 		for i := from; i < len(stretches); i += n {

@@ -242,7 +242,7 @@ func (g *group) part(st *stream) *part {
 		return p
 	}
 	// About as much as it lately took: growing would copy it several times over.
-	p := &part{stream: st, raw: make([]byte, 0, st.lastRaw), places: places{at: make([]uint32, 0, st.lastCount)}}
+	p := &part{stream: st, raw: make([]byte, 0, st.lastRaw), places: places{at: make([]recordPlace, 0, st.lastCount)}}
 	g.parts = append(g.parts, p)
 	return p
 }
@@ -256,11 +256,17 @@ func (p *part) add(records []byte, n int, at int64) {
 	for range n {
 		size, k := binary.Uvarint(records)
 		end := k + int(size)
-		p.note(len(p.raw), records[k] == 0)
+		start := len(p.raw)
 		p.raw = binary.AppendUvarint(p.raw, ms)
 		p.raw = append(p.raw, records[:end]...)
+		p.mark(start)
 		records = records[end:]
 	}
+}
+
+// mark notes the record that was encoded last.
+func (p *part) mark(start int) {
+	_, _ = p.note(asString(p.raw), start) // as it was written here
 }
 
 // packParts makes finished blocks of a large append. Their offsets and times
@@ -270,13 +276,13 @@ func (e *Engine) packParts(msgs []Message, size int64) []*part {
 	for i := 0; i < len(msgs); {
 		mean := int(size)/len(msgs) + 1
 		most := min(blockTarget/mean+2, len(msgs)-i)
-		p := &part{closed: true, raw: make([]byte, 0, most*mean+headLen(&msgs[i])), places: places{at: make([]uint32, 0, most)}}
+		p := &part{closed: true, raw: make([]byte, 0, most*mean+headLen(&msgs[i])), places: places{at: make([]recordPlace, 0, most)}}
 		for ; i < len(msgs) && len(p.raw) < blockTarget; i++ {
 			p.keys = e.keyHash.entries(p.keys, uint64(len(p.at)), msgs[i].Key, msgs[i].CancelKeys)
-			same := len(p.at) > 0 && alike(msgs, i)
-			p.note(len(p.raw), same)
+			same, start := len(p.at) > 0 && alike(msgs, i), len(p.raw)
 			p.raw = append(p.raw, 0) // accepted_at is the base time
 			p.raw = appendRecord(p.raw, &msgs[i], same)
+			p.mark(start)
 		}
 		p.payload, p.codec = e.comp.Pack(p.raw)
 		parts = append(parts, p)

@@ -204,7 +204,6 @@ type Accepted struct {
 // Delivery is a message in the hands of a drain.
 type Delivery struct {
 	Ref
-	ID         string
 	AcceptedAt time.Time
 	Tries      Tries
 	Message

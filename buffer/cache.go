@@ -46,16 +46,12 @@ func (e *Engine) loadOnce(s *stream, ref *blockRef) (*decoded, error) {
 		return ref.dec(), nil
 	}
 	x := e.loading[ref]
-	mine := x == nil
-	if mine {
+	if x == nil {
 		x = e.claim(ref)
+		x.in = &stretch{list: []*loading{x}, end: 1}
 	}
 	e.mu.Unlock()
-	if mine {
-		e.fill(s, []*loading{x})
-	}
-	<-x.done
-	return x.dec, x.err
+	return e.await(s, x)
 }
 
 // cold is the block of a message whose time only the message itself says, if

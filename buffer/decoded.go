@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"unsafe"
 
@@ -21,46 +22,61 @@ type decoded struct {
 
 // places says where the records of a payload lie.
 type places struct {
-	at   []uint32 // where each starts
+	at   []recordPlace
 	lent []uint32 // which of them have a head that is also that of the next
 	own  uint32   // the last that has one
 }
 
-// note says where the next record starts, and whether it has the head of the one
-// before it.
-func (p *places) note(at int, alike bool) {
+// recordPlace is where a record starts. Of a plain one, which has the head of another and
+// nothing but a body of its own, it says all: who takes a message then touches its
+// bytes no sooner than he wants them, and they are far from the processor until then.
+type recordPlace struct {
+	at   uint32
+	body uint32 // where it starts; 0: the record is not plain
+	size uint32 // of the body
+	ms   uint32 // from the base time to accepted_at
+}
+
+// note says where the next record is, and returns where it ends.
+func (p *places) note(data string, at int) (end int, err error) {
+	r := block.NewReader(data[at:])
+	ms := r.Uint()
+	own := block.NewReader(r.String())
+	alike := own.String() == ""
+	if err := own.Err(); err != nil {
+		return 0, err
+	}
+	end = len(data) - r.Len()
+	x := recordPlace{at: uint32(at)}
+	if n := own.Uint(); alike && ms <= math.MaxUint32 && n == uint64(own.Len()) {
+		x.body, x.size, x.ms = uint32(end)-uint32(n), uint32(n), uint32(ms)
+	}
 	switch {
 	case !alike:
 		p.own = uint32(len(p.at))
 	case len(p.lent) == 0 || p.lent[len(p.lent)-1] != p.own:
 		p.lent = append(p.lent, p.own)
 	}
-	p.at = append(p.at, uint32(at))
+	p.at = append(p.at, x)
+	return end, r.Err()
 }
 
 // decode finds the records of an unpacked payload. It takes ownership of raw.
 func decode(h block.Header, raw []byte) (*decoded, error) {
 	d := &decoded{first: h.First, base: h.Base, data: asString(raw)}
-	d.at = make([]uint32, 0, min(int(h.Count), len(raw)/2))
-	r := block.NewReader(d.data)
+	d.at = make([]recordPlace, 0, min(int(h.Count), len(raw)/2))
 	end := uint64(0) // of the records so far, as offsets from first
-	for r.Len() > 0 {
+	for at := 0; at < len(d.data); end++ {
 		if h.Flags&block.Rewritten != 0 {
-			end += r.Uint()
+			gap := block.NewReader(d.data[at:])
+			end += gap.Uint()
 			d.past = append(d.past, uint32(end))
+			at = len(d.data) - gap.Len()
 		}
-		end++
-		at := len(d.data) - r.Len()
-		r.Uint()
-		own := block.NewReader(r.String())
-		alike := own.String() == ""
-		if err := own.Err(); err != nil {
+		var err error
+		if at, err = d.note(d.data, at); err != nil {
 			return nil, err
 		}
-		d.note(at, alike)
-	}
-	if err := r.Err(); err != nil {
-		return nil, err
 	}
 	if end > uint64(h.Count) || (end < uint64(h.Count) && d.past == nil) {
 		return nil, fmt.Errorf("%w: seq %d holds %d messages, its envelope says %d", block.ErrDamaged, h.Seq, end, h.Count)
@@ -104,7 +120,7 @@ func asString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b
 // record takes the ith message apart: its time, its head as it is stored, which is
 // empty where it is that of the record before, and the rest.
 func (d *decoded) record(i int) (ms uint64, head string, own block.Reader) {
-	r := block.NewReader(d.data[d.at[i]:])
+	r := block.NewReader(d.data[d.at[i].at:])
 	ms = r.Uint()
 	own = *block.NewReader(r.String())
 	head = own.String()
@@ -121,28 +137,34 @@ func (d *decoded) lender(i int, head string) (j int, ok bool) {
 	return j, ok
 }
 
-// head is the ith message without what is its own; stored is its head in the record.
-func (d *decoded) head(i int, stored string) (Message, error) {
+// readHead makes m the ith message without what is its own; stored is its head in
+// the record.
+func (d *decoded) readHead(m *Message, i int, stored string) (err error) {
 	j, ok := d.lender(i, stored)
 	if !ok {
-		return parseHead(stored)
+		*m, err = parseHead(stored)
+		return err
 	}
-	m := d.heads[j]
+	*m = d.heads[j]
 	if m.Batch != "" {
 		m.Index += int(d.offset(i) - d.offset(int(d.lent[j])))
 	}
-	return m, nil
+	return nil
 }
 
-// message returns the ith message and its accepted_at in Unix ms. Messages with one
-// head share its header.
-func (d *decoded) message(i int) (int64, Message, error) {
-	ms, head, own := d.record(i)
-	m, err := d.head(i, head)
-	if err == nil {
-		err = parseOwn(&own, &m)
+// message reads the ith message into m, and returns its accepted_at in Unix ms.
+// Messages with one head share its header.
+func (d *decoded) message(m *Message, i int) (int64, error) {
+	if p := d.at[i]; p.body != 0 {
+		err := d.readHead(m, i, "")
+		m.setBody(d.data[p.body:][:p.size])
+		return d.base + int64(p.ms), err
 	}
-	return d.base + int64(ms), m, err
+	ms, head, own := d.record(i)
+	if err := d.readHead(m, i, head); err != nil {
+		return 0, err
+	}
+	return d.base + int64(ms), parseOwn(&own, m)
 }
 
 // acceptedAt is the time of a message, in Unix ms: that of the block where it was
@@ -152,7 +174,7 @@ func (d *decoded) acceptedAt(offset uint64) int64 {
 	if !ok {
 		return d.base
 	}
-	return d.base + int64(block.NewReader(d.data[d.at[i]:]).Uint())
+	return d.base + int64(block.NewReader(d.data[d.at[i].at:]).Uint())
 }
 
 // tail reads from the end of the ith message's body on.
@@ -202,7 +224,7 @@ func (d *decoded) keys(i int) (key string, cancel []string) {
 
 // size is what the block takes in memory, in bytes.
 func (d *decoded) size() int64 {
-	n := len(d.data) + d.spare + 4*cap(d.at) + 4*cap(d.lent) + 4*len(d.past) + 128
+	n := len(d.data) + d.spare + int(unsafe.Sizeof(recordPlace{}))*cap(d.at) + 4*cap(d.lent) + 4*len(d.past) + 128
 	for i := range d.heads {
 		n += int(unsafe.Sizeof(Message{})) + len(d.heads[i].Header)*int(unsafe.Sizeof(Field{}))
 	}

@@ -75,7 +75,7 @@ func Decode(raw string, count int, rewritten bool) ([]Message, error) {
 	msgs := make([]Message, len(dec.at))
 	for i := range msgs {
 		dec.keys(i)
-		if _, msgs[i], err = dec.message(i); err != nil {
+		if _, err = dec.message(&msgs[i], i); err != nil {
 			return nil, err
 		}
 	}
@@ -203,6 +203,13 @@ func DecodeBlock(c *block.Coder, data []byte) error {
 
 // BlocksRead is how many blocks of messages were read from segments.
 func (e *Engine) BlocksRead() int { return int(testutil.ToFloat64(e.metrics.read)) }
+
+// ClaimAhead is what a take does before it starts those who read ahead for a drain.
+func (e *Engine) ClaimAhead(drain string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.claimAhead(e.drains[drain])
+}
 
 // Readers is how many goroutines read ahead.
 func (e *Engine) Readers() int {

@@ -596,7 +596,7 @@ func TestForgedIDs(t *testing.T) {
 }
 
 // TestTakeMix: due messages are held back while there are untried ones, and only
-// then.
+// then. Nothing stays of what was in the memory that is used again.
 func TestTakeMix(t *testing.T) {
 	e := open(t, t.TempDir())
 	configure(t, e, "mail")
@@ -616,10 +616,20 @@ func TestTakeMix(t *testing.T) {
 		{4, 1, []uint64{1, 8, 9, 2}}, // the untried run out
 		{5, 0, []uint64{3, 4, 5}},
 	} {
-		ds, _, err := e.TakeMix("mail", noon, tc.limit, tc.retries)
+		for i := range ds {
+			ds[i] = buffer.Delivery{Tries: buffer.Tries{Attempts: 9}, Message: buffer.Message{Key: "old", KeepAnswer: 1, Batch: "old", CancelKeys: []string{"old"}}}
+		}
+		room := ds
+		ds, _, err = e.TakeMix(room, "mail", noon, tc.limit, tc.retries)
 		var got []uint64
 		for _, d := range ds {
 			got = append(got, d.Offset)
+			if tried := d.Offset < 6; tried != (d.Tries.Attempts == 1) || d.Key != "" || d.KeepAnswer != 0 || d.Batch != "" || d.CancelKeys != nil {
+				t.Errorf("offset %d keeps of what was there before: %+v", d.Offset, d)
+			}
+		}
+		if &ds[0] != &room[0] {
+			t.Error("the room was not used")
 		}
 		if diff := cmp.Diff(tc.want, got); diff != "" || err != nil {
 			t.Errorf("TakeMix(%d, %d): %v, offsets (-want +got):\n%s", tc.limit, tc.retries, err, diff)

@@ -72,6 +72,22 @@ func (t *flights) put(offset uint64, f flight) {
 	r.flights[offset%64] = f
 }
 
+// add puts a message that nothing is known of, unless it is there.
+func (t *flights) add(offset uint64) bool {
+	r := t.row(offset)
+	if r == nil {
+		t.put(offset, flight{})
+		return true
+	}
+	bit := uint64(1) << (offset % 64)
+	if r.has&bit != 0 {
+		return false
+	}
+	r.has |= bit // its flight is zero, as remove leaves it
+	t.n++
+	return true
+}
+
 // remove forgets a message, if it is there.
 func (t *flights) remove(offset uint64) {
 	r := t.row(offset)

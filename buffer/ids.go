@@ -22,32 +22,13 @@ const idLen = 26
 const maxOffset = 1<<56 - 1
 
 func (e *Engine) id(stream uint32, offset uint64) string {
-	var text [idLen]byte
 	var b [aes.BlockSize]byte
-	e.putID(text[:], b[:], stream, offset)
-	return string(text[:])
-}
-
-// nameAll gives deliveries their ids, which are parts of one string.
-func (e *Engine) nameAll(s *stream, ds []Delivery) {
-	text, b := make([]byte, idLen*len(ds)), make([]byte, aes.BlockSize)
-	for i := range ds {
-		e.putID(text[i*idLen:], b, s.num, ds[i].Offset)
-	}
-	all := asString(text)
-	for i := range ds {
-		ds[i].ID = all[i*idLen : (i+1)*idLen]
-	}
-}
-
-// putID writes an id; b is for the cipher's use.
-func (e *Engine) putID(text, b []byte, stream uint32, offset uint64) {
-	clear(b)
 	binary.BigEndian.PutUint64(b[2:], offset&maxOffset)
 	b[0], b[1], b[2] = byte(stream>>16), byte(stream>>8), byte(stream)
-	e.ids.Encrypt(b, b)
+	e.ids.Encrypt(b[:], b[:])
 	// As idEncoding does, of which this is half of what an id costs.
-	high, low := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
+	var text [idLen]byte
+	high, low := binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])
 	for i := range 12 {
 		text[i] = idAlphabet[high>>59]
 		high <<= 5
@@ -58,6 +39,7 @@ func (e *Engine) putID(text, b []byte, stream uint32, offset uint64) {
 		text[i] = idAlphabet[low>>59]
 		low <<= 5
 	}
+	return string(text[:])
 }
 
 // ID implements [Receipts]. It is empty for a stream that is not known.

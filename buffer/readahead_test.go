@@ -77,6 +77,13 @@ func TestReadAhead(t *testing.T) {
 			t.Errorf("%d blocks were read for %d messages %v", read, n, got)
 		}
 	})
+	t.Run("a reader that does not get to it", func(t *testing.T) {
+		e := cold(t, n, "mail")
+		e.ClaimAhead("mail")
+		if got, read := taken(t, e, n); read != n || !slices.IsSorted(got) {
+			t.Errorf("%d blocks were read for %d messages %v", read, n, got)
+		}
+	})
 	t.Run("a jump", func(t *testing.T) {
 		e := cold(t, n, "mail")
 		_, before := taken(t, e, 1)

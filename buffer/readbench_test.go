@@ -97,8 +97,10 @@ func BenchmarkReadBack(b *testing.B) {
 	b.Run("take+ack", func(b *testing.B) {
 		e := reopened(b, stored(b, b.N))
 		m := startMeter(b)
+		var ds []buffer.Delivery
 		for n := 0; n < b.N; {
-			ds, _, err := e.Take("mail", noon, readBatch)
+			var err error
+			ds, _, err = e.TakeMix(ds, "mail", noon, readBatch, readBatch)
 			if err != nil || len(ds) == 0 {
 				b.Fatal(len(ds), err)
 			}
@@ -163,8 +165,11 @@ func reopened(b *testing.B, dir string) *buffer.Engine {
 
 func takeSome(b *testing.B, e *buffer.Engine, n int) []uint64 {
 	offsets := make([]uint64, 0, n)
+	var ds []buffer.Delivery
 	for len(offsets) < n {
-		ds, _, err := e.Take("mail", noon, min(readBatch, n-len(offsets)))
+		limit := min(readBatch, n-len(offsets))
+		var err error
+		ds, _, err = e.TakeMix(ds, "mail", noon, limit, limit)
 		if err != nil || len(ds) == 0 {
 			b.Fatal(len(ds), err)
 		}

@@ -158,9 +158,7 @@ func parseHead(b string) (m Message, err error) {
 // parseOwn reads what a record has after its head. The message shares the memory of
 // in, its body too: nobody writes to it.
 func parseOwn(in *block.Reader, m *Message) error {
-	if body := in.String(); len(body) > 0 {
-		m.Body = unsafe.Slice(unsafe.StringData(body), len(body))
-	}
+	m.setBody(in.String())
 	if in.Len() > 0 {
 		m.Key = in.String()
 	}
@@ -174,4 +172,11 @@ func parseOwn(in *block.Reader, m *Message) error {
 		}
 	}
 	return in.Err()
+}
+
+// setBody makes the message share the memory of its body.
+func (m *Message) setBody(body string) {
+	if len(body) > 0 {
+		m.Body = unsafe.Slice(unsafe.StringData(body), len(body))
+	}
 }

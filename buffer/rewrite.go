@@ -93,7 +93,8 @@ func (m *move) appendRecord(dec *decoded, i int) []byte {
 	case from == m.last:
 		head = ""
 	case head == "":
-		whole, _ := dec.head(i, head) // it was read before
+		var whole Message
+		_ = dec.readHead(&whole, i, head) // it was read before
 		head = asString(appendHead(nil, &whole))
 	}
 	m.last = from

@@ -11,12 +11,13 @@ import (
 
 // Take implements [Buffer].
 func (e *Engine) Take(name string, now time.Time, limit int) ([]Delivery, time.Time, error) {
-	return e.TakeMix(name, now, limit, limit)
+	return e.TakeMix(nil, name, now, limit, limit)
 }
 
 // TakeMix is Take with at most so many messages that were tried before, while
-// there are untried ones to hand out.
-func (e *Engine) TakeMix(name string, now time.Time, limit, retries int) ([]Delivery, time.Time, error) {
+// there are untried ones to hand out. The deliveries lie in the memory of ds, as far
+// as there is room; what it held is lost.
+func (e *Engine) TakeMix(ds []Delivery, name string, now time.Time, limit, retries int) ([]Delivery, time.Time, error) {
 	d, runs, next, err := e.pick(name, now, &picks{n: limit, retries: retries})
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("take for %s: %w", name, err)
@@ -25,7 +26,7 @@ func (e *Engine) TakeMix(name string, now time.Time, limit, retries int) ([]Deli
 	for _, r := range runs {
 		picked += len(r.offsets)
 	}
-	ds := make([]Delivery, 0, picked)
+	ds = slices.Grow(ds[:0], picked)
 	for i, r := range runs {
 		ds, err = e.deliverables(ds, d.stream, r)
 		if err != nil {
@@ -33,7 +34,6 @@ func (e *Engine) TakeMix(name string, now time.Time, limit, retries int) ([]Deli
 			return nil, next, fmt.Errorf("take for %s: %w", name, err)
 		}
 	}
-	e.nameAll(d.stream, ds)
 	ds = e.handOut(d, ds)
 	if len(ds) < picked {
 		d.signal() // there may be more behind what was damaged or ended meanwhile
@@ -122,11 +122,11 @@ func (d *decoded) deliver(x *Delivery, stream string, offset uint64) error {
 	if !ok {
 		return errLeftOut
 	}
-	ms, m, err := d.message(i)
+	ms, err := d.message(&x.Message, i)
 	if err != nil {
 		return err
 	}
-	x.Stream, x.Offset, x.AcceptedAt, x.Message = stream, offset, time.UnixMilli(ms), m
+	x.Stream, x.Offset, x.AcceptedAt, x.Tries = stream, offset, time.UnixMilli(ms), Tries{}
 	return nil
 }
 

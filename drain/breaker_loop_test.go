@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"forebay/buffer"
 	"forebay/limiter"
 	"forebay/policies"
 )
@@ -27,7 +26,7 @@ func TestRunStopsAtABreaker(t *testing.T) {
 			s := b.sinks["service"]
 			from := time.Now()
 			back := from.Add(time.Hour)
-			s.answer = func(buffer.Delivery) Outcome {
+			s.answer = func(Delivery) Outcome {
 				if time.Now().Before(back) {
 					return outcome
 				}
@@ -90,7 +89,7 @@ func TestRunProbesOneAtATime(t *testing.T) {
 		s := b.sinks["service"]
 		var down atomic.Bool
 		down.Store(true)
-		s.answer = func(buffer.Delivery) Outcome {
+		s.answer = func(Delivery) Outcome {
 			if down.Load() {
 				return Outcome{Error: "connection refused"}
 			}
@@ -127,7 +126,7 @@ func TestRunProbesOneAtATime(t *testing.T) {
 func TestApplySwitchesTheBreakerOff(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		s := b.sinks["service"]
-		s.answer = func(buffer.Delivery) Outcome { return Outcome{Error: "connection refused"} }
+		s.answer = func(Delivery) Outcome { return Outcome{Error: "connection refused"} }
 		b.apply(breaking(100, wide()))
 		b.fill(500)
 		b.pass(10 * time.Second)
@@ -151,7 +150,7 @@ func TestETAThroughASlowStart(t *testing.T) {
 				s := b.sinks["service"]
 				var down atomic.Bool
 				down.Store(true)
-				s.answer = func(buffer.Delivery) Outcome {
+				s.answer = func(Delivery) Outcome {
 					if down.Load() {
 						return Outcome{Error: "connection refused"}
 					}

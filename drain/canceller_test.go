@@ -50,7 +50,7 @@ func cancelling(t *testing.T, may bool, takes time.Duration, test func(b *search
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &searching{Mem: buffertest.NewMem(buffer.Stream{Name: "orders", Drains: []string{"d"}}), takes: takes}
-		s := &fakeSink{answer: func(m buffer.Delivery) Outcome {
+		s := &fakeSink{answer: func(m Delivery) Outcome {
 			o := Outcome{Class: Success, Status: 200}
 			if m.Offset%10 == 0 {
 				o.CancelKeys = []string{m.CancelKeys[0]}

@@ -19,11 +19,11 @@ func (d *drain) start(ctx context.Context, p plan, v verdict, m buffer.Delivery)
 	if m.Tries.Attempts > 0 {
 		d.scheduled.Add(-1)
 	}
-	d.inFlight.Go(func() { d.deliver(ctx, p, v, m) })
+	d.inFlight.Go(func() { d.deliver(ctx, p, v, Delivery{m, d.buf.ID(m.Ref)}) })
 }
 
 // deliver makes one attempt and settles the message.
-func (d *drain) deliver(ctx context.Context, p plan, v verdict, m buffer.Delivery) {
+func (d *drain) deliver(ctx context.Context, p plan, v verdict, m Delivery) {
 	a := attempt{before: m.Tries, began: time.Now()}
 	a.outcome = p.sink.deliver(WithBegin(ctx, func() error { return d.begin(ctx, p, v) }), m)
 	a.now = time.Now()
@@ -47,7 +47,7 @@ func (d *drain) deliver(ctx context.Context, p plan, v verdict, m buffer.Deliver
 	d.settle(p, m, a)
 }
 
-func (d *drain) putBack(m buffer.Delivery) {
+func (d *drain) putBack(m Delivery) {
 	if m.Tries.Attempts > 0 {
 		d.scheduled.Add(1)
 	}
@@ -66,7 +66,7 @@ func (d *drain) heard(p plan, term uint64, a attempt) {
 	}
 }
 
-func (d *drain) settle(p plan, m buffer.Delivery, a attempt) {
+func (d *drain) settle(p plan, m Delivery, a attempt) {
 	tries := a.tries()
 	if a.outcome.Class == Success {
 		p.meters.delivered(a.now.Sub(m.AcceptedAt))
@@ -93,6 +93,6 @@ func (d *drain) settle(p plan, m buffer.Delivery, a attempt) {
 }
 
 // late reports whether a message has waited too long for another attempt.
-func (d *drain) late(p plan, m buffer.Delivery, a attempt) bool {
+func (d *drain) late(p plan, m Delivery, a attempt) bool {
 	return p.expiry.past(a.now, m.AcceptedAt) && d.expirer != nil && d.expirer.trusts()
 }

@@ -44,10 +44,11 @@ type drain struct {
 	freed   chan struct{} // one slot; the budget may have what it lacked
 	done    chan struct{} // closed by run when nothing is taken any more
 
-	inFlight  sync.WaitGroup // delivery goroutines
-	scheduled atomic.Int64   // about how many messages wait for another attempt
-	bunched   atomic.Int64   // attempts that have a connection and wait to be written
-	retries   allowance      // the loop's alone
+	inFlight  sync.WaitGroup    // delivery goroutines
+	scheduled atomic.Int64      // about how many messages wait for another attempt
+	bunched   atomic.Int64      // attempts that have a connection and wait to be written
+	retries   allowance         // the loop's alone
+	room      []buffer.Delivery // of the last take, for the next; the loop's alone
 
 	mu       sync.Mutex
 	plan     plan     // guarded by mu
@@ -161,12 +162,23 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 		return err // the buffer says what it was asked for
 	}
 	s.took(v.take, len(ds), next)
+	defer d.keep(ds, s.empty)
 	ds = d.admit(ds, next, v, s)
 	d.giveBack(p, v, v.take-len(ds))
 	for _, m := range ds {
 		d.start(attempts, p, v, m)
 	}
 	return nil
+}
+
+// keep makes room for the next take of what the last one gave. Drains that have
+// nothing to do are many, and keep none.
+func (d *drain) keep(ds []buffer.Delivery, empty bool) {
+	clear(ds) // they refer to blocks
+	d.room = ds
+	if empty {
+		d.room = nil
+	}
 }
 
 // mix takes from the buffer, with no more retries than their budget allows. While
@@ -177,7 +189,7 @@ func (d *drain) mix(p plan, now time.Time, n int) ([]buffer.Delivery, time.Time,
 		return d.buf.Take(d.name, now, n)
 	}
 	share := p.policy.Retry.Budget
-	ds, next, err := buf.TakeMix(d.name, now, n, d.retries.of(n, share))
+	ds, next, err := buf.TakeMix(d.room, d.name, now, n, d.retries.of(n, share))
 	retries := 0
 	for _, m := range ds {
 		if m.Tries.Attempts > 0 {

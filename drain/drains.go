@@ -23,14 +23,17 @@ const defaultStopTimeout = 30 * time.Second
 // Buffer is what drains need of an engine.
 type Buffer interface {
 	buffer.Buffer
+	// ID returns the handle of a message, as buffer.Receipts has it.
+	ID(ref buffer.Ref) string
 	// Stats counts without touching the disk.
 	Stats() buffer.Stats
 }
 
 // mixer is what a buffer has that can hold retries back: Take, but at most so
-// many messages that were tried before while there are untried ones to give.
+// many messages that were tried before while there are untried ones to give, and
+// into the memory of ds.
 type mixer interface {
-	TakeMix(drain string, now time.Time, max, retries int) (ds []buffer.Delivery, next time.Time, err error)
+	TakeMix(ds []buffer.Delivery, drain string, now time.Time, max, retries int) (taken []buffer.Delivery, next time.Time, err error)
 }
 
 // Config is what drains are made of.

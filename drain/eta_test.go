@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"forebay/buffer"
 	"forebay/policies"
 )
 
@@ -45,7 +44,7 @@ func TestEmptyAtWaitsForRetries(t *testing.T) {
 	}{{time.Hour, "2000-01-01 01:30"}, {7 * time.Hour, "2000-01-02 00:30"}} {
 		inBubble(t, []string{"d"}, func(b *bench) {
 			b.drains.cfg.Random = func(n int64) int64 { return n - 1 } // no jitter
-			b.sinks["service"].answer = func(m buffer.Delivery) Outcome {
+			b.sinks["service"].answer = func(m Delivery) Outcome {
 				if m.Tries.Attempts == 0 && m.Offset == 3 {
 					return Outcome{Status: 500, Error: "status 500"}
 				}
@@ -75,7 +74,7 @@ func TestETAReach(t *testing.T) {
 		arrivals, failures := rand.New(rand.NewPCG(5, 6)), rand.New(rand.NewPCG(7, 8))
 		var mu sync.Mutex
 		left := make(map[uint64]time.Time)
-		b.sinks["service"].answer = func(m buffer.Delivery) Outcome {
+		b.sinks["service"].answer = func(m Delivery) Outcome {
 			mu.Lock()
 			defer mu.Unlock()
 			if m.Tries.Attempts == 0 {

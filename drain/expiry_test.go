@@ -178,7 +178,7 @@ func TestRunEndsWhatIsLateInFlight(t *testing.T) {
 		inBubble(t, []string{"d"}, func(b *bench) {
 			s := b.sinks["service"]
 			s.takes = 2 * time.Minute
-			s.answer = func(m buffer.Delivery) Outcome {
+			s.answer = func(m Delivery) Outcome {
 				if m.Offset%2 == 0 {
 					return Outcome{Class: Success, Status: 200}
 				}
@@ -232,7 +232,7 @@ func TestRunKeepsWhatIsNoLongerLate(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		var up atomic.Bool
 		s := b.sinks["service"]
-		s.answer = func(buffer.Delivery) Outcome {
+		s.answer = func(Delivery) Outcome {
 			if up.Load() {
 				return Outcome{Class: Success, Status: 200}
 			}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"forebay/buffer"
 	"forebay/policies"
 )
 
@@ -17,7 +16,7 @@ func TestMetricsOfHolds(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		policy := breaking(100, wide())
 		policy.Drains[0].Deadline = policies.Deadline{MaxDelay: time.Hour, OnExpire: policies.EndDead}
-		b.sinks["service"].answer = func(buffer.Delivery) Outcome { return Outcome{Error: "refused"} }
+		b.sinks["service"].answer = func(Delivery) Outcome { return Outcome{Error: "refused"} }
 		b.apply(policy)
 		from := time.Now().Unix()
 		b.fill(100)

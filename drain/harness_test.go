@@ -23,9 +23,9 @@ import (
 
 // fakeSink answers as answer says, and remembers when attempts began.
 type fakeSink struct {
-	answer  func(m buffer.Delivery) Outcome // nil: success
-	takes   time.Duration                   // how long an attempt lasts, until slow says otherwise
-	connect func() time.Duration            // how long a connect takes; nil: no time
+	answer  func(m Delivery) Outcome // nil: success
+	takes   time.Duration            // how long an attempt lasts, until slow says otherwise
+	connect func() time.Duration     // how long a connect takes; nil: no time
 
 	mu       sync.Mutex
 	times    []time.Time    // guarded by mu
@@ -37,7 +37,7 @@ type fakeSink struct {
 }
 
 // Deliver implements Sink.
-func (s *fakeSink) Deliver(ctx context.Context, msgs []buffer.Delivery) []Outcome {
+func (s *fakeSink) Deliver(ctx context.Context, msgs []Delivery) []Outcome {
 	if s.connect != nil {
 		time.Sleep(s.connect())
 	}
@@ -72,7 +72,7 @@ func (s *fakeSink) lasts() time.Duration {
 	return s.takes
 }
 
-func (s *fakeSink) begin(m buffer.Delivery) {
+func (s *fakeSink) begin(m Delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.attempts == nil {

@@ -29,8 +29,7 @@ type standings interface {
 // head returns nil where nothing waits, or the buffer cannot say.
 func (d *Drains) head(drain string) *Head {
 	stands, ok := d.buf.(standings)
-	ids, named := d.buf.(buffer.Receipts)
-	if !ok || !named {
+	if !ok {
 		return nil
 	}
 	ref, ok := stands.Head(drain)
@@ -41,7 +40,7 @@ func (d *Drains) head(drain string) *Head {
 	if !ok {
 		return nil // it ended just now
 	}
-	return &Head{ID: ids.ID(ref), State: s.State, due: s.Due}
+	return &Head{ID: d.buf.ID(ref), State: s.State, due: s.Due}
 }
 
 // under says what the head waits for while a constraint binds its drain. No

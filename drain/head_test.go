@@ -30,7 +30,7 @@ func TestWhyTellsOfTheHead(t *testing.T) {
 		s := b.sinks["service"]
 		s.takes = time.Second
 		b.drains.cfg.Random = func(n int64) int64 { return n - 1 } // no jitter
-		s.answer = func(m buffer.Delivery) Outcome {
+		s.answer = func(m Delivery) Outcome {
 			if m.Offset == 0 && m.Tries.Attempts == 0 {
 				return Outcome{Status: 500, Error: "status 500"}
 			}

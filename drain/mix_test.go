@@ -54,7 +54,7 @@ func TestAllowance(t *testing.T) {
 // mixingBuffer holds retries back by putting back what it took too many of.
 type mixingBuffer struct{ *buffertest.Mem }
 
-func (b mixingBuffer) TakeMix(drain string, now time.Time, n, retries int) ([]buffer.Delivery, time.Time, error) {
+func (b mixingBuffer) TakeMix(_ []buffer.Delivery, drain string, now time.Time, n, retries int) ([]buffer.Delivery, time.Time, error) {
 	all, next, err := b.Take(drain, now, n+1000)
 	var due, untried, surplus []buffer.Delivery
 	for _, m := range all {
@@ -81,7 +81,7 @@ func TestRunKeepsToTheRetryBudget(t *testing.T) {
 			mem := buffertest.NewMem(buffer.Stream{Name: "orders", Drains: []string{"d"}})
 			const messages = 400
 			var firsts, retries atomic.Int64
-			sink := &fakeSink{answer: func(m buffer.Delivery) Outcome {
+			sink := &fakeSink{answer: func(m Delivery) Outcome {
 				if m.Tries.Attempts > 0 {
 					retries.Add(1)
 				} else {

@@ -106,7 +106,7 @@ func TestRunRetriesUntilBuried(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, []string{"d"}, func(b *bench) {
-				b.sinks["service"].answer = func(buffer.Delivery) Outcome { return tt.outcome }
+				b.sinks["service"].answer = func(Delivery) Outcome { return tt.outcome }
 				b.apply(set(base(100), wide()))
 				b.fill(20)
 				b.pass(10 * time.Minute)
@@ -136,7 +136,7 @@ func TestRunOutlastsASinkThatIsDown(t *testing.T) {
 		inBubble(t, []string{"d"}, func(b *bench) {
 			s := b.sinks["service"]
 			up := time.Now().Add(72 * time.Hour)
-			s.answer = func(buffer.Delivery) Outcome {
+			s.answer = func(Delivery) Outcome {
 				if time.Now().Before(up) {
 					return outcome
 				}
@@ -160,7 +160,7 @@ func TestRunPausesTheSink(t *testing.T) {
 	inBubble(t, []string{"d", "e"}, func(b *bench) {
 		s := b.sinks["service"]
 		var asked atomic.Bool
-		s.answer = func(buffer.Delivery) Outcome {
+		s.answer = func(Delivery) Outcome {
 			if !asked.Swap(true) {
 				return Outcome{Status: 429, RetryAfter: 90 * time.Second}
 			}
@@ -194,7 +194,7 @@ func TestRunBoundsWhatIsScheduled(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		s := b.sinks["service"]
 		var up atomic.Bool
-		s.answer = func(buffer.Delivery) Outcome {
+		s.answer = func(Delivery) Outcome {
 			if !up.Load() {
 				return Outcome{Error: "connection refused"}
 			}

@@ -17,7 +17,13 @@ type Sink interface {
 	// Deliver neither changes them nor keeps them after it has returned. Failures
 	// are outcomes. Before it writes, with a connection in hand, it calls Begin, so
 	// that a slow connect does not bunch attempts. Deliver never panics for anything that a sink answers.
-	Deliver(ctx context.Context, msgs []buffer.Delivery) []Outcome
+	Deliver(ctx context.Context, msgs []Delivery) []Outcome
+}
+
+// Delivery is a message with the id that its sink knows it by.
+type Delivery struct {
+	buffer.Delivery
+	ID string
 }
 
 // Outcome is how an attempt went for one message.

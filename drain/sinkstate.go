@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"forebay/buffer"
 	"forebay/limiter"
 	"forebay/policies"
 )
@@ -194,11 +193,11 @@ func (s *sinkState) close() {
 }
 
 // deliver makes one attempt with one message.
-func (s *sinkState) deliver(ctx context.Context, m buffer.Delivery) Outcome {
+func (s *sinkState) deliver(ctx context.Context, m Delivery) Outcome {
 	s.mu.Lock()
 	sink := s.sink
 	s.mu.Unlock()
-	outcomes := sink.Deliver(ctx, []buffer.Delivery{m})
+	outcomes := sink.Deliver(ctx, []Delivery{m})
 	if len(outcomes) != 1 {
 		return Outcome{Class: Retry, Error: "the sink gave no outcome"}
 	}

@@ -36,7 +36,7 @@ func showWhy(w Why, start time.Time) string {
 func TestWhy(t *testing.T) {
 	failing := func(o Outcome) func(b *bench) {
 		return func(b *bench) {
-			b.sinks["service"].answer = func(buffer.Delivery) Outcome { return o }
+			b.sinks["service"].answer = func(Delivery) Outcome { return o }
 			b.fill(1000)
 			b.pass(10 * time.Second)
 		}
@@ -86,7 +86,7 @@ concurrency unlimited until -: 0 of 8 slots in use
 retry-after 0/s until 1h0m0.1s: the sink asked for 8760h0m0s; honour_retry_after clamps that to 1h0m0s
 then 10/s by base at 1h0m0.1s`},
 		{"a pause of no time", breaking(10, budget), func(b *bench) {
-			b.sinks["service"].answer = func(buffer.Delivery) Outcome { return Outcome{Status: 429, RetryAfter: 1} }
+			b.sinks["service"].answer = func(Delivery) Outcome { return Outcome{Status: 429, RetryAfter: 1} }
 			b.fill(1000)
 			b.pass(500 * time.Millisecond)
 		}, `
@@ -221,7 +221,7 @@ func TestRunKeepsOrder(t *testing.T) {
 		s := b.sinks["service"]
 		back := time.Now().Add(time.Minute)
 		var got []string
-		s.answer = func(m buffer.Delivery) Outcome {
+		s.answer = func(m Delivery) Outcome {
 			if m.Key == "a" && time.Now().Before(back) {
 				return Outcome{Status: 500}
 			}

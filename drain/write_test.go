@@ -122,7 +122,7 @@ func TestRunPutsBackWhatIsNotWritten(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		s := b.sinks["service"]
 		b.drains.cfg.Random = func(n int64) int64 { return n - 1 } // no jitter
-		s.answer = func(buffer.Delivery) Outcome {
+		s.answer = func(Delivery) Outcome {
 			s.connect = hang(time.Now().Add(10 * time.Second)) // one attempt at a time
 			return Outcome{Status: 500, Error: "status 500"}
 		}

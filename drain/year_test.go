@@ -21,7 +21,7 @@ type year struct {
 }
 
 // answer fails in every way that a sink can.
-func (y *year) answer(m buffer.Delivery) Outcome {
+func (y *year) answer(m Delivery) Outcome {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	switch n := y.random.IntN(100); {

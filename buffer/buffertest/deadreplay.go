@@ -47,7 +47,7 @@ func (f *fixture) takeBury(drain string, offsets ...uint64) {
 
 func replayTries(f *fixture) {
 	want := f.fill("orders", 2)
-	id := f.wantTake("mail", 1, 0)[0].ID
+	f.wantTake("mail", 1, 0)
 	for n := range 3 {
 		at := f.now
 		f.Buffer.Bury("mail", 0, buffer.ReasonMaxAttempts, buffer.Result{At: at, Attempts: 4 * (n + 1), Status: 500, Error: "no luck"})
@@ -56,8 +56,8 @@ func replayTries(f *fixture) {
 		f.wantDead("mail")
 		d := f.wantTake("mail", 1, 0)[0] // at once, and before what was never tried
 		f.wantMessage(d, want[0])
-		if d.ID != id || d.Tries.Attempts != 4*(n+1) {
-			f.Fatalf("replay %d: id %s, %d attempts; want id %s, %d attempts", n, d.ID, d.Tries.Attempts, id, 4*(n+1))
+		if d.Tries.Attempts != 4*(n+1) {
+			f.Fatalf("replay %d: %d attempts, want %d", n, d.Tries.Attempts, 4*(n+1))
 		}
 		f.Buffer.Return("mail", 0)
 		again := f.wantTake("mail", 1, 0)[0]

@@ -139,7 +139,6 @@ func (m *machine) takeSome(t *rapid.T) {
 		m.wantMessage(del, d.stream.messages[del.Offset])
 		want := buffer.Delivery{
 			Ref:        buffer.Ref{Stream: d.stream.name, Offset: del.Offset},
-			ID:         del.ID,
 			AcceptedAt: d.stream.accepted[del.Offset],
 			Tries:      d.place(del.Offset).tries,
 		}

@@ -185,7 +185,6 @@ func (m *Mem) hand(d *memDrain, offset uint64) buffer.Delivery {
 	msg := d.stream.messages[offset]
 	return buffer.Delivery{
 		Ref:        ref,
-		ID:         m.ids.seal(d.stream.number, offset),
 		AcceptedAt: msg.at,
 		Tries:      p.tries,
 		Message:    msg.Message,

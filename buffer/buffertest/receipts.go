@@ -35,9 +35,6 @@ func ids(f *fixture) {
 	seen := make(map[string]buffer.Ref)
 	for _, d := range append(f.takeAll("mail"), f.takeAll("archive")...) {
 		id := f.receipts().ID(d.Ref)
-		if id != d.ID {
-			f.Fatalf("id of %v is %q, its delivery says %q", d.Ref, id, d.ID)
-		}
 		if len(id) != 26 || strings.Trim(strings.ToUpper(id), "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" {
 			f.Fatalf("id of %v is %q, want 26 letters and digits", d.Ref, id)
 		}

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"forebay/buffer"
 	"forebay/drain"
 	"forebay/drain/sink/http"
 	"forebay/policies"
@@ -176,7 +175,7 @@ func TestDeliverAbandoned(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer srv.Close()
-	got := newSink(t, policy(t, srv.URL)).Deliver(ctx, []buffer.Delivery{order()})
+	got := newSink(t, policy(t, srv.URL)).Deliver(ctx, []drain.Delivery{order()})
 	if got[0].Class != drain.Retry || !strings.HasPrefix(got[0].Error, "abandoned: ") {
 		t.Errorf("outcome = %+v", got[0])
 	}
@@ -186,10 +185,10 @@ func TestDeliverUnusable(t *testing.T) {
 	var r recorder
 	srv := httptest.NewServer(&r)
 	defer srv.Close()
-	tests := map[string]func(*buffer.Delivery){
-		"a target that cannot be read": func(m *buffer.Delivery) { m.Target = "/%zz?token=secret" },
-		"a method with a space":        func(m *buffer.Delivery) { m.Method = "PO ST" },
-		"a field with a newline":       func(m *buffer.Delivery) { m.Header = fields("X-A", "b\r\nX-C: secret") },
+	tests := map[string]func(*drain.Delivery){
+		"a target that cannot be read": func(m *drain.Delivery) { m.Target = "/%zz?token=secret" },
+		"a method with a space":        func(m *drain.Delivery) { m.Method = "PO ST" },
+		"a field with a newline":       func(m *drain.Delivery) { m.Header = fields("X-A", "b\r\nX-C: secret") },
 	}
 	for name, change := range tests {
 		m := order()

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"forebay/buffer"
 	"forebay/drain"
 )
 
@@ -34,7 +33,7 @@ func TestDeliverAsksBeforeItWrites(t *testing.T) {
 				}
 				return nil
 			})
-			got := s.Deliver(ctx, []buffer.Delivery{m})[0]
+			got := s.Deliver(ctx, []drain.Delivery{m})[0]
 			if got.Unsent == allowed || (got.Class == drain.Success) != allowed || asked != 1 {
 				t.Errorf("body %q, attempt %d, allowed %v: asked %d times, outcome %+v", body, i, allowed, asked, got)
 			}

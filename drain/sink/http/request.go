@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"forebay/buffer"
+	"forebay/drain"
 )
 
 // timeFormat is RFC 3339 with milliseconds.
@@ -22,7 +22,7 @@ const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // newRequest builds the request that delivers a message. Where it goes is the
 // upstream's to fill in.
-func newRequest(ctx context.Context, m buffer.Delivery) (*nethttp.Request, error) {
+func newRequest(ctx context.Context, m drain.Delivery) (*nethttp.Request, error) {
 	target := m.Target
 	if target == "" {
 		target = "/"
@@ -50,7 +50,7 @@ func newRequest(ctx context.Context, m buffer.Delivery) (*nethttp.Request, error
 
 // fields are the message's own, less what belongs to a connection, and ours,
 // which replace any that the caller sent.
-func fields(m buffer.Delivery) nethttp.Header {
+func fields(m drain.Delivery) nethttp.Header {
 	h := make(nethttp.Header, len(m.Header)+8)
 	for _, f := range m.Fields() {
 		name := nethttp.CanonicalHeaderKey(f.Name)

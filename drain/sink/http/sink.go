@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"forebay/buffer"
 	"forebay/drain"
 	"forebay/policies"
 )
@@ -64,7 +63,7 @@ func (s *Sink) LimitRest(longest time.Duration) { s.upstream.limitRest(time.Now(
 
 // Deliver implements drain.Sink: one request per message, one after the other.
 // It blocks for at most the sink's total time-out per message.
-func (s *Sink) Deliver(ctx context.Context, msgs []buffer.Delivery) []drain.Outcome {
+func (s *Sink) Deliver(ctx context.Context, msgs []drain.Delivery) []drain.Outcome {
 	outcomes := make([]drain.Outcome, len(msgs))
 	for i, m := range msgs {
 		outcomes[i] = s.attempt(ctx, m)
@@ -72,7 +71,7 @@ func (s *Sink) Deliver(ctx context.Context, msgs []buffer.Delivery) []drain.Outc
 	return outcomes
 }
 
-func (s *Sink) attempt(ctx context.Context, m buffer.Delivery) drain.Outcome {
+func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, s.policy.Timeout)
 	defer cancel()
 	req, err := newRequest(ctx, m)

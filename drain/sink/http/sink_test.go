@@ -50,12 +50,14 @@ func newSink(t *testing.T, p policies.Sink) *http.Sink {
 	return s
 }
 
-func order() buffer.Delivery {
-	return buffer.Delivery{
-		Ref:        buffer.Ref{Stream: "orders", Offset: 7},
-		ID:         "abcdefghijklmnopqrstuvwxyz",
-		AcceptedAt: time.Date(2026, 11, 11, 8, 0, 0, 5e6, time.FixedZone("CST", 8*3600)),
-		Message:    buffer.Message{Method: "POST", Target: "/v1/orders?a=1&b=%20", Body: []byte("{\"id\": 1}\r\n\x00\xff")},
+func order() drain.Delivery {
+	return drain.Delivery{
+		ID: "abcdefghijklmnopqrstuvwxyz",
+		Delivery: buffer.Delivery{
+			Ref:        buffer.Ref{Stream: "orders", Offset: 7},
+			AcceptedAt: time.Date(2026, 11, 11, 8, 0, 0, 5e6, time.FixedZone("CST", 8*3600)),
+			Message:    buffer.Message{Method: "POST", Target: "/v1/orders?a=1&b=%20", Body: []byte("{\"id\": 1}\r\n\x00\xff")},
+		},
 	}
 }
 
@@ -68,9 +70,9 @@ func fields(pairs ...string) []buffer.Field {
 	return fs
 }
 
-func deliver(t *testing.T, s *http.Sink, m buffer.Delivery) drain.Outcome {
+func deliver(t *testing.T, s *http.Sink, m drain.Delivery) drain.Outcome {
 	t.Helper()
-	got := s.Deliver(t.Context(), []buffer.Delivery{m})
+	got := s.Deliver(t.Context(), []drain.Delivery{m})
 	if len(got) != 1 {
 		t.Fatalf("%d outcomes for one message", len(got))
 	}
@@ -129,19 +131,19 @@ func TestDeliverFields(t *testing.T) {
 	}
 	tests := []struct {
 		name   string
-		change func(*buffer.Delivery)
+		change func(*drain.Delivery)
 		want   nethttp.Header
 	}{
-		{"nothing but ours", func(*buffer.Delivery) {}, ours()},
-		{"a third attempt", func(m *buffer.Delivery) { m.Tries.Attempts = 2 }, ours("Forebay-Attempt", "3")},
+		{"nothing but ours", func(*drain.Delivery) {}, ours()},
+		{"a third attempt", func(m *drain.Delivery) { m.Tries.Attempts = 2 }, ours("Forebay-Attempt", "3")},
 		{
-			"the caller's own key, trace and agent", func(m *buffer.Delivery) {
+			"the caller's own key, trace and agent", func(m *drain.Delivery) {
 				m.Header = fields("Idempotency-Key", "k-1", "Traceparent", "00-1-2-01", "Tracestate", "a=b", "User-Agent", "shop/1")
 			},
 			ours("Idempotency-Key", "k-1", "Traceparent", "00-1-2-01", "Tracestate", "a=b", "User-Agent", "shop/1"),
 		},
 		{
-			"end-to-end fields as sent", func(m *buffer.Delivery) {
+			"end-to-end fields as sent", func(m *drain.Delivery) {
 				m.Header = fields("Content-Type", "application/json", "X-Forwarded-Host", "shop.example.com", "X-Two", "1", "X-Two", "2")
 			},
 			func() nethttp.Header {
@@ -151,13 +153,13 @@ func TestDeliverFields(t *testing.T) {
 			}(),
 		},
 		{
-			"the place in a batch", func(m *buffer.Delivery) {
+			"the place in a batch", func(m *drain.Delivery) {
 				m.Header, m.Batch, m.Index = fields("Content-Type", "application/json", "Via", "1.1 forebay"), `"batch 7"`, 12
 			},
 			ours("Content-Type", "application/json", "Via", "1.1 forebay", "Forebay-Batch", `"batch 7"; index=12`),
 		},
 		{
-			"no field of a connection, none of ours from a caller", func(m *buffer.Delivery) {
+			"no field of a connection, none of ours from a caller", func(m *drain.Delivery) {
 				m.Header = fields("Connection", "close", "Transfer-Encoding", "chunked", "Content-Length", "99", "Host", "evil", "Upgrade", "h2c", "Forebay-Id", "forged", "Forebay-Attempt", "9", "Forebay-Stream", "forged", "Forebay-Accepted-At", "forged")
 			},
 			ours(),
