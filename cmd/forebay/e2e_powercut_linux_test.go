@@ -1,0 +1,164 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const cutsVariable = "FOREBAY_TORTURE_CUTS"
+
+// TestPowerCuts is TestTorture with the power cut instead: data lie on an ext4 of
+// their own, and at a random point nothing that was not flushed reaches it any
+// more. What was promised stays in this process, outside of it.
+func TestPowerCuts(t *testing.T) {
+	wantPowerCuts(t, "mkfs.ext4", "mount", "umount")
+	cuts := envInt(t, cutsVariable, 20)
+	v := newVolume(t)
+	x := newTorture(t, cuts, "power cuts", v.dir)
+	x.crash, x.mend = v.cut, v.mount
+	x.run(cuts)
+	x.report(x.judge())
+}
+
+// A program whose syncs do nothing loses what it promised, and this harness sees
+// it: else TestPowerCuts would prove nothing.
+func TestPowerCutsShowLoss(t *testing.T) {
+	wantPowerCuts(t, "mkfs.ext4", "mount", "umount", "strace")
+	v := newVolume(t)
+	x := newTorture(t, 1, "power cuts without a sync", v.dir)
+	srv := x.site.start()
+	x.load.sendTo(srv.public)
+	x.load.awaits(t, 50)
+	withoutSync(t, srv)
+	x.load.awaits(t, 100)
+	x.crashed = append(x.crashed, v.cut(srv))
+	x.load.sendTo("")
+	v.mount()
+	got := x.judge()
+	if got.lost == 0 {
+		t.Error("nothing is lost, though nothing was synced")
+	}
+	fmt.Printf("control, every sync left out: %d of %d messages lost, %d faults seen\n", got.lost, x.load.acked.Load(), len(got.faults))
+}
+
+// wantPowerCuts skips the test unless power cuts were asked for. Then root and
+// the tools have to be there.
+func wantPowerCuts(t *testing.T, tools ...string) {
+	t.Helper()
+	if os.Getenv(cutsVariable) == "" {
+		t.Skip("a power cut needs root, a loop device and mkfs.ext4: make torture-power")
+	}
+	if os.Geteuid() != 0 {
+		t.Fatal("a power cut needs root: it mounts a file system")
+	}
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A volume is an ext4 in a file, mounted over a loop device that goes with the mount.
+type volume struct {
+	t          *testing.T
+	dir, image string
+}
+
+func newVolume(t *testing.T) *volume {
+	t.Helper()
+	v := &volume{t: t, dir: filepath.Join(t.TempDir(), "volume"), image: filepath.Join(t.TempDir(), "image")}
+	if err := os.Mkdir(v.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(v.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(1 << 30); err != nil {
+		t.Fatal(err)
+	}
+	v.must("mkfs.ext4", "-q", "-F", v.image)
+	v.mount()
+	t.Cleanup(func() {
+		// It is no mount point where the test failed between umount and mount.
+		_ = exec.Command("umount", "--lazy", v.dir).Run()
+	})
+	return v
+}
+
+func (v *volume) must(name string, args ...string) {
+	v.t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		v.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// mount replays the journal, as the start of a machine does.
+func (v *volume) mount() {
+	v.t.Helper()
+	v.must("mount", "-o", "loop", v.image, v.dir)
+}
+
+// cut takes the power away: what is not on the device by now, dirty pages and the
+// journal's open transaction, never gets there. It ends the program and unmounts.
+func (v *volume) cut(srv *server) time.Time {
+	v.t.Helper()
+	const (
+		shutdown   = 0x8004587d // EXT4_IOC_SHUTDOWN
+		noLogFlush = 2
+	)
+	dir, err := os.Open(v.dir)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	at := time.Now()
+	err = unix.IoctlSetPointerInt(int(dir.Fd()), shutdown, noLogFlush)
+	dir.Close()
+	if err != nil {
+		v.t.Fatalf("shut %s down: %v", v.dir, err)
+	}
+	srv.kill()
+	v.must("umount", v.dir)
+	return at
+}
+
+// withoutSync makes every sync of the program return 0 at once and do nothing,
+// from now on. The program's own code is left as it is.
+func withoutSync(t *testing.T, srv *server) {
+	t.Helper()
+	const calls = "fdatasync,fsync,msync,sync_file_range,syncfs"
+	pid := srv.cmd.Process.Pid
+	cmd := exec.Command("strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+calls, "-e", "inject="+calls+":retval=0", "-p", fmt.Sprint(pid))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it has ended where the program has
+		_ = cmd.Wait()
+	})
+	until(t, 20*time.Second, "strace holds all threads", func() bool { return tracedWhole(t, pid) })
+}
+
+// tracedWhole tells whether every thread of a process has a tracer.
+func tracedWhole(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("no threads of process %d: %v", pid, err)
+	}
+	for _, status := range threads {
+		text, err := os.ReadFile(status)
+		if err == nil && strings.Contains(string(text), "TracerPid:\t0\n") {
+			return false
+		}
+	}
+	return true
+}
