@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,37 +16,60 @@ import (
 const cutsVariable = "FOREBAY_TORTURE_CUTS"
 
 // TestPowerCuts is TestTorture with the power cut instead: data lie on an ext4 of
-// their own, and at a random point nothing that was not flushed reaches it any
-// more. What was promised stays in this process, outside of it.
+// their own, on a device without a cache that stays as it is from a random point
+// on. What was promised stays in this process, outside of it.
 func TestPowerCuts(t *testing.T) {
+	cutPower(t, "power cuts", false)
+}
+
+// The device has a cache, which the cut empties: some of what it was told to
+// write before is there and some is not.
+func TestPowerCutsWithCache(t *testing.T) {
+	cutPower(t, "power cuts with a volatile cache", true)
+}
+
+func cutPower(t *testing.T, what string, cached bool) {
 	wantPowerCuts(t, "mkfs.ext4", "mount", "umount")
 	cuts := envInt(t, cutsVariable, 20)
-	v := newVolume(t)
-	x := newTorture(t, cuts, "power cuts", v.dir)
+	v := newVolume(t, cached)
+	x := newTorture(t, cuts, what, v.dir)
+	v.rng = x.rng
 	x.crash, x.mend = v.cut, v.mount
 	x.run(cuts)
 	x.report(x.judge())
 }
 
-// A program whose syncs do nothing loses what it promised, and this harness sees
-// it: else TestPowerCuts would prove nothing.
+// A program whose syncs do nothing, and a disk that flushes nothing, lose what was
+// promised, and this harness sees it: else the tests above would prove nothing.
 func TestPowerCutsShowLoss(t *testing.T) {
 	wantPowerCuts(t, "mkfs.ext4", "mount", "umount", "strace")
-	v := newVolume(t)
-	x := newTorture(t, 1, "power cuts without a sync", v.dir)
-	srv := x.site.start()
-	x.load.sendTo(srv.public)
-	x.load.awaits(t, 50)
-	withoutSync(t, srv)
-	x.load.awaits(t, 100)
-	x.crashed = append(x.crashed, v.cut(srv))
-	x.load.sendTo("")
-	v.mount()
-	got := x.judge()
-	if got.lost == 0 {
-		t.Error("nothing is lost, though nothing was synced")
+	controls := []struct {
+		name   string
+		cached bool
+		spoil  func(v *volume, srv *server)
+	}{
+		{"the program syncs nothing", false, func(_ *volume, srv *server) { withoutSync(t, srv) }},
+		{"the disk flushes nothing", true, func(v *volume, _ *server) { v.disk.lie() }},
 	}
-	fmt.Printf("control, every sync left out: %d of %d messages lost, %d faults seen\n", got.lost, x.load.acked.Load(), len(got.faults))
+	for _, c := range controls {
+		t.Run(c.name, func(t *testing.T) {
+			v := newVolume(t, c.cached)
+			x := newTorture(t, 1, "power cuts", v.dir)
+			srv := x.site.start()
+			x.load.sendTo(srv.public)
+			x.load.awaits(t, 50)
+			c.spoil(v, srv)
+			x.load.awaits(t, 100)
+			x.crashed = append(x.crashed, v.cut(srv))
+			x.load.sendTo("")
+			v.mount()
+			got := x.judge()
+			if got.lost == 0 {
+				t.Error("nothing is lost")
+			}
+			fmt.Printf("control, %s: %d of %d messages lost, %d faults seen\n", c.name, got.lost, x.load.acked.Load(), len(got.faults))
+		})
+	}
 }
 
 // wantPowerCuts skips the test unless power cuts were asked for. Then root and
@@ -67,30 +91,37 @@ func wantPowerCuts(t *testing.T, tools ...string) {
 
 // A volume is an ext4 in a file, mounted over a loop device that goes with the mount.
 type volume struct {
-	t          *testing.T
-	dir, image string
+	t           *testing.T
+	dir, device string
+	disk        *disk      // nil: the device has no cache
+	rng         *rand.Rand // which sectors of a cache a cut keeps; nil: none
 }
 
-func newVolume(t *testing.T) *volume {
+func newVolume(t *testing.T, cached bool) *volume {
 	t.Helper()
-	v := &volume{t: t, dir: filepath.Join(t.TempDir(), "volume"), image: filepath.Join(t.TempDir(), "image")}
+	dir := t.TempDir()
+	v := &volume{t: t, dir: filepath.Join(dir, "volume"), device: filepath.Join(dir, "image")}
 	if err := os.Mkdir(v.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(v.image)
+	image, err := os.Create(v.device)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	if err := f.Truncate(1 << 30); err != nil {
+	t.Cleanup(func() { image.Close() })
+	if err := image.Truncate(1 << 30); err != nil {
 		t.Fatal(err)
 	}
-	v.must("mkfs.ext4", "-q", "-F", v.image)
-	v.mount()
+	v.must("mkfs.ext4", "-q", "-F", v.device)
+	if cached {
+		v.device = filepath.Join(dir, "disk")
+		v.disk = newDisk(t, image, v.device)
+	}
 	t.Cleanup(func() {
 		// It is no mount point where the test failed between umount and mount.
 		_ = exec.Command("umount", "--lazy", v.dir).Run()
 	})
+	v.mount()
 	return v
 }
 
@@ -104,12 +135,32 @@ func (v *volume) must(name string, args ...string) {
 // mount replays the journal, as the start of a machine does.
 func (v *volume) mount() {
 	v.t.Helper()
-	v.must("mount", "-o", "loop", v.image, v.dir)
+	if v.disk != nil {
+		v.disk.plug()
+	}
+	v.must("mount", "-o", "loop", v.device, v.dir)
 }
 
-// cut takes the power away: what is not on the device by now, dirty pages and the
-// journal's open transaction, never gets there. It ends the program and unmounts.
+// cut takes the power away, ends the program and unmounts: what is not on the
+// device by now never gets there.
 func (v *volume) cut(srv *server) time.Time {
+	v.t.Helper()
+	at := time.Now()
+	if v.disk != nil {
+		v.disk.cut(v.rng)
+	} else {
+		v.freeze()
+	}
+	srv.kill()
+	v.must("umount", v.dir)
+	if v.disk != nil {
+		v.disk.unplug()
+	}
+	return at
+}
+
+// freeze keeps dirty pages and the journal's open transaction from the device.
+func (v *volume) freeze() {
 	v.t.Helper()
 	const (
 		shutdown   = 0x8004587d // EXT4_IOC_SHUTDOWN
@@ -119,15 +170,10 @@ func (v *volume) cut(srv *server) time.Time {
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	at := time.Now()
-	err = unix.IoctlSetPointerInt(int(dir.Fd()), shutdown, noLogFlush)
-	dir.Close()
-	if err != nil {
+	defer dir.Close()
+	if err := unix.IoctlSetPointerInt(int(dir.Fd()), shutdown, noLogFlush); err != nil {
 		v.t.Fatalf("shut %s down: %v", v.dir, err)
 	}
-	srv.kill()
-	v.must("umount", v.dir)
-	return at
 }
 
 // withoutSync makes every sync of the program return 0 at once and do nothing,
