@@ -63,7 +63,8 @@ func newDisk(t *testing.T, file *os.File, at string) *disk {
 	d := &disk{t: t, at: at, file: file, done: make(chan struct{})}
 	close(d.done)
 	t.Cleanup(func() {
-		_ = unix.Unmount(at, unix.MNT_DETACH) // it is none without power
+		// By force, as a loop device may hold it still. It is no mount without power.
+		_ = unix.Unmount(at, unix.MNT_FORCE|unix.MNT_DETACH)
 		<-d.done
 	})
 	return d

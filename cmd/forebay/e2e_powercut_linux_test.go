@@ -54,7 +54,7 @@ func TestPowerCutsShowLoss(t *testing.T) {
 	for _, c := range controls {
 		t.Run(c.name, func(t *testing.T) {
 			v := newVolume(t, c.cached)
-			x := newTorture(t, 1, "power cuts", v.dir)
+			x := newTorture(t, 1, "power cut", v.dir)
 			srv := x.site.start()
 			x.load.sendTo(srv.public)
 			x.load.awaits(t, 50)
