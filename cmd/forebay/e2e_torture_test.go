@@ -14,6 +14,7 @@ import (
 const (
 	flakyRate = 500  // what the drain to the sink that fails at times may do
 	slowMost  = 250  // the other drain has less than what comes
+	slowLeast = 20   // while segments are to be rewritten
 	slowLast  = 3000 // until the end, so that what it left comes out
 )
 
@@ -46,7 +47,8 @@ type torture struct {
 	crash func(srv *server) time.Time // returns once the program has ended
 	mend  func()                      // what has to be done before the next start
 
-	crashed []time.Time
+	crashed  []time.Time
+	rewrites int // that were seen
 }
 
 func newTorture(t *testing.T, n int, what, volume string) *torture {
@@ -89,11 +91,15 @@ routes:
 
 // run crashes the program so many times.
 func (x *torture) run(n int) {
-	for range n {
+	for i := range n {
 		srv := x.site.launch()
-		if x.rng.IntN(4) == 0 { // while it recovers
+		switch {
+		case i%20 == 10:
+			srv.waitReady()
+			x.liveLong(srv)
+		case x.rng.IntN(4) == 0: // while it recovers
 			within(srv, time.Duration(x.rng.IntN(150))*time.Millisecond)
-		} else {
+		default:
 			srv.waitReady()
 			x.live(srv)
 		}
@@ -119,6 +125,23 @@ func (x *torture) live(srv *server) {
 		x.site.setPolicy(x.policy(slowMost/2 + x.rng.IntN(slowMost/2)))
 		_ = srv.cmd.Process.Signal(syscall.SIGHUP) // where it has ended the next look says so
 	}
+	within(srv, time.Duration(x.rng.IntN(5000))*time.Microsecond)
+}
+
+// liveLong lets the program live until it rewrites segments, which it does every
+// ten seconds with what was to be rewritten at the look before, too. It is crashed
+// about then, or right after.
+func (x *torture) liveLong(srv *server) {
+	x.load.sendTo(srv.public)
+	x.site.setPolicy(x.policy(slowLeast))
+	if x.rng.IntN(2) == 0 {
+		within(srv, 19900*time.Millisecond+time.Duration(x.rng.IntN(200))*time.Millisecond)
+		return
+	}
+	until(x.t, time.Minute, "segments are rewritten", func() bool {
+		return strings.Contains(srv.stderr.tail(keptLines), "was rewritten")
+	})
+	x.rewrites++
 	within(srv, time.Duration(x.rng.IntN(5000))*time.Microsecond)
 }
 
@@ -187,7 +210,8 @@ func (x *torture) report(s tally) {
 	}
 	l := x.load
 	fmt.Printf("%d %s, %d messages, %d lost, %d duplicates\n", len(x.crashed), x.what, l.acked.Load(), s.lost, s.duplicates)
-	fmt.Printf("of them %d came in batches, %d requests were sent again, %d deliveries cancelled\n", l.inBatches, l.again, l.cancels)
+	fmt.Printf("of them %d came in batches; %d requests were sent again, %d deliveries cancelled, segments rewritten in %d lives\n",
+		l.inBatches, l.again, l.cancels, x.rewrites)
 }
 
 // timesBefore are those of the log until then; the log is sorted.
