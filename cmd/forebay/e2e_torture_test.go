@@ -96,7 +96,7 @@ func (x *torture) run(n int) {
 		switch {
 		case i%20 == 10:
 			srv.waitReady()
-			x.liveLong(srv)
+			x.liveLong(srv, i%40 == 10)
 		case x.rng.IntN(4) == 0: // while it recovers
 			within(srv, time.Duration(x.rng.IntN(150))*time.Millisecond)
 		default:
@@ -129,12 +129,12 @@ func (x *torture) live(srv *server) {
 }
 
 // liveLong lets the program live until it rewrites segments, which it does every
-// ten seconds with what was to be rewritten at the look before, too. It is crashed
-// about then, or right after.
-func (x *torture) liveLong(srv *server) {
+// ten seconds with what was to be rewritten at the look before, too. The crash is
+// right after one, or about when it is due.
+func (x *torture) liveLong(srv *server, after bool) {
 	x.load.sendTo(srv.public)
 	x.site.setPolicy(x.policy(slowLeast))
-	if x.rng.IntN(2) == 0 {
+	if !after {
 		within(srv, 19900*time.Millisecond+time.Duration(x.rng.IntN(200))*time.Millisecond)
 		return
 	}
