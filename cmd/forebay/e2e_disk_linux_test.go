@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -96,12 +97,7 @@ func (d *disk) cut(rng *rand.Rand) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.dead = true
-	sectors := make([]int64, 0, len(d.was))
-	for s := range d.was {
-		sectors = append(sectors, s)
-	}
-	slices.Sort(sectors)
-	for _, s := range sectors {
+	for _, s := range slices.Sorted(maps.Keys(d.was)) {
 		if rng != nil && rng.IntN(2) == 0 {
 			continue
 		}
