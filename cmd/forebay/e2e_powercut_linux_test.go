@@ -60,7 +60,7 @@ func TestPowerCutsShowLoss(t *testing.T) {
 			x.load.awaits(t, 50)
 			c.spoil(v, srv)
 			x.load.awaits(t, 100)
-			x.crashed = append(x.crashed, v.cut(srv))
+			x.crashed = append(x.crashed, crash{v.cut(srv), time.Now()})
 			x.load.sendTo("")
 			v.mount()
 			got := x.judge()

@@ -44,10 +44,10 @@ type torture struct {
 	flaky, slow *sink
 	late        *lateness
 
-	crash func(srv *server) time.Time // returns once the program has ended
+	crash func(srv *server) time.Time // returns once the program has ended: when that began
 	mend  func()                      // what has to be done before the next start
 
-	crashed  []time.Time
+	crashed  []crash
 	rewrites int // that were seen
 }
 
@@ -106,7 +106,7 @@ func (x *torture) run(n int) {
 		if !srv.running() {
 			x.t.Fatalf("the program ended by itself (%v):\n%s", srv.cmd.ProcessState, srv.stderr.tail(40))
 		}
-		x.crashed = append(x.crashed, x.crash(srv))
+		x.crashed = append(x.crashed, crash{x.crash(srv), time.Now()})
 		x.load.sendTo("")
 		x.mend()
 	}

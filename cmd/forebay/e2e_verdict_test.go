@@ -24,7 +24,7 @@ func (v *verdict) fault(format string, args ...any) {
 // verdict compares what was promised with what arrived: nothing lost, nothing
 // invented, one id a body, each key in its order, and nothing twice but around a
 // kill.
-func (l *load) verdict(drain string, log []arrival, killed []time.Time) verdict {
+func (l *load) verdict(drain string, log []arrival, crashes []crash) verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	v := verdict{seen: make(map[string]bool)}
@@ -60,8 +60,8 @@ func (l *load) verdict(drain string, log []arrival, killed []time.Time) verdict 
 			v.fault("%s: message %d of %s came when it was the turn of %d", drain, o.n, o.key, turn[o.key])
 		case !again:
 			turn[o.key] = o.n + 1
-		case !aroundKill(killed, before.At, a.At):
-			v.fault("%s: %s came at %v and again at %v, with no kill between them that explains it", drain, a.ID, before.At, a.At)
+		case !aroundCrash(crashes, before.At, a.At):
+			v.fault("%s: %s came at %v and again at %v, with no crash between them that explains it", drain, a.ID, before.At, a.At)
 			fallthrough
 		default:
 			v.duplicates++
@@ -96,13 +96,17 @@ func (v *verdict) wrong(a account, accepted int) string {
 	return ""
 }
 
-// aroundKill tells whether a kill fell so soon after the first arrival that the
-// delivery may not have been on record: 100 ms, and time for the commit.
-func aroundKill(killed []time.Time, first, again time.Time) bool {
-	const late = time.Second
-	for _, k := range killed {
-		k = k.Round(0)
-		if k.After(first.Add(-50*time.Millisecond)) && k.Before(first.Add(late)) && k.Before(again.Add(50*time.Millisecond)) {
+// A crash began when the program was to end, and it had ended by then.
+type crash struct{ began, ended time.Time }
+
+// aroundCrash tells whether a crash fell so soon after the first arrival that the
+// delivery may not have been on record: 100 ms, and time for the commit. What came
+// while the program was ending is off record, too.
+func aroundCrash(crashes []crash, first, again time.Time) bool {
+	const late, skew = time.Second, 50 * time.Millisecond
+	for _, c := range crashes {
+		began, ended := c.began.Round(0), c.ended.Round(0)
+		if ended.After(first.Add(-skew)) && began.Before(first.Add(late)) && began.Before(again.Add(skew)) {
 			return true
 		}
 	}
@@ -115,7 +119,7 @@ func TestVerdict(t *testing.T) {
 	come := func(body byte, id string, second int, status int) arrival {
 		return arrival{At: at.Add(time.Duration(second) * time.Second), ID: id, Sum: sum{body}, Whole: true, Status: status}
 	}
-	kill := []time.Time{at.Add(2100 * time.Millisecond)}
+	kill := []crash{{at.Add(2100 * time.Millisecond), at.Add(2200 * time.Millisecond)}}
 	sound := []arrival{come(1, "one", 1, 200), come(2, "two", 2, 200), come(2, "two", 3, 200), come(3, "three", 4, 500), come(3, "three", 5, 200)}
 	tests := []struct {
 		name string
@@ -147,11 +151,14 @@ func TestVerdict(t *testing.T) {
 			}
 		})
 	}
-	if aroundKill([]time.Time{at}, at.Add(time.Second), at.Add(2*time.Second)) {
-		t.Error("a kill before the first arrival explains nothing")
+	if aroundCrash([]crash{{at, at}}, at.Add(time.Second), at.Add(2*time.Second)) {
+		t.Error("a crash before the first arrival explains nothing")
 	}
-	if aroundKill([]time.Time{at.Add(5 * time.Second)}, at, at.Add(6*time.Second)) {
-		t.Error("a kill five seconds after the first arrival explains nothing")
+	if aroundCrash([]crash{{at.Add(5 * time.Second), at.Add(5 * time.Second)}}, at, at.Add(6*time.Second)) {
+		t.Error("a crash five seconds after the first arrival explains nothing")
+	}
+	if !aroundCrash([]crash{{at, at.Add(time.Second)}}, at.Add(time.Second), at.Add(2*time.Second)) {
+		t.Error("what came while the program was ending is not on record")
 	}
 }
 
