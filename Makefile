@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-idle bench-read torture clean
+.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-idle bench-read torture torture-power clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,6 +120,10 @@ integration: bin/bench ## what takes minutes: a backlog of 5 million within its 
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run
 	FOREBAY_TORTURE_KILLS=$(N) $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestTorture$$' ./cmd/forebay
+
+# In a mount namespace of its own, so that no mount and no loop device outlives it.
+torture-power: ## power cuts at N (20) random points of an ext4 of its own, and one without syncs as a control; Linux, root
+	FOREBAY_TORTURE_CUTS=$(N) unshare --mount $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestPowerCuts' ./cmd/forebay
 
 clean: ## remove what make built; parts and tools stay
 	rm -rf bin .bench

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -51,8 +52,9 @@ func forebay(t *testing.T) string {
 
 // A site is the files of one installation: process config, one policy, data.
 type site struct {
-	t   *testing.T
-	dir string
+	t      *testing.T
+	dir    string
+	volume string // where the data are; empty: beside the rest
 }
 
 // newSite writes a site with that policy. Segments are as small as they may be,
@@ -72,7 +74,7 @@ func (s *site) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
 }
 
-func (s *site) data() string       { return s.path("data") }
+func (s *site) data() string       { return filepath.Join(cmp.Or(s.volume, s.dir), "data") }
 func (s *site) policyFile() string { return s.path("policies", "policy.yaml") }
 
 // write replaces a file in one step, as an editor or a config map does.

@@ -2,36 +2,22 @@ package main_test
 
 import (
 	"crypto/sha256"
-	"fmt"
 	"testing"
 	"time"
 )
 
-// SIGTERM in the middle of the work loses nothing and repeats nothing.
+// SIGTERM in the middle of the work loses nothing and repeats nothing: where
+// nothing crashed, every duplicate is a fault.
 func TestGracefulStop(t *testing.T) {
-	shop := newSink(t, func([]arrival, arrival) answer { return answer{status: 200, after: 20 * time.Millisecond} })
-	site := newSite(t, orderPolicy(shop.url, fmt.Sprintf("%d/s", tortureRate)))
-	load := startLoad(t, realOrders(t), 8)
+	x := newTorture(t, 2, "stops", "")
 	for range 2 {
-		srv := site.start()
-		load.sendTo(srv.public)
-		target := load.acked.Load() + 200
-		until(t, 20*time.Second, "the callers get on", func() bool { return load.acked.Load() >= target })
+		srv := x.site.start()
+		x.load.sendTo(srv.public)
+		x.load.awaits(t, 200)
 		srv.stop()
-		load.sendTo("")
+		x.load.sendTo("")
 	}
-	load.stop()
-
-	srv := site.start()
-	account := settle(t, srv, 30*time.Second)
-	srv.stop()
-	v := verdict(t, load, shop.arrivals(), nil)
-	if v.lost != 0 || v.duplicates != 0 {
-		t.Errorf("%d lost, %d duplicates, want none: nothing crashed", v.lost, v.duplicates)
-	}
-	if account.Accepted != v.distinct {
-		t.Errorf("audit = %+v, but the sink saw %d messages", account, v.distinct)
-	}
+	x.report(x.judge())
 }
 
 // A caller's own repetition is two messages; the program makes them neither one

@@ -1,72 +1,228 @@
 package main_test
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
-	"sync"
-	"sync/atomic"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
-const tortureRate = 500
+const (
+	flakyRate = 500  // what the drain to the sink that fails at times may do
+	slowMost  = 250  // the other drain has less than what comes
+	slowLeast = 20   // while segments are to be rewritten
+	slowLast  = 3000 // until the end, so that what it left comes out
+)
 
-// TestTorture kills the program at random points while callers post, starts it
-// again each time, and then counts. `make torture N=…` runs it with N kills;
-// FOREBAY_TORTURE_SEED repeats the choices of a run.
+// TestTorture kills the program at random points while callers post, two drains
+// deliver and policies change, starts it again each time, and then counts.
+// `make torture N=…` runs it with N kills; FOREBAY_TORTURE_SEED repeats the
+// choices of a run, as far as the machine lets things happen at the same time.
 func TestTorture(t *testing.T) {
 	kills := envInt(t, "FOREBAY_TORTURE_KILLS", 5)
+	x := newTorture(t, kills, "kills", "")
+	x.crash = (*server).kill
+	x.run(kills)
+	if x.load.refused > 0 {
+		t.Errorf("%d requests were refused by a program with room for all", x.load.refused)
+	}
+	x.report(x.judge())
+}
+
+// A torture is one installation under load, and the ways in which it is crashed.
+type torture struct {
+	t           *testing.T
+	what        string // the crashes
+	seed        int
+	rng         *rand.Rand
+	site        *site
+	load        *load
+	flaky, slow *sink
+	late        *lateness
+
+	crash func(srv *server) time.Time // returns once the program has ended: when that began
+	mend  func()                      // what has to be done before the next start
+
+	crashed  []crash
+	rewrites int // that were seen
+}
+
+func newTorture(t *testing.T, n int, what, volume string) *torture {
 	seed := envInt(t, "FOREBAY_TORTURE_SEED", int(time.Now().UnixNano()))
-	fmt.Printf("torture: %d kills, FOREBAY_TORTURE_SEED=%d\n", kills, seed)
+	fmt.Printf("torture: %d %s, FOREBAY_TORTURE_SEED=%d\n", n, what, seed)
+	x := &torture{
+		t: t, what: what, seed: seed, rng: rand.New(rand.NewPCG(uint64(seed), 0)),
+		flaky: newSink(t, func(log []arrival, _ arrival) answer {
+			if len(log)%20 == 7 {
+				return answer{status: 500}
+			}
+			return answer{status: 200}
+		}),
+		slow: newSink(t, func([]arrival, arrival) answer { return answer{status: 200, after: 10 * time.Millisecond} }),
+		late: watchLateness(t),
+		mend: func() {},
+	}
+	x.site = newSite(t, x.policy(slowMost))
+	x.site.volume = volume
+	x.load = startLoad(t, uint64(seed))
+	return x
+}
 
-	shop, late := newSink(t, nil), watchLateness(t)
-	site := newSite(t, orderPolicy(shop.url, fmt.Sprintf("%d/s", tortureRate)))
-	load := startLoad(t, realOrders(t), 8)
-	rng := rand.New(rand.NewPCG(uint64(seed), 0))
+// policy has two drains and two routes, of single orders and of batches.
+func (x *torture) policy(slowRate int) string {
+	return fmt.Sprintf(`version: 1
+sinks:
+  - { name: flaky, http: { urls: [%q] }, breaker: off }
+  - { name: slow, http: { urls: [%q] } }
+streams:
+  - { name: orders, ordering_key: ["json:/customer"] }
+drains:
+  - { name: to-flaky, stream: orders, sink: flaky, schedule: { base: %d/s }, retry: { max_attempts: 1000, backoff: { initial: 20ms, max: 100ms }, budget: 100%% } }
+  - { name: to-slow, stream: orders, sink: slow, schedule: { base: %d/s } }
+routes:
+  - { name: create-order, match: { methods: [POST], path: /v1/orders }, mode: buffer, stream: orders }
+  - { name: create-orders, match: { methods: [POST], path: /v1/batches }, mode: buffer, stream: orders, split: ndjson }
+`, x.flaky.url, x.slow.url, flakyRate, slowRate)
+}
 
-	var killed []time.Time
-	for range kills {
-		srv := site.launch()
-		if rng.IntN(4) == 0 { // while it recovers
-			within(srv, time.Duration(rng.IntN(150))*time.Millisecond)
-		} else {
+// run crashes the program so many times.
+func (x *torture) run(n int) {
+	for i := range n {
+		srv := x.site.launch()
+		switch {
+		case i%20 == 10:
 			srv.waitReady()
-			load.sendTo(srv.public)
-			target := load.acked.Load() + int64(50+rng.IntN(350))
-			until(t, 30*time.Second, "the callers get on", func() bool { return load.acked.Load() >= target })
-			within(srv, time.Duration(rng.IntN(5000))*time.Microsecond)
+			x.liveLong(srv, i%40 == 10)
+		case x.rng.IntN(4) == 0: // while it recovers
+			within(srv, time.Duration(x.rng.IntN(150))*time.Millisecond)
+		default:
+			srv.waitReady()
+			x.live(srv)
 		}
 		if !srv.running() {
-			t.Fatalf("the program ended by itself (%v):\n%s", srv.cmd.ProcessState, srv.stderr.tail(40))
+			x.t.Fatalf("the program ended by itself (%v):\n%s", srv.cmd.ProcessState, srv.stderr.tail(40))
 		}
-		load.sendTo("")
-		killed = append(killed, srv.kill())
+		x.crashed = append(x.crashed, crash{x.crash(srv), time.Now()})
+		x.load.sendTo("")
+		x.mend()
 	}
+}
 
-	srv := site.start()
-	load.sendTo(srv.public)
-	target := load.acked.Load() + 100
-	until(t, 30*time.Second, "the callers get on", func() bool { return load.acked.Load() >= target })
-	load.stop()
-	backlog := time.Duration(audit(t, srv).Buffered) * time.Second / tortureRate
-	account := settle(t, srv, 30*time.Second+2*backlog)
+// live lets the program take a few hundred messages, with a reload before or at
+// the end of them in half of its lives.
+func (x *torture) live(srv *server) {
+	x.load.sendTo(srv.public)
+	reload, messages := x.rng.IntN(4), 50+x.rng.IntN(450)
+	if reload == 0 {
+		x.site.setPolicy(x.policy(slowMost/2 + x.rng.IntN(slowMost/2)))
+	}
+	x.load.awaits(x.t, messages)
+	if reload == 1 {
+		x.site.setPolicy(x.policy(slowMost/2 + x.rng.IntN(slowMost/2)))
+		_ = srv.cmd.Process.Signal(syscall.SIGHUP) // where it has ended the next look says so
+	}
+	within(srv, time.Duration(x.rng.IntN(5000))*time.Microsecond)
+}
+
+// liveLong lets the program live until it rewrites segments, which it does every
+// ten seconds with what was to be rewritten at the look before, too. The crash is
+// right after one, or about when it is due.
+func (x *torture) liveLong(srv *server, after bool) {
+	x.load.sendTo(srv.public)
+	x.site.setPolicy(x.policy(slowLeast))
+	if !after {
+		within(srv, 19900*time.Millisecond+time.Duration(x.rng.IntN(200))*time.Millisecond)
+		return
+	}
+	until(x.t, time.Minute, "segments are rewritten", func() bool {
+		return strings.Contains(srv.stderr.tail(keptLines), "was rewritten")
+	})
+	x.rewrites++
+	within(srv, time.Duration(x.rng.IntN(5000))*time.Microsecond)
+}
+
+// A tally is what came of a torture.
+type tally struct {
+	lost, duplicates int
+	faults           []string
+}
+
+// judge lets the program deliver the rest, and compares what everybody knows.
+func (x *torture) judge() tally {
+	t := x.t
+	srv := x.site.start()
+	x.load.sendTo(srv.public)
+	x.load.awaits(t, 100)
+	x.load.stop()
+	held := time.Now()
+	x.site.setPolicy(x.policy(slowLast))
+	if r := reload(t, srv); r.status != 200 {
+		t.Fatalf("reload = %d %s", r.status, r.body)
+	}
+	backlog := accountOf(t, srv, "to-slow").Buffered
+	until(t, time.Minute+time.Duration(backlog)*10*time.Second/slowLast, "all delivered", func() bool {
+		return accountOf(t, srv, "to-flaky").Buffered+accountOf(t, srv, "to-slow").Buffered == 0
+	})
+
+	flakyLog, slowLog := x.flaky.arrivals(), x.slow.arrivals()
+	flaky := x.load.verdict("to-flaky", flakyLog, x.crashed)
+	slow := x.load.verdict("to-slow", slowLog, x.crashed)
+	known := make(map[string]bool)
+	for _, ids := range []map[string]bool{flaky.seen, slow.seen} {
+		for id := range ids {
+			known[id] = true
+		}
+	}
+	for id := range x.load.ids {
+		known[id] = true
+	}
+	sum := tally{lost: flaky.lost + slow.lost, duplicates: flaky.duplicates + slow.duplicates}
+	sum.add(x.load.faults...)
+	sum.add(flaky.faults...)
+	sum.add(slow.faults...)
+	sum.add(flaky.wrong(accountOf(t, srv, "to-flaky"), len(known)), slow.wrong(accountOf(t, srv, "to-slow"), len(known)))
+	sum.add(envelope{rate: flakyRate, burst: flakyRate / 100, late: x.late.max()}.breach(times(flakyLog)))
+	sum.add(envelope{rate: slowMost, burst: slowMost / 100.0, late: x.late.max()}.breach(timesBefore(slowLog, held)))
+	if most := len(x.crashed) * (2*64 + (flakyRate+slowMost)/10); sum.duplicates > most {
+		sum.add(fmt.Sprintf("%d duplicates, at most %d can have been in flight or not yet recorded", sum.duplicates, most))
+	}
 	srv.stop()
+	return sum
+}
 
-	v := verdict(t, load, shop.arrivals(), killed)
-	if account.Accepted != v.distinct || account.Delivered != v.distinct {
-		t.Errorf("audit = %+v, but the sink saw %d messages", account, v.distinct)
+func (s *tally) add(faults ...string) {
+	for _, f := range faults {
+		if f != "" {
+			s.faults = append(s.faults, f)
+		}
 	}
-	if bound := kills * (64 + tortureRate/10); v.duplicates > bound {
-		t.Errorf("%d duplicates, at most %d can have been in flight or not yet recorded", v.duplicates, bound)
+}
+
+// report prints the result, and fails the test where there is a fault.
+func (x *torture) report(s tally) {
+	const shown = 20
+	if len(s.faults) > 0 {
+		x.t.Errorf("%d faults, FOREBAY_TORTURE_SEED=%d:\n%s", len(s.faults), x.seed, strings.Join(s.faults[:min(shown, len(s.faults))], "\n"))
 	}
-	if breach := (envelope{rate: tortureRate, burst: 5, late: late.max()}).breach(times(shop.arrivals())); breach != "" {
-		t.Errorf("across restarts: %s", breach)
+	l := x.load
+	fmt.Printf("%d %s, %d messages, %d lost, %d duplicates\n", len(x.crashed), x.what, l.acked.Load(), s.lost, s.duplicates)
+	fmt.Printf("of them %d came in batches; %d requests were sent again, %d deliveries cancelled, segments rewritten in %d lives\n",
+		l.inBatches, l.again, l.cancels, x.rewrites)
+}
+
+// timesBefore are those of the log until then; the log is sorted.
+func timesBefore(log []arrival, end time.Time) []time.Time {
+	at := times(log)
+	for i, a := range at {
+		if a.After(end) {
+			return at[:i]
+		}
 	}
-	fmt.Printf("%d kills, %d messages, %d lost, %d duplicates\n", kills, load.acked.Load(), v.lost, v.duplicates)
+	return at
 }
 
 // within waits for that long, or until the program has ended.
@@ -88,177 +244,4 @@ func envInt(t *testing.T, name string, otherwise int) int {
 		t.Fatalf("%s=%q, want a number from 1", name, text)
 	}
 	return n
-}
-
-// A load posts orders of its own, each body once, as fast as the drain can
-// deliver them, so that the backlog stays small however long it goes on.
-type load struct {
-	acked atomic.Int64
-
-	mu     sync.Mutex
-	public string         // guarded by mu; empty: nobody listens
-	posted map[sum]string // guarded by mu; body to receipt, empty while not answered 202
-	ids    map[string]sum // guarded by mu
-
-	quit chan struct{}
-	wg   sync.WaitGroup
-}
-
-func startLoad(t *testing.T, orders [][]byte, callers int) *load {
-	l := &load{posted: make(map[sum]string), ids: make(map[string]sum), quit: make(chan struct{})}
-	turns := make(chan int)
-	l.wg.Go(func() {
-		defer close(turns)
-		tick := time.NewTicker(time.Second / tortureRate)
-		defer tick.Stop()
-		for n := 0; ; n++ {
-			select {
-			case <-tick.C:
-			case <-l.quit:
-				return
-			}
-			select {
-			case turns <- n:
-			case <-l.quit:
-				return
-			}
-		}
-	})
-	c := newCaller(t, callers)
-	for range callers {
-		l.wg.Go(func() {
-			for n := range turns {
-				l.one(t, c, numbered(orders[n%len(orders)], n))
-			}
-		})
-	}
-	t.Cleanup(l.stop)
-	return l
-}
-
-// numbered returns the order with an order_id that no other has.
-func numbered(order []byte, n int) []byte {
-	_, rest, _ := bytes.Cut(order, []byte(`,`))
-	return append(fmt.Appendf(nil, `{"order_id":"T-%08d",`, n), rest...)
-}
-
-func (l *load) one(t *testing.T, c *caller, body []byte) {
-	s := sum(sha256.Sum256(body))
-	l.mu.Lock()
-	public := l.public
-	if public != "" {
-		l.posted[s] = ""
-	}
-	l.mu.Unlock()
-	if public == "" {
-		return
-	}
-	rec, err := c.post(public, body)
-	if err != nil {
-		return // nothing was promised: the program was killed under the request
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, twice := l.ids[rec.ID]; twice {
-		t.Errorf("id %s was given out twice", rec.ID)
-	}
-	l.posted[s], l.ids[rec.ID] = rec.ID, s
-	l.acked.Add(1)
-}
-
-func (l *load) sendTo(public string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.public = public
-}
-
-// stop ends the callers; calling it again does nothing.
-func (l *load) stop() {
-	l.mu.Lock()
-	select {
-	case <-l.quit:
-	default:
-		close(l.quit)
-	}
-	l.mu.Unlock()
-	l.wg.Wait()
-}
-
-type counts struct{ distinct, lost, duplicates int }
-
-// verdict compares what was promised with what arrived: nothing lost, nothing
-// invented, one id a body, and nothing twice but around a kill.
-func verdict(t *testing.T, l *load, log []arrival, killed []time.Time) counts {
-	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var c counts
-	last := make(map[sum]arrival, len(l.posted))
-	for _, a := range log {
-		if !a.Whole {
-			continue // cut off by a kill; the envelope counts it, nobody got it
-		}
-		promised, known := l.posted[a.Sum]
-		if !known {
-			t.Errorf("the sink got a body (Forebay-Id %s) that nobody posted", a.ID)
-		}
-		before, again := last[a.Sum]
-		last[a.Sum] = a
-		switch {
-		case promised != "" && a.ID != promised:
-			t.Errorf("delivered as %s, but its receipt is %s", a.ID, promised)
-		case again && a.ID != before.ID:
-			t.Errorf("one body came as %s and as %s", before.ID, a.ID)
-		}
-		if !again {
-			continue
-		}
-		c.duplicates++
-		if !aroundKill(killed, before.At, a.At) {
-			t.Errorf("%s came at %v and again at %v, with no kill between them that explains it", a.ID, before.At, a.At)
-		}
-	}
-	c.distinct = len(last)
-	for s, id := range l.posted {
-		if _, arrived := last[s]; id != "" && !arrived {
-			c.lost++
-			t.Errorf("lost: %s was answered 202 and never reached the sink", id)
-		}
-	}
-	return c
-}
-
-// aroundKill tells whether a kill fell so soon after the first arrival that the
-// delivery may not have been on record: 100 ms, and time for the commit.
-func aroundKill(killed []time.Time, first, again time.Time) bool {
-	const late = time.Second
-	for _, k := range killed {
-		k = k.Round(0)
-		if k.After(first.Add(-50*time.Millisecond)) && k.Before(first.Add(late)) && k.Before(again.Add(50*time.Millisecond)) {
-			return true
-		}
-	}
-	return false
-}
-
-func TestVerdictCounts(t *testing.T) {
-	at := time.Unix(1_800_000_000, 0)
-	body := func(n byte) sum { return sum{n} }
-	l := &load{posted: map[sum]string{body(1): "one", body(2): "two", body(3): ""}}
-	log := []arrival{
-		{At: at, ID: "one", Sum: body(1), Whole: true},
-		{At: at, ID: "two", Sum: body(9)}, // cut off
-		{At: at.Add(time.Second), ID: "two", Sum: body(2), Whole: true},
-		{At: at.Add(2 * time.Second), ID: "two", Sum: body(2), Whole: true},
-	}
-	got := verdict(t, l, log, []time.Time{at.Add(1100 * time.Millisecond)})
-	if want := (counts{distinct: 2, duplicates: 1}); got != want {
-		t.Errorf("verdict = %+v, want %+v", got, want)
-	}
-	if aroundKill([]time.Time{at}, at.Add(time.Second), at.Add(2*time.Second)) {
-		t.Error("a kill before the first arrival explains nothing")
-	}
-	if aroundKill([]time.Time{at.Add(5 * time.Second)}, at, at.Add(6*time.Second)) {
-		t.Error("a kill five seconds after the first arrival explains nothing")
-	}
 }
