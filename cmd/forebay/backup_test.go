@@ -63,6 +63,7 @@ func TestBackupCommand(t *testing.T) {
 		"a broken connection": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000000")
 			_, _ = w.Write(whole[:100])
+			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		}, exitFailed, "cut off"},
 		"something else":  {answer(200, "text/html", "<html>"), exitFailed, "none of Forebay's"},
