@@ -79,7 +79,7 @@ func (v *verification) makeState(segs []*foundSegment) error {
 		return err
 	}
 	if n := v.e.recovery.Lost; n > 0 {
-		v.report(Damage{File: v.e.cfg.Dir, At: -1, What: fmt.Sprintf("%d blocks that had been made durable are not there", n)})
+		v.report(Damage{File: v.e.cfg.Dir, At: -1, What: fmt.Sprintf("blocks that had been made durable and are not there: %d", n)})
 	}
 	for _, s := range v.e.sortedStreams() {
 		s.eachHole(func(from, end uint64) {
