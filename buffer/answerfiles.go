@@ -2,9 +2,7 @@ package buffer
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -108,11 +106,7 @@ func (e *Engine) dropOldAnswers(now time.Time) error {
 	slices.Reverse(kept)
 	e.answerFiles = kept
 	e.mu.Unlock()
-	var errs []error
-	for _, path := range old {
-		errs = append(errs, os.Remove(path))
-	}
-	return errors.Join(errs...)
+	return e.removeRecords(old...)
 }
 
 // trimAnswers returns a set without the chunks that are too old or, with what is

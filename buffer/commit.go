@@ -24,6 +24,9 @@ func (e *Engine) commitLoop() {
 		select {
 		case <-e.kick:
 		case <-timer.C:
+		case do := <-e.between:
+			do()
+			continue
 		case <-e.changed:
 			if !waits {
 				timer.Reset(ackDelay)

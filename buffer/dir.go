@@ -66,6 +66,9 @@ func (e *Engine) prepareDir() error {
 	return e.loadKey()
 }
 
+// refusal is why a start refuses a directory in which something is missing or damaged.
+type refusal struct{ error }
+
 // contents is the names in a directory that are the buffer's.
 func contents(dir string) (map[string]bool, error) {
 	entries, err := os.ReadDir(dir)
@@ -86,7 +89,7 @@ func checkFormat(dir string, names map[string]bool) (isNew bool, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		for name := range names {
 			if strings.HasPrefix(name, "seg-") || strings.HasPrefix(name, "quarantine-") {
-				return false, fmt.Errorf("data directory %s is half deleted: it has %s but no %s; restore it, or start with an empty directory", dir, name, formatFile)
+				return false, refusal{fmt.Errorf("data directory %s is half deleted: it has %s but no %s; restore it, or start with an empty directory", dir, name, formatFile)}
 			}
 		}
 		return true, nil
@@ -108,14 +111,14 @@ func checkFormat(dir string, names map[string]bool) (isNew bool, err error) {
 	}
 	half := "data directory %s is half deleted: %s; restore it, or start with an empty directory"
 	if !names[keyFile] {
-		return false, fmt.Errorf(half, dir, keyFile+" is missing")
+		return false, refusal{fmt.Errorf(half, dir, keyFile+" is missing")}
 	}
 	begun := false
 	for name := range names {
 		begun = begun || strings.HasPrefix(name, "seg-")
 	}
 	if !begun && !isNew {
-		return false, fmt.Errorf(half, dir, "all of its segments are missing")
+		return false, refusal{fmt.Errorf(half, dir, "all of its segments are missing")}
 	}
 	return isNew, nil
 }
@@ -150,7 +153,7 @@ func (e *Engine) loadKey() error {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	if len(key) != aes.BlockSize {
-		return fmt.Errorf("data directory %s: %s has %d bytes, not %d; restore it from a backup", e.cfg.Dir, keyFile, len(key), aes.BlockSize)
+		return refusal{fmt.Errorf("data directory %s: %s has %d bytes, not %d; restore it from a backup", e.cfg.Dir, keyFile, len(key), aes.BlockSize)}
 	}
 	if e.ids, err = aes.NewCipher(key); err != nil {
 		return err

@@ -84,13 +84,15 @@ type Engine struct {
 	changed   chan struct{} // the first change since the last commit
 	sweep     chan struct{} // work for the janitor
 	sealedOne chan struct{} // it has sealed a segment
+	between   chan func()   // what the committer is to do between two commits
 	stop      chan struct{} // closed by Close
 	failed    chan struct{} // closed by fail
 	done      sync.WaitGroup
 
-	recovery  Recovery
-	rewriting sync.Mutex // held by the one rewrite that is under way
-	free      sync.Pool  // of *[]byte, for what is read of logs
+	recovery    Recovery
+	snapshotSeq uint64     // of the snapshot that the start used
+	rewriting   sync.Mutex // held by the one rewrite that is under way
+	free        sync.Pool  // of *[]byte, for what is read of logs
 
 	// commitBlocks is segment.Commit, and createSegment segment.Create; a test puts
 	// failures here.
@@ -134,7 +136,9 @@ type Engine struct {
 	readers      int                    // goroutines that read ahead
 	watches      map[Ref]*watch
 	corrupt      uint64
-	looked       uint64 // the newest block at the last look for a rewrite
+	looked       uint64   // the newest block at the last look for a rewrite
+	copying      bool     // a backup is being written: what it may copy stays
+	late         []string // files of records that go at its end
 }
 
 // phase is where a segment is in its life.
@@ -168,6 +172,7 @@ type segmentRef struct {
 	keyed    bool       // some message has a key
 
 	rewriting bool  // what is needed of it is being copied
+	held      bool  // a backup copies it: it stays until that is done
 	left      int64 // bytes that were needed at the last look for a rewrite
 }
 
@@ -191,7 +196,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, log: cfg.Log, comp: comp, metrics: newMetrics(cfg.Registerer),
-		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), sweep: make(chan struct{}, 1), sealedOne: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), sweep: make(chan struct{}, 1), sealedOne: make(chan struct{}, 1), between: make(chan func()),
 		stop: make(chan struct{}), failed: make(chan struct{}),
 		pending: newGroup(), records: newRecords(), cache: list.New(), loading: map[*blockRef]*loading{},
 		streams: map[string]*stream{}, byNum: map[uint32]*stream{},

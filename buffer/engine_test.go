@@ -45,6 +45,7 @@ func subject(t *testing.T) buffertest.Subject {
 			} else if err := e.Close(); err != nil {
 				return nil, err
 			}
+			wantSound(t, dir)
 			e = open(t, dir)
 			return e, nil
 		},

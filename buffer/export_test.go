@@ -226,3 +226,16 @@ func (e *Engine) ForgetBlocks() {
 		e.forget(x.Value.(*cachedBlock).ref)
 	}
 }
+
+// Dir is the data directory.
+func (e *Engine) Dir() string { return e.cfg.Dir }
+
+// Dirs are those of the segments that are known.
+func (e *Engine) Dirs() (dirs []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.segments {
+		dirs = append(dirs, s.seg.Dir)
+	}
+	return dirs
+}

@@ -315,6 +315,7 @@ func TestDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 			tc.harm(t, dir)
+			wantLost(t, dir, tc.lost)
 			for start := range 2 { // what a start repairs stays repaired
 				e = open(t, dir)
 				configure(t, e, "mail")

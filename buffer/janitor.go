@@ -65,7 +65,9 @@ func (e *Engine) sweepOnce() error {
 		case sealing:
 			full = append(full, s)
 		case removable:
-			done = append(done, s)
+			if !s.held {
+				done = append(done, s)
+			}
 		}
 	}
 	if e.standby != nil {

@@ -133,7 +133,7 @@ func (e *Engine) loadOnces() error {
 	paths = slices.DeleteFunc(paths, func(path string) bool { _, _, ok := onceSpan(path); return !ok })
 	for _, path := range paths {
 		if slices.ContainsFunc(paths, func(other string) bool { return covers(other, path) }) {
-			if err := removeOnces(path); err != nil {
+			if err := e.removeOnces(path); err != nil {
 				return err
 			}
 			continue
@@ -230,7 +230,7 @@ func (e *Engine) exchangeOnces(row []*onceTable, merged *onceTable) error {
 		old = append(old, merged)
 	}
 	for _, t := range old {
-		if err := removeOnces(t.path); err != nil {
+		if err := e.removeOnces(t.path); err != nil {
 			return err
 		}
 	}
@@ -252,7 +252,7 @@ func (e *Engine) dropOldOnces(now time.Time) error {
 	e.onceFiles = kept
 	e.mu.Unlock()
 	for _, path := range old {
-		if err := removeOnces(path); err != nil {
+		if err := e.removeOnces(path); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -156,11 +155,4 @@ func increment(key *[16]byte) {
 }
 
 // removeOnces removes a file of records and its filter.
-func removeOnces(path string) error {
-	for _, path := range []string{filterPath(path), path} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove old idempotency records: %w", err)
-		}
-	}
-	return nil
-}
+func (e *Engine) removeOnces(path string) error { return e.removeRecords(filterPath(path), path) }

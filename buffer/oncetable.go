@@ -96,11 +96,10 @@ func (t *onceTable) chunk(i int) (x onceChunk, err error) {
 // onceDir is what is known of the chunks of a table: parts of a mapping or of
 // memory.
 type onceDir struct {
-	first, last uint64 // segments whose records these are
-	records     uint64
-	until       int64 // when the last TTL is over, Unix ms
-	bits        bloom
-	places      []byte // of each chunk its first key and where it begins
+	records uint64
+	until   int64 // when the last TTL is over, Unix ms
+	bits    bloom
+	places  []byte // of each chunk its first key and where it begins
 }
 
 const (

@@ -310,12 +310,7 @@ func (e *Engine) dropOldOutcomes(now time.Time) error {
 		return true
 	})
 	e.mu.Unlock()
-	for _, path := range old {
-		if err := os.Remove(path); err != nil {
-			return fmt.Errorf("remove old outcomes: %w", err)
-		}
-	}
-	return nil
+	return e.removeRecords(old...)
 }
 
 func (e *Engine) outlived(s *outcomeSet, now time.Time) bool {

@@ -104,25 +104,30 @@ func (s *stream) settle() {
 // buryHoles ends what should be there and is not: messages of blocks that
 // damage took. The caller holds mu.
 func (e *Engine) buryHoles(s *stream) (lost int) {
+	s.eachHole(func(from, end uint64) {
+		n := e.buryDamaged(s, from, end)
+		if lost += n; n > 0 {
+			e.corrupt++
+			e.log.Error("messages are missing; they are dead as damaged", "stream", s.Name, "first_offset", from, "count", end-from, "ended", n)
+		}
+	})
+	return lost
+}
+
+// eachHole calls fn with the ranges of offsets that no block has, of those that a
+// drain may not have finished. Without a drain it is counted when one comes.
+func (s *stream) eachHole(fn func(from, end uint64)) {
 	if len(s.drains) == 0 {
-		return 0 // counted when a drain comes
+		return
 	}
 	at := slices.MinFunc(s.drains, func(a, b *drain) int { return int(int64(a.low - b.low)) }).low
 	for _, b := range s.blocks {
-		lost += e.buryHole(s, at, b.first)
+		if at < b.first {
+			fn(at, b.first)
+		}
 		at = max(at, b.end())
 	}
-	return lost + e.buryHole(s, at, s.next)
-}
-
-func (e *Engine) buryHole(s *stream, from, end uint64) int {
-	if from >= end {
-		return 0
+	if at < s.next {
+		fn(at, s.next)
 	}
-	n := e.buryDamaged(s, from, end)
-	if n > 0 {
-		e.corrupt++
-		e.log.Error("messages are missing; they are dead as damaged", "stream", s.Name, "first_offset", from, "count", end-from, "ended", n)
-	}
-	return n
 }

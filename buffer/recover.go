@@ -66,23 +66,8 @@ func (e *Engine) recover(ctx context.Context) error {
 	if err := errors.Join(e.loadOutcomes(), e.loadAnswers(), e.loadOnces()); err != nil {
 		return err
 	}
-	damage := e.checkCommits(segs)
-	taken := e.takeFrom(segs)
-	live, err := e.loadState(segs, damage)
-	taken.Wait()
-	if err != nil {
+	if err := e.makeState(segs); err != nil {
 		return err
-	}
-	if err := checkWhole(e.cfg.Dir, segs, live); err != nil {
-		if !damage {
-			return err
-		}
-		// The block that said why it is gone may be the one that is damaged.
-		e.log.Error("segments are missing, and blocks of changes are damaged; what was in them counts as damaged", "err", err)
-	}
-	e.placeBlocks(segs)
-	for _, s := range e.streams {
-		s.settle()
 	}
 	for _, s := range e.streams {
 		e.recovery.Damaged += e.buryHoles(s)
@@ -130,19 +115,38 @@ func (e *Engine) recover(ctx context.Context) error {
 	return nil
 }
 
+// makeState makes the state and the places of blocks from the segments, and changes
+// nothing on disk.
+func (e *Engine) makeState(segs []*foundSegment) error {
+	damage := e.checkCommits(segs)
+	taken := e.takeFrom(segs)
+	live, err := e.loadState(segs, damage)
+	taken.Wait()
+	if err != nil {
+		return err
+	}
+	if err := checkWhole(e.cfg.Dir, segs, live); err != nil {
+		if !damage {
+			return err
+		}
+		// The block that said why it is gone may be the one that is damaged.
+		e.log.Error("segments are missing, and blocks of changes are damaged; what was in them counts as damaged", "err", err)
+	}
+	e.placeBlocks(segs)
+	for _, s := range e.streams {
+		s.settle()
+	}
+	return nil
+}
+
 // findSegments reads the index of every sealed segment and scans the others.
 func (e *Engine) findSegments(ctx context.Context) ([]*foundSegment, error) {
-	entries, err := os.ReadDir(e.cfg.Dir)
+	ids, err := segmentIDs(e.cfg.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+		return nil, err
 	}
 	var segs []*foundSegment
-	for _, entry := range entries {
-		hex, ok := strings.CutPrefix(entry.Name(), "seg-")
-		id, err := strconv.ParseUint(hex, 16, 64)
-		if !ok || err != nil {
-			continue
-		}
+	for _, id := range ids {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -154,6 +158,21 @@ func (e *Engine) findSegments(ctx context.Context) ([]*foundSegment, error) {
 		segs = append(segs, f)
 	}
 	return segs, e.scanAll(segs)
+}
+
+// segmentIDs are those of a directory, in order.
+func segmentIDs(dir string) (ids []uint64, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	for _, entry := range entries {
+		hex, ok := strings.CutPrefix(entry.Name(), "seg-")
+		if id, err := strconv.ParseUint(hex, 16, 64); ok && err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
 }
 
 // scanAll reads the segments that are not sealed, each on a goroutine of its own: two
@@ -292,7 +311,7 @@ func checkFiles(dir string, isSealed bool) error {
 		}
 		missing = "value log"
 	}
-	return fmt.Errorf("data directory is half deleted: segment %s has no %s; restore it from a backup, or move the data directory away to start empty", dir, missing)
+	return refusal{fmt.Errorf("data directory is half deleted: segment %s has no %s; restore it from a backup, or move the data directory away to start empty", dir, missing)}
 }
 
 // control is a control or snapshot block, wherever it is.
@@ -327,7 +346,10 @@ func (e *Engine) loadState(segs []*foundSegment, damage bool) (live map[uint64]b
 		return nil, err
 	}
 	if snapshot == nil && len(all) > 0 {
-		return nil, fmt.Errorf("data directory %s has no snapshot that can be read; restore it from a backup", e.cfg.Dir)
+		return nil, refusal{fmt.Errorf("data directory %s has no snapshot that can be read; restore it from a backup", e.cfg.Dir)}
+	}
+	if snapshot != nil {
+		e.snapshotSeq = snapshot[0].seq
 	}
 	live = map[uint64]bool{}
 	if err := e.applyAll(snapshot, live); err != nil {
@@ -439,10 +461,10 @@ func checkWhole(dir string, segs []*foundSegment, live map[uint64]bool) error {
 	}
 	if len(live) > 0 {
 		ids := slices.Sorted(maps.Keys(live))
-		return fmt.Errorf("data directory %s is half deleted: seg-%016x is missing, with messages that were not delivered (%d segments in all)%s", dir, ids[0], len(ids), hint)
+		return refusal{fmt.Errorf("data directory %s is half deleted: seg-%016x is missing, with messages that were not delivered (%d segments in all)%s", dir, ids[0], len(ids), hint)}
 	}
 	if newest != nil && newest.index != nil && !newest.index.last {
-		return fmt.Errorf("data directory %s is half deleted: the segment after seg-%016x is missing%s", dir, newest.ref.id, hint)
+		return refusal{fmt.Errorf("data directory %s is half deleted: the segment after seg-%016x is missing%s", dir, newest.ref.id, hint)}
 	}
 	return nil
 }

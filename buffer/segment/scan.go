@@ -18,8 +18,9 @@ import (
 // Found sums up a scan.
 type Found struct {
 	Blocks  int
-	Damaged int  // stretches of bytes before the last block that are no block, and broken frames of Badger's
-	Torn    bool // bytes after the last block that are no block: a write that a crash cut short, if Badger does not know its place
+	Places  []int64 // where the first of them begin, at most maxPlaces
+	Damaged int     // stretches of bytes before the last block that are no block, and broken frames of Badger's
+	Torn    bool    // bytes after the last block that are no block: a write that a crash cut short, if Badger does not know its place
 }
 
 const (
@@ -28,6 +29,7 @@ const (
 	// that is not zero means that something was there.
 	maxBetween = 64
 	crcSize    = crc32.Size
+	maxPlaces  = 1000
 )
 
 var (
@@ -114,8 +116,8 @@ func scanFile(name string, k block.Sealer, fn Visit, found *Found) error {
 		return err
 	}
 	w.skip(min(logHeader, len(w.rest())))
-	var between []byte // what lies since the last block
-	inDamage, first := false, true
+	var between []byte                        // what lies since the last block
+	inDamage, first, end := false, true, w.at // end of the last block
 	for {
 		if len(w.rest()) == 0 {
 			if w.at, err = nextData(f, w.at, w.size); err != nil {
@@ -163,10 +165,14 @@ func scanFile(name string, k block.Sealer, fn Visit, found *Found) error {
 		}
 		if inDamage || len(between) > maxBetween || !soundFrame(between, w.rest(), n, first) {
 			found.Damaged++
+			if len(found.Places) < maxPlaces {
+				found.Places = append(found.Places, end)
+			}
 		}
 		between, inDamage, first = between[:0], false, false
 		found.Blocks++
 		w.skip(n)
+		end = w.at
 	}
 	found.Torn = found.Torn || inDamage
 	return nil

@@ -208,6 +208,15 @@ func (s *Segment) FitsControl(n int, size int64) bool {
 // Blocks is the number written.
 func (s *Segment) Blocks() int { return s.blocks }
 
+// Logged is the length of the log up to the end of what was committed; -1: all of the
+// file is. Only who commits may ask.
+func (s *Segment) Logged() int64 {
+	if s.end == 0 { // it was written by a process before
+		return -1
+	}
+	return s.end
+}
+
 // Bytes is what was written, in the value log.
 func (s *Segment) Bytes() int64 { return s.bytes }
 

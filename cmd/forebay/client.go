@@ -28,10 +28,11 @@ const (
 type client struct {
 	adminURL  string
 	tokenFile string
+	patience  time.Duration // for a whole answer; 0: as long as it takes
 }
 
 func clientFlags(cmd *cobra.Command) *client {
-	c := &client{adminURL: defaultAdminURL}
+	c := &client{adminURL: defaultAdminURL, patience: 5 * time.Minute}
 	if fromEnv := os.Getenv("FOREBAY_ADMIN_URL"); fromEnv != "" {
 		c.adminURL = fromEnv
 	}
@@ -92,7 +93,7 @@ func (c *client) send(ctx context.Context, method, path string, ask any) (*http.
 	}
 	// Neither a proxy nor a redirect gets to see the token.
 	hc := http.Client{
-		Timeout:       5 * time.Minute,
+		Timeout:       c.patience,
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

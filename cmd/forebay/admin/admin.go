@@ -32,6 +32,7 @@ type Backend struct {
 	Dead     func(Selection, DeadPage) (Page[Dead], error)
 	DeadShow func(id, drain string) (DeadMessage, error)
 	Reload   func(context.Context) (hash string, err error)
+	Backup   func(context.Context, Act) (Backup, error)
 	Policy   func() (Policy, error)
 	Routes   func() ([]Route, error)
 	Sinks    func() ([]Sink, error)
@@ -111,6 +112,7 @@ func api(mux *http.ServeMux, b Backend, log *slog.Logger) {
 			h.ServeHTTP(w, r)
 		})
 	}
+	mux.Handle("POST /api/v1/backup", backup(log, b.Backup))
 	mux.Handle("POST /api/v1/reload", jsonHandler(log, func(r *http.Request) (any, error) {
 		hash, err := b.Reload(r.Context())
 		return map[string]string{"hash": hash}, err

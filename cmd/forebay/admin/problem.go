@@ -28,6 +28,9 @@ var ErrNotFound = errors.New("not found")
 // ErrNotReady means that the process is still recovering, or stopping.
 var ErrNotReady = errors.New("not ready")
 
+// ErrBusy means that what is asked for is under way already.
+var ErrBusy = errors.New("under way already")
+
 func writeProblem(w http.ResponseWriter, status int, p problem) {
 	p.Status = status
 	p.RequestID = w.Header().Get("X-Request-Id")
@@ -58,6 +61,9 @@ func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 		p.Type, p.Title, p.RetryAfterSeconds = urn("not-ready"), "Not ready", &one
 		w.Header().Set("Retry-After", "1")
 		writeProblem(w, http.StatusServiceUnavailable, p)
+	case errors.Is(err, ErrBusy):
+		p.Type, p.Title = urn("busy"), "Under way already"
+		writeProblem(w, http.StatusConflict, p)
 	case errors.Is(err, ErrNotFound):
 		p.Type, p.Title = urn("not-found"), "Not found"
 		writeProblem(w, http.StatusNotFound, p)

@@ -27,9 +27,10 @@ import (
 
 // App is one running program: listeners, buffer, drains and the admin API.
 type App struct {
-	cfg config.Config
-	log *slog.Logger
-	reg *prometheus.Registry
+	cfg     config.Config
+	log     *slog.Logger
+	reg     *prometheus.Registry
+	version string
 
 	ready chan struct{} // closed once /readyz is 200
 	hurry chan struct{} // closed by Hurry
@@ -54,7 +55,7 @@ type live struct {
 // New returns an App that is not started.
 func New(cfg config.Config, build Build, log *slog.Logger) *App {
 	return &App{
-		cfg: cfg, log: log, reg: newRegistry(build), ready: make(chan struct{}), hurry: make(chan struct{}),
+		cfg: cfg, log: log, reg: newRegistry(build), version: build.Version, ready: make(chan struct{}), hurry: make(chan struct{}),
 	}
 }
 

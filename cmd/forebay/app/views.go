@@ -26,6 +26,7 @@ func (a *App) backend(metrics http.Handler) admin.Backend {
 		Reload: func(ctx context.Context) (string, error) {
 			return a.Reload(admin.Actor(ctx))
 		},
+		Backup: a.backup,
 		Policy: with(a, policy),
 		Routes: with(a, routes),
 		Sinks:  with(a, sinks),
