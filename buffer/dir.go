@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -167,10 +168,44 @@ func (e *Engine) loadKey() error {
 	return nil
 }
 
-// writeNames keeps the names of streams and drains; durable when it returns.
+// writeNames keeps the names of streams and drains; durable when it returns. A
+// policy that changes rates alone has to take effect on a full disk: there, names
+// that are kept already need not be written.
 func (e *Engine) writeNames(names ops) error {
+	path := filepath.Join(e.cfg.Dir, namesFile)
 	h := block.Header{Kind: block.Control, Count: 1, RawLen: uint32(len(names.parts[0]))}
-	return writeFile(filepath.Join(e.cfg.Dir, namesFile), e.comp.Seal(nil, &h, names.parts[0]))
+	err := writeFile(path, e.comp.Seal(nil, &h, names.parts[0]))
+	if errors.Is(err, syscall.ENOSPC) && e.keepsNames(path, names) {
+		e.log.Warn("the disk is full; the names of streams and drains are those already kept", "err", err)
+		return nil
+	}
+	return err
+}
+
+// keepsNames reports whether a file has the same streams and drains.
+func (e *Engine) keepsNames(path string, names ops) bool {
+	file, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	_, payload, err := e.comp.Open(file)
+	if err != nil {
+		return false
+	}
+	kept, err := namesOf(string(payload))
+	if err != nil {
+		return false
+	}
+	wanted, err := namesOf(string(names.parts[0]))
+	return err == nil && slices.Equal(kept, wanted)
+}
+
+func namesOf(payload string) (names []string, err error) {
+	err = eachOp(payload, func(op *operation) error {
+		names = append(names, fmt.Sprintf("%d %d %d %s", op.code, op.num, op.stream, op.name))
+		return nil
+	})
+	return names, err
 }
 
 // readNames makes streams and drains known whose change was damaged. What was
