@@ -171,3 +171,28 @@ func TestFaultSlowSync(t *testing.T) {
 		t.Errorf("%d buffered, want %d, each sent twice with its key", got.Buffered, callers*each)
 	}
 }
+
+// Killed at the very call that makes, seals or removes a file of a segment, the
+// program comes up again with all that it had promised.
+func TestFaultKilledAtACall(t *testing.T) {
+	needs(t, "strace")
+	for _, call := range []string{"mkdirat", "fallocate", "ftruncate", "truncate", "fsync", "fdatasync", "renameat", "unlinkat"} {
+		for nth := 1; nth <= 7; nth += 2 { // of a thread: of the program they are more
+			t.Run(fmt.Sprint(call, " ", nth), func(t *testing.T) {
+				shop := newSink(t, nil)
+				site := newSite(t, orderPolicy(shop.url, "unlimited"))
+				srv := site.start()
+				tr := srv.trace("-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d+", call, nth))
+				promised := flood(srv, t, 8)
+				srv.kill() // where it has not come to the call
+				tr.detach()
+				srv = site.start()
+				settle(t, srv, 30*time.Second)
+				promised.wantAll(t, shop.arrivals())
+				if corrupt, _ := metric(t, srv, "forebay_buffer_corrupt_blocks_total"); corrupt != 0 {
+					t.Errorf("%v blocks count as damaged after a kill", corrupt)
+				}
+			})
+		}
+	}
+}
