@@ -21,7 +21,9 @@ const (
 	finished = 30 // by one of the two drains; the first segments are left to the other
 )
 
-func harmedKey(n uint64) buffer.OnceKey { return buffer.OnceKey{Key: [16]byte{byte(n), 1}, TTL: time.Hour} }
+func harmedKey(n uint64) buffer.OnceKey {
+	return buffer.OnceKey{Key: [16]byte{byte(n), 1}, TTL: time.Hour}
+}
 
 func harmedAnswer(n uint64) string { return fmt.Sprintf("order %d is known, %0100d", n, n) }
 

@@ -94,7 +94,7 @@ func TestStalledThenFailed(t *testing.T) {
 		e := open(t, t.TempDir())
 		configure(t, e, "mail")
 		e.Hook(func(*segment.Segment, []segment.Block) error {
-			time.Sleep(5 * time.Second) // virtual
+			<-time.After(5 * time.Second) // virtual
 			return errors.New("input/output error")
 		})
 		_, err := e.Append(t.Context(), "orders", noon, []buffer.Message{noise(0, 100)})
