@@ -185,8 +185,8 @@ func TestFaultKilledAtACall(t *testing.T) {
 				srv := site.start()
 				tr := srv.trace("-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d+", call, nth))
 				promised := flood(srv, t, 8)
-				if runs++; !srv.running() {
-					hits++
+				if runs++; len(promised.ids) < 8*100 {
+					hits++ // the flood was cut short
 				}
 				srv.kill() // where it has not come to the call
 				tr.detach()
