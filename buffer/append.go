@@ -26,12 +26,12 @@ type group struct {
 	parts   []*part
 	onces   []*onceEntry
 	moves   []*move // rewritten blocks
+	answer  *answer // of the messages
 	done    chan struct{}
-	err     error // of the messages; set before done is closed
-	changes error // of what rode with them
+	changes error // of what rode with them; set before done is closed
 }
 
-func newGroup() *group { return &group{done: make(chan struct{})} }
+func newGroup() *group { return &group{answer: newAnswer(), done: make(chan struct{})} }
 
 // part becomes one block.
 type part struct {
@@ -84,16 +84,16 @@ func (e *Engine) appendNew(ctx context.Context, name string, now time.Time, msgs
 		return Accepted{}, first, nil
 	}
 	if left := ctx.Done(); left == nil {
-		<-at.group.done // a select would cost as much as the rest of the wait
+		<-at.answer.given // a select would cost as much as the rest of the wait
 	} else {
 		select {
-		case <-at.group.done:
+		case <-at.answer.given:
 		case <-left:
 			return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, ctx.Err())
 		}
 	}
-	if at.group.err != nil {
-		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, at.group.err)
+	if err := at.answer.err; err != nil {
+		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, err)
 	}
 	at.part.stream.appends.Observe(time.Since(begin).Seconds())
 	a.First = at.part.first + uint64(at.index)
@@ -153,9 +153,9 @@ func flagsOf(m *Message) (f block.Flags) {
 
 // spot is where in a group an append is.
 type spot struct {
-	group *group
-	part  *part
-	index int
+	answer *answer
+	part   *part
+	index  int
 }
 
 func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim) (a Accepted, at spot, first *onceEntry, err error) {
@@ -181,15 +181,16 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 	}
 	st.lastAt = max(st.lastAt, now.UnixMilli())
 	a = Accepted{Count: p.count, At: time.UnixMilli(st.lastAt)}
-	at.group = e.pending
+	g := e.pending
+	at.answer = g.answer
 	if p.parts != nil {
 		at.part = p.parts[0]
 		for _, x := range p.parts {
 			x.stream, x.base, x.flags = st, st.lastAt, p.flags
 		}
-		at.group.parts = append(at.group.parts, p.parts...)
+		g.parts = append(g.parts, p.parts...)
 	} else {
-		at.part = at.group.part(st)
+		at.part = g.part(st)
 		at.index = len(at.part.at)
 		for _, x := range p.records.keys {
 			at.part.keys = append(at.part.keys, keyEntry{x.hash, uint64(at.index) + x.offset})
@@ -220,6 +221,8 @@ func (e *Engine) admit(name string, size, largest int64) (*stream, error) {
 		return nil, fmt.Errorf("%w: %d bytes, the most is %d", ErrTooLarge, largest, st.MaxMessageBytes)
 	case e.full != nil:
 		return nil, e.full
+	case e.stall:
+		return nil, ErrStalled
 	case st.MaxBytes > 0 && st.bytes+st.waiting >= st.MaxBytes:
 		return nil, ErrBufferFull
 	case st.deadBytes >= st.DeadMaxBytes:

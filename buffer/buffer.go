@@ -15,6 +15,12 @@ var (
 	ErrDiskFull = errors.New("no disk space left to reserve a segment")
 	// ErrOverloaded means that the messages being committed hold all of the append memory.
 	ErrOverloaded = errors.New("append memory is in use")
+	// ErrStalled means that a commit has taken over two seconds, and that nothing of
+	// this append was stored.
+	ErrStalled = errors.New("a commit takes long, nothing was stored")
+	// ErrUndecided means that the append's own commit has taken over two seconds:
+	// its messages may be stored yet. An idempotency key makes it safe to try again.
+	ErrUndecided = errors.New("the commit takes long, whether it stores is not known")
 	// ErrTooLarge means that one message is over its stream's max_message_bytes.
 	ErrTooLarge = errors.New("message is over max_message_bytes")
 	// ErrNoStream and ErrNoDrain mean a name that Configure has not been given.
@@ -47,7 +53,8 @@ type Buffer interface {
 	// Append stores msgs in order, all or none, and returns once they are
 	// durable: the fsync that covers them has returned. It blocks for a commit
 	// and keeps nothing of msgs afterwards. A cancelled ctx ends the wait, not
-	// the write: the messages may still become durable.
+	// the write: the messages may still become durable. So may they after
+	// ErrUndecided, the answer where the disk does not sync in seconds.
 	Append(ctx context.Context, stream string, now time.Time, msgs []Message) (Accepted, error)
 
 	// Take hands at most max messages to a drain: those due again at now first,

@@ -52,7 +52,8 @@ func (e *Engine) answerAll() {
 	g, err := e.pending, e.stopped()
 	e.pending = newGroup()
 	e.mu.Unlock()
-	g.err, g.changes = err, err
+	g.answer.give(err)
+	g.changes = err
 	close(g.done)
 }
 
@@ -113,8 +114,12 @@ func (e *Engine) commit() {
 	b := &batch{group: e.pending, parts: e.pending.parts, moves: e.pending.moves, answers: e.records.answers.bytes}
 	e.pending = newGroup()
 	e.cut(b)
+	idle := len(b.parts) == 0 && len(b.moves) == 0 && b.delta.empty()
+	if !idle {
+		e.beginCommit(b.group)
+	}
 	e.mu.Unlock()
-	if len(b.parts) == 0 && len(b.moves) == 0 && b.delta.empty() {
+	if idle {
 		close(b.group.done)
 		return
 	}
@@ -306,10 +311,7 @@ func (e *Engine) flush(b *batch) error {
 // publish makes a batch visible after its commit and answers its callers.
 func (e *Engine) publish(b *batch, err error) {
 	e.mu.Lock()
-	for _, p := range b.group.parts {
-		e.held -= p.held
-		p.stream.waiting -= p.held
-	}
+	e.release(b.group)
 	e.settleOnces(b.group, err == nil)
 	failed := err != nil && !errors.Is(err, ErrDiskFull)
 	if !failed && len(b.heads) > 0 {
@@ -320,7 +322,7 @@ func (e *Engine) publish(b *batch, err error) {
 		signal(e.sweep) // the janitor tries until there is space
 		e.log.Warn("appends are refused until there is space", "err", err)
 	}
-	b.group.err = err
+	e.endCommit(err)
 	if failed || b.delta.empty() {
 		b.group.changes = err
 	}
@@ -329,6 +331,7 @@ func (e *Engine) publish(b *batch, err error) {
 		signal(e.sweep)
 	}
 	e.mu.Unlock()
+	b.group.answer.give(err)
 	close(b.group.done)
 }
 

@@ -170,38 +170,6 @@ func (e *Engine) loadKey() error {
 	return nil
 }
 
-// writeNames keeps the names of streams and drains; durable when it returns.
-func (e *Engine) writeNames(names ops) error {
-	h := block.Header{Kind: block.Control, Count: 1, RawLen: uint32(len(names.parts[0]))}
-	return writeFile(filepath.Join(e.cfg.Dir, namesFile), e.comp.Seal(nil, &h, names.parts[0]))
-}
-
-// readNames makes streams and drains known whose change was damaged. What was
-// dropped since, by a change that can be read, stays dropped. There are no names
-// before the first Configure.
-func (e *Engine) readNames(dropped map[uint32]bool) error {
-	b, err := os.ReadFile(filepath.Join(e.cfg.Dir, namesFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("data directory: %w", err)
-	}
-	_, payload, err := e.comp.Open(b)
-	if err == nil {
-		err = eachOp(string(payload), func(op *operation) error {
-			if !dropped[op.num] {
-				e.apply(op)
-			}
-			return nil
-		})
-	}
-	if err != nil {
-		e.log.Error("the names of streams and drains are damaged; the segments have them too", "err", err)
-	}
-	return nil
-}
-
 // takeLock keeps a second process out. The kernel lets go of it when the
 // process ends, however that happens.
 func (e *Engine) takeLock() error {

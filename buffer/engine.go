@@ -107,12 +107,17 @@ type Engine struct {
 	started time.Time        // of the active segment's first block
 	count   int              // messages in the active segment
 
+	stallTimer *time.Timer // runs while there is a commit
+
 	mu           sync.Mutex // guards all below, and the states they lead to
 	broken       error      // the first failure, for good
 	closed       bool       // Close was called
 	pending      *group     // what the next commit takes
 	delta        ops        // changes that the next commit takes
 	held         int64      // bytes of messages being committed
+	committing   *group     // nil while the committer waits
+	since        time.Time  // when that commit began
+	stall        bool       // it takes so long that appends are refused
 	full         error      // ErrDiskFull while no segment can be reserved
 	streams      map[string]*stream
 	byNum        map[uint32]*stream
@@ -212,6 +217,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		e.unlock()
 		return nil, err
 	}
+	e.stallTimer = time.AfterFunc(stallAfter, e.stalled)
 	e.done.Go(e.commitLoop)
 	e.done.Go(e.janitor)
 	e.done.Go(e.rewriter)

@@ -12,6 +12,7 @@ type metrics struct {
 	append *prometheus.HistogramVec
 	commit prometheus.Histogram
 	sync   prometheus.Histogram
+	stalls prometheus.Counter
 	read   prometheus.Counter
 }
 
@@ -31,6 +32,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		sync: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "forebay_buffer_sync_duration_seconds", Help: "Time that one commit took to be written and synced.",
 			Buckets: seconds, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+		}),
+		stalls: f.NewCounter(prometheus.CounterOpts{
+			Name: "forebay_buffer_stalled_commits_total", Help: "Commits that took so long that their callers were sent away, and others refused.",
 		}),
 		read: f.NewCounter(prometheus.CounterOpts{
 			Name: "forebay_buffer_read_blocks_total", Help: "Blocks of messages that were read from segments, because they were not in memory.",

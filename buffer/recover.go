@@ -63,6 +63,9 @@ func (e *Engine) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := e.checkKey(segs); err != nil {
+		return err
+	}
 	if err := errors.Join(e.loadOutcomes(), e.loadAnswers(), e.loadOnces()); err != nil {
 		return err
 	}

@@ -26,8 +26,8 @@ func (h *Handler) accept(x *exchange, set *policies.Set, route *policies.Route, 
 	var accepted buffer.Accepted
 	var replayed bool
 	if err == nil {
-		// The commit ends the wait, in milliseconds: whether the caller has left by then
-		// changes nothing, and need not be watched.
+		// The commit ends the wait, in milliseconds, and the buffer does when it stalls:
+		// whether the caller has left by then changes nothing, and need not be watched.
 		accepted, replayed, err = h.store(context.WithoutCancel(x.r.Context()), route.Stream, in)
 	}
 	h.giveBack(s)

@@ -221,6 +221,13 @@ func problemUnavailable(reason string) *problem {
 	return p
 }
 
+// problemSlowDisk is for requests that came while a commit takes long.
+func problemSlowDisk(detail string) *problem {
+	p := problemUnavailable(reasonOverloaded)
+	p.detail, p.retryAfter = detail, 5
+	return p
+}
+
 // problemOf finds the answer to err. What it does not know is internal, and
 // nothing of it reaches the caller.
 func problemOf(err error) *problem {
@@ -234,6 +241,10 @@ func problemOf(err error) *problem {
 		return problemUnavailable(reasonDiskFull)
 	case errors.Is(err, buffer.ErrOverloaded):
 		return problemUnavailable(reasonOverloaded)
+	case errors.Is(err, buffer.ErrStalled):
+		return problemSlowDisk("the disk is slow; nothing of the request was stored")
+	case errors.Is(err, buffer.ErrUndecided):
+		return problemSlowDisk("the disk is slow; whether the request will be stored is not known, and an idempotency key makes it safe to repeat")
 	case errors.Is(err, buffer.ErrDeadFull):
 		return problemUnavailable(reasonDeadFull)
 	case errors.Is(err, buffer.ErrMismatch):

@@ -139,7 +139,7 @@ func reserveAll(pattern string, size int64) error {
 	}
 	defer f.Close()
 	if err := Reserve(f, size); err != nil {
-		return fmt.Errorf("%w: %s, %d bytes: %w", ErrNoSpace, names[0], size, err)
+		return fmt.Errorf("reserve %d bytes for %s: %w", size, names[0], err)
 	}
 	return nil
 }

@@ -181,3 +181,49 @@ func TestDataDirectoryHalfDeleted(t *testing.T) {
 		})
 	}
 }
+
+// A bit that flipped on the disk costs the messages of its block: they are dead as
+// damaged, the log and the metrics say so, and all others are delivered as they were.
+func TestDataDirectoryWithADamagedBlock(t *testing.T) {
+	t.Parallel()
+	s := withBacklog(t)
+	logs, err := filepath.Glob(filepath.Join(s.data(), "seg-*", "*.vlog"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(logs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)/2] ^= 1
+	if err := os.WriteFile(logs[0], text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shop := newSink(t, nil)
+	s.setPolicy(orderPolicy(shop.url, "unlimited"))
+	srv := s.start()
+	got := settle(t, srv, 20*time.Second)
+	if got.Dead == 0 || got.Dead > 8 || got.Delivered+got.Dead != 64 {
+		t.Errorf("audit = %+v, want the messages of a block dead, and all others of 64 delivered", got)
+	}
+	noise, sound := rand.NewChaCha8([32]byte{}), map[sum]bool{}
+	for range 64 {
+		body := make([]byte, 60<<10)
+		_, _ = noise.Read(body) // it cannot fail
+		sound[sha256.Sum256(body)] = true
+	}
+	for _, a := range shop.arrivals() {
+		if !sound[a.Sum] {
+			t.Errorf("%s arrived as nobody posted it", a.ID)
+		}
+	}
+	if n, _ := metric(t, srv, "forebay_buffer_corrupt_blocks_total"); n != 1 {
+		t.Errorf("%v blocks count as damaged, want 1", n)
+	}
+	if n, _ := metric(t, srv, `forebay_drain_dead_messages_total{drain="orders-to-shop",reason="damaged"}`); int(n) != got.Dead {
+		t.Errorf("%v messages count as damaged, want %d", n, got.Dead)
+	}
+	if log := srv.stderr.tail(keptLines); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "damaged") {
+		t.Errorf("the log does not name the damage:\n%s", log)
+	}
+}

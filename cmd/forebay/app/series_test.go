@@ -89,7 +89,7 @@ func closedSeries(suffix string) (list []string) {
 func TestSeries(t *testing.T) {
 	s := newShop(t)
 	r := start(t, named(s.url, "one"))
-	constant := []string{"forebay_policy_last_reload_successful", "forebay_policy_last_reload_success_timestamp_seconds", "forebay_buffer_size_bytes", "forebay_buffer_free_bytes", "forebay_buffer_full_timestamp_seconds", "forebay_buffer_corrupt_blocks_total", "forebay_buffer_read_blocks_total", "forebay_buffer_read_only", "forebay_buffer_commit_messages", "forebay_buffer_sync_duration_seconds"}
+	constant := []string{"forebay_policy_last_reload_successful", "forebay_policy_last_reload_success_timestamp_seconds", "forebay_buffer_size_bytes", "forebay_buffer_free_bytes", "forebay_buffer_full_timestamp_seconds", "forebay_buffer_corrupt_blocks_total", "forebay_buffer_read_blocks_total", "forebay_buffer_stalled_commits_total", "forebay_buffer_read_only", "forebay_buffer_commit_messages", "forebay_buffer_sync_duration_seconds"}
 	for _, v := range []string{"new", "replay", "in_progress", "mismatch"} {
 		constant = append(constant, fmt.Sprintf("forebay_idempotency_lookups_total{result=%q}", v))
 	}
