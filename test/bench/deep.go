@@ -22,12 +22,12 @@ import (
 // end, memory, disk, a start after kill -9, look-ups, and the disk given back when
 // the last message is finished. The engine is filled in a process of its own, by
 // single appends; `forebay serve` then starts on what that left.
-func deep(ctx context.Context, o options) error {
+func deep(ctx context.Context, o options) (err error) {
 	dir := filepath.Join(o.dir, fmt.Sprintf("deep-%d", os.Getpid()))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	fmt.Printf("%d messages, each appended by itself with an ordering key and an idempotency key, by %d callers; one drain finishes, one is stalled\n\n", o.messages, o.callers)
 	d := &deepRun{options: o, data: filepath.Join(dir, "data")}
 	for _, step := range []func(context.Context) error{d.fill, d.serve, d.empty} {
