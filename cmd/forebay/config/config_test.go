@@ -191,9 +191,9 @@ func TestLoadMistakes(t *testing.T) {
 		},
 		{
 			name: "less than two segments reserve",
-			file: "buffer: { segment_bytes: 16MiB, max_bytes: 46MiB }\n",
+			file: "buffer: { segment_bytes: 16MiB, max_bytes: 42MiB }\n",
 			want: []Problem{{
-				Line: 1, Column: 44, Message: "buffer.max_bytes: must be at least 48MiB, what two segments reserve",
+				Line: 1, Column: 44, Message: "buffer.max_bytes: must be at least 44MiB, what two segments reserve",
 				Hint: "raise it, or lower buffer.segment_bytes",
 			}},
 		},
