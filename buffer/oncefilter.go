@@ -18,14 +18,14 @@ import (
 // have, and where. It is mapped, so that a start reads no record, and a hundred
 // million of them cost no memory of this process:
 //
-//	…        the filter: a Bloom filter, six probes of 12 bits a key
+//	…        the filter: a Bloom filter, seven probes of 16 bits a key
 //	…        for each chunk its first key and where it begins, 16 and 8 bytes
 //	uint64   length of the file of records
 //	uint64   checksum of its last chunk, which is chained to those before
 //	int64    when the last TTL is over
 //	uint64   records
 //
-// The keys are hashes already. About one in two hundred that is not there costs a
+// The keys are hashes already. About one in seven hundred that is not there costs a
 // read.
 
 const filterTail = 4 * 8

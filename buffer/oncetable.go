@@ -104,8 +104,8 @@ type onceDir struct {
 
 const (
 	oncePlace    = 16 + 8
-	filterProbes = 6
-	filterBits   = 12
+	filterProbes = 7
+	filterBits   = 16
 )
 
 func (d *onceDir) chunks() int { return len(d.places) / oncePlace }

@@ -24,9 +24,11 @@ const (
 	// rewriteBundle is what one commit takes of rewritten blocks, in bytes, so that
 	// appends do not wait for long.
 	rewriteBundle = 4 << 20
-	// A rewrite pauses after so many bytes were read: 32 MiB/s at most.
+	// A rewrite pauses after so many bytes were read: 32 MiB/s at most, and a quarter
+	// of that while much is appended.
 	rewriteStride = 8 << 20
 	rewritePause  = 250 * time.Millisecond
+	busyPause     = 4 * rewritePause
 	// maxCover bounds the offsets that one block covers.
 	maxCover = 1 << 24
 )
@@ -132,11 +134,15 @@ func (e *Engine) rewriter() {
 func (e *Engine) rewrite() error {
 	e.rewriting.Lock()
 	defer e.rewriting.Unlock()
-	victims := e.chooseVictims()
+	busy := e.busy()
+	victims := e.chooseVictims(busy)
 	if len(victims) == 0 {
 		return nil
 	}
-	w := &rewrite{e: e}
+	w := &rewrite{e: e, pause: rewritePause}
+	if busy {
+		w.pause = busyPause
+	}
 	for _, s := range e.streamsOf(victims) {
 		if err := w.stream(s, e.runsOf(s, victims)); err != nil || w.refused {
 			e.endRewrite(victims, w)
@@ -199,6 +205,7 @@ type rewrite struct {
 	read    int64
 	blocks  int
 	refused bool // the disk has no room
+	pause   time.Duration
 }
 
 func (w *rewrite) stream(s *stream, runs [][]*blockRef) error {
@@ -335,7 +342,7 @@ func (w *rewrite) pace(ref *blockRef) error {
 		return nil
 	}
 	select {
-	case <-time.After(rewritePause):
+	case <-time.After(w.pause):
 	case <-w.e.stop:
 	case <-w.e.failed:
 	}

@@ -78,7 +78,7 @@ func (c *content) worthMerging() bool {
 // chooseVictims returns the segments to be rewritten now, marked as such. A
 // segment that a drain is about to finish is left alone: of what was needed at the
 // last look, half is needed still.
-func (e *Engine) chooseVictims() map[*segmentRef]bool {
+func (e *Engine) chooseVictims(busy bool) map[*segmentRef]bool {
 	share := sparseShare
 	if errors.Is(e.room(2*e.cfg.SegmentBytes), ErrDiskFull) {
 		share = tightShare
@@ -87,7 +87,7 @@ func (e *Engine) chooseVictims() map[*segmentRef]bool {
 	var tiny []*segmentRef
 	var merged content
 	budget := max(e.cfg.SegmentBytes/2, 2*rewriteBundle)
-	least := e.tinyNow()
+	least := e.tinyNow(busy)
 	for _, s := range e.sealedSegments() {
 		c, lasting := e.look(s)
 		switch {
@@ -118,17 +118,24 @@ func (e *Engine) chooseVictims() map[*segmentRef]bool {
 	return victims
 }
 
-// tinyNow is the mean size of blocks below which they are merged now.
-func (e *Engine) tinyNow() int64 {
+// busy reports whether much was appended since the last look.
+func (e *Engine) busy() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	came := e.active.last - e.looked
 	e.looked = e.active.last
+	return came >= quietBlocks
+}
+
+// tinyNow is the mean size of blocks below which they are merged now.
+func (e *Engine) tinyNow(busy bool) int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	blocks := 0
 	for _, s := range e.streams {
 		blocks += len(s.blocks)
 	}
-	if came < quietBlocks || blocks >= manyBlocks {
+	if !busy || blocks >= manyBlocks {
 		return tinyBlock
 	}
 	return tinyBlock / 4
