@@ -23,7 +23,7 @@ const (
 	// overtake the answer: while lingerBytes come within lingerFor, and for
 	// lingerMost in all, in which most callers have sent the largest body.
 	lingerBytes = 16 << 10
-	lingerFor   = 500 * time.Millisecond
+	lingerFor   = 2 * time.Second
 	lingerMost  = 5 * time.Second
 )
 
