@@ -54,8 +54,9 @@ func (e *Engine) takeFrom(segs []*foundSegment) *sync.WaitGroup {
 	return &all
 }
 
-// keysOf reads the blocks of a segment again that have keys. A block that cannot be
-// read has none: its messages end when they are met.
+// keysOf reads the blocks of a segment again that have keys. A damaged block has
+// none: its messages end when they are met. nil: some could not be read, and the table
+// is made at its first use.
 func (e *Engine) keysOf(f *foundSegment) openKeys {
 	keys := openKeys{}
 	for _, b := range f.scan {
@@ -63,33 +64,19 @@ func (e *Engine) keysOf(f *foundSegment) openKeys {
 			continue
 		}
 		data := make([]byte, b.size)
-		if f.ref.seg.Read(data, int64(b.at)) != nil {
-			continue
+		err := f.ref.seg.Read(data, int64(b.at))
+		var dec *decoded
+		if err == nil {
+			_, dec, err = unpack(e.comp, data)
 		}
-		dec, err := e.decodeSealed(data)
-		if err != nil {
-			continue
+		switch {
+		case err == nil:
+			keys.gather(b.Stream, e.keysIn(dec))
+		case !errors.Is(err, block.ErrDamaged):
+			return nil
 		}
-		r := keys[b.Stream]
-		if r.fresh = e.keysIn(r.fresh, dec); len(r.fresh) >= keyRun {
-			r = r.sort()
-		}
-		keys[b.Stream] = r
 	}
 	return keys
-}
-
-// decodeSealed checks a block of messages and finds its records.
-func (e *Engine) decodeSealed(data []byte) (*decoded, error) {
-	h, payload, err := e.comp.Open(data)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := e.comp.Unpack(h, payload)
-	if err != nil {
-		return nil, err
-	}
-	return decode(h, raw)
 }
 
 func (e *Engine) recordsOf(blocks []scanned) *records {
@@ -131,7 +118,7 @@ func (e *Engine) carry(f *foundSegment) error {
 		if h.Flags&(block.Keyed|block.Cancels) != 0 {
 			if raw, err := e.comp.Unpack(h, payload); err == nil {
 				if dec, err := decode(h, raw); err == nil {
-					c.keys = e.keysIn(nil, dec)
+					c.keys = e.keysIn(dec)
 				}
 			}
 		}

@@ -102,18 +102,28 @@ func (e *Engine) pinned(ref *blockRef) bool {
 // decode checks and unpacks what was read of a block. It keeps nothing of data.
 func (e *Engine) decode(s *stream, ref *blockRef, data []byte) (*decoded, error) {
 	e.metrics.read.Inc()
-	h, payload, err := e.comp.Open(data)
+	h, dec, err := unpack(e.comp, data)
 	if err != nil {
 		return nil, err
 	}
 	if h.Kind != block.Messages || h.Seq != ref.seq() || h.Stream != s.num || h.First != ref.first || h.Count != ref.count {
 		return nil, fmt.Errorf("%w: block %d is another one than the index says", block.ErrDamaged, ref.seq())
 	}
-	raw, err := e.comp.Unpack(h, payload)
+	return dec, nil
+}
+
+// unpack checks a sealed block of messages and finds its records.
+func unpack(c *block.Coder, data []byte) (h block.Header, dec *decoded, err error) {
+	h, payload, err := c.Open(data)
 	if err != nil {
-		return nil, err
+		return h, nil, err
 	}
-	return decode(h, raw)
+	raw, err := c.Unpack(h, payload)
+	if err != nil {
+		return h, nil, err
+	}
+	dec, err = decode(h, raw)
+	return h, dec, err
 }
 
 // cachedBlock is a block in memory.

@@ -13,7 +13,7 @@ import (
 func TestClockIsSet(t *testing.T) {
 	york, err := time.LoadLocation("America/New_York")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	summer := time.Date(2027, 11, 7, 1, 59, 59, 0, york) // the next second is 01:00:00
 	e := open(t, t.TempDir())

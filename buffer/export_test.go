@@ -189,15 +189,7 @@ func (e *Engine) Coder() (*block.Coder, block.Sealer) { return e.comp, e.comp.Se
 
 // DecodeBlock unpacks a block of messages and finds its records.
 func DecodeBlock(c *block.Coder, data []byte) error {
-	h, payload, err := c.Open(data)
-	if err != nil {
-		return err
-	}
-	raw, err := c.Unpack(h, payload)
-	if err != nil {
-		return err
-	}
-	_, err = decode(h, raw)
+	_, _, err := unpack(c, data)
 	return err
 }
 

@@ -32,6 +32,14 @@ func (k openKeys) add(stream uint32, first uint64, list []keyEntry) {
 	k[stream] = r
 }
 
+// gather is add where nobody else looks: what is enough for a run is sorted.
+func (k openKeys) gather(stream uint32, list []keyEntry) {
+	k.add(stream, 0, list)
+	if r := k[stream]; len(r.fresh) >= keyRun {
+		k[stream] = r.sort()
+	}
+}
+
 // find appends the offsets of a hash.
 func (r keyRuns) find(dst []uint64, hash uint64) []uint64 {
 	for _, run := range r.runs {
@@ -113,7 +121,7 @@ func (e *Engine) fileKeys(s *segmentRef) {
 		return
 	}
 	var err error
-	if open != nil { // after a crash it is made from the blocks, at its first use
+	if open != nil { // where a start could not read the blocks it is made at its first use
 		err = e.saveKeys(s.seg.Dir, allRuns(open))
 	}
 	if err == nil {

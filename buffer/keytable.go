@@ -293,20 +293,17 @@ func (e *Engine) rebuildKeys(s *segmentRef) error {
 		if err != nil {
 			return err
 		}
-		r := byStream[b.stream.num]
-		if r.fresh = e.keysIn(r.fresh, dec); len(r.fresh) >= keyRun {
-			r = r.sort()
-		}
-		byStream[b.stream.num] = r
+		byStream.gather(b.stream.num, e.keysIn(dec))
 	}
 	return e.saveKeys(s.seg.Dir, allRuns(byStream))
 }
 
-// keysIn appends what the messages of a block can be found by.
-func (e *Engine) keysIn(dst []keyEntry, dec *decoded) []keyEntry {
+// keysIn is what the messages of a block can be found by.
+func (e *Engine) keysIn(dec *decoded) []keyEntry {
+	list := make([]keyEntry, 0, len(dec.at))
 	for i := range dec.at {
 		key, cancel := dec.keys(i)
-		dst = e.keyHash.entries(dst, dec.offset(i), key, cancel)
+		list = e.keyHash.entries(list, dec.offset(i), key, cancel)
 	}
-	return dst
+	return list
 }

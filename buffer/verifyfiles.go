@@ -246,7 +246,7 @@ func (v *verification) sideFiles(f *foundSegment) error {
 
 // recordFiles are the files of records, without those that a merge had no time to remove.
 func (v *verification) recordFiles() (paths []string, err error) {
-	for _, pattern := range []string{"outcomes/*.out", "outcomes/*" + answerExtension, onceDirName + "/*.once"} {
+	for _, pattern := range []string{outcomeDir + "/*.out", outcomeDir + "/*" + answerExtension, onceDirName + "/*.once"} {
 		found, err := filepath.Glob(filepath.Join(v.e.cfg.Dir, pattern))
 		if err != nil {
 			return nil, err

@@ -28,12 +28,12 @@ const (
 	fillArg  = "deep-fill"
 	emptyArg = "deep-empty"
 
-	deepStream      = "orders"
-	finished        = "finished" // the drain that keeps up
-	stalled         = "stalled"  // the one that never delivers
-	memoryLimit     = 448 << 20  // what `forebay serve` sets
-	ordersPerKey    = 20
-	callersFinished = 1000 // messages a take
+	deepStream   = "orders"
+	finished     = "finished" // the drain that keeps up
+	stalled      = "stalled"  // the one that never delivers
+	memoryLimit  = 448 << 20  // what `forebay serve` sets
+	ordersPerKey = 20
+	takeAtOnce   = 1000 // messages
 )
 
 // deepOptions are what the two processes of a deep run are told.
@@ -194,7 +194,7 @@ func deepKey(i, n int) string { return "customer-" + strconv.Itoa(i%max(1, n/ord
 // finish is the drain that keeps up.
 func (f *filler) finish() error {
 	for left := f.messages; left > 0; {
-		ds, _, err := f.engine.Take(finished, time.Now(), callersFinished)
+		ds, _, err := f.engine.Take(finished, time.Now(), takeAtOnce)
 		if err != nil {
 			return err
 		}
@@ -258,7 +258,7 @@ func empty(args []string) error {
 
 func (f *filler) finishStalled() error {
 	for left := f.messages; left > 0; {
-		ds, _, err := f.engine.Take(stalled, time.Now(), callersFinished)
+		ds, _, err := f.engine.Take(stalled, time.Now(), takeAtOnce)
 		if err != nil {
 			return err
 		}
