@@ -161,6 +161,7 @@ func TestRunKeepsPromises(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		policy := set(base(10), wide())
 		b.apply(policy)
+		b.pass(promiseEvery * 3 / 2) // the drain was seen empty, and no look is due
 		for range 50 {
 			b.fill(200)
 			b.pass(10 * time.Second)
