@@ -70,16 +70,15 @@ func cutLast(list string) (rest, last string, more bool) {
 // parseHop reads an address as proxies write it: with a port or without, IPv6
 // in brackets or not.
 func parseHop(s string) (netip.Addr, bool) {
-	if withPort, err := netip.ParseAddrPort(s); err == nil {
-		return plainAddr(withPort.Addr()), true
+	bare := s
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		bare = s[1 : len(s)-1]
 	}
-	if inner, ok := strings.CutPrefix(s, "["); ok {
-		if s, ok = strings.CutSuffix(inner, "]"); !ok {
-			return netip.Addr{}, false
-		}
+	if a, err := netip.ParseAddr(bare); err == nil {
+		return plainAddr(a), true
 	}
-	a, err := netip.ParseAddr(s)
-	return plainAddr(a), err == nil
+	a, err := netip.ParseAddrPort(s)
+	return plainAddr(a.Addr()), err == nil
 }
 
 // origin is how the caller reached the first of us.
