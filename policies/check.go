@@ -137,7 +137,11 @@ func (c *checker) callers() {
 		unused(object{"auth entry", a.Name})
 	}
 	for _, l := range c.set.Limits {
-		unused(object{"limit", l.Name})
+		o := object{"limit", l.Name}
+		unused(o)
+		if l.Limit.Rate == 0 {
+			c.warn(o, "write what callers may send; to refuse them for a while, close the stream", "limit %s lets nothing through: its rate is 0", l.Name)
+		}
 	}
 }
 
@@ -157,6 +161,11 @@ func (c *checker) route(r *Route) {
 	o := object{"route", r.Name}
 	if c.set.router.shadowed(r) {
 		c.warn(o, "remove it, or one of those", "route %s never matches: more specific routes take all of its requests", r.Name)
+	}
+	for _, name := range r.Limits {
+		if l := c.set.Limit(name); len(r.Auth) == 0 && l != nil && slices.ContainsFunc(l.Key, func(k LimitKey) bool { return k.Word == KeyPrincipal }) {
+			c.warn(o, "add auth, or key the limit by client_ip", "callers of route %s have no principal: limit %s tells them apart by address", r.Name, name)
+		}
 	}
 	if len(r.Auth) == 0 {
 		c.warn(object{"idempotency", r.Name}, "let callers choose keys that nobody guesses, such as a UUID",

@@ -46,7 +46,7 @@ var policyFile = schema[draft]{
 		section("auth", &authSchema, maxAuth, func(d *draft) *[]authDraft { return &d.auth }).
 			says("How callers show who they are.").later(absent),
 		section("limits", &limitSchema, maxLimits, func(d *draft) *[]limitDraft { return &d.limits }).
-			says("What callers may send: token buckets by key.").later(absent),
+			says("What callers may send: token buckets by key."),
 		section("sinks", &sinkSchema, maxObjects, func(d *draft) *[]sinkDraft { return &d.sinks }).
 			says("What is delivered to, and how much it can take."),
 		section("streams", &streamSchema, maxObjects, func(d *draft) *[]streamDraft { return &d.streams }).

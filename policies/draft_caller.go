@@ -106,11 +106,9 @@ var limitSchema = schema[limitDraft]{
 		numberField("burst", 1, maxBurst, func(l *limitDraft) *int { return &l.out.Limit.Burst }).
 			says("Requests that may come at once; default a second of the rate, at least 1."),
 		{
-			name: "key", shape: listShape(patternShape("^(principal|client_ip|header:[!-~]+)$"), 1, maxLimitKeys),
-			about: "What has a bucket of its own: principal, client_ip, header:NAME or several; default: one bucket for all.",
-			read: func(v value, l *limitDraft) {
-				distinct(v, maxLimitKeys, &l.out.Key, func(item value, k *LimitKey) { item.limitKey(k) })
-			},
+			name: "key", shape: listShape(patternShape("^(principal$|client_ip$|header:[!-~]+$|json:/)"), 1, maxLimitKeys),
+			about: "What has a bucket of its own: principal, client_ip, header:NAME, json:/PLACE or several; default: one bucket for all.",
+			read:  func(v value, l *limitDraft) { v.limitKeys(&l.out.Key) },
 		},
 		numberField("max_keys", 1, maxKeys, func(l *limitDraft) *int { return &l.out.MaxKeys }).
 			says("How many buckets are kept; default 100000."),
@@ -127,27 +125,54 @@ var limitSchema = schema[limitDraft]{
 		if keys["max_keys"] != nil && keys["key"] == nil {
 			keys.at(v, "max_keys").fail("add a key, or remove it", "max_keys has no effect without key: there is one bucket")
 		}
-		if keys["ipv6_prefix"] != nil && !slices.Contains(l.out.Key, LimitKey{Word: "client_ip"}) {
-			keys.at(v, "ipv6_prefix").fail("add client_ip to key, or remove it", "ipv6_prefix has no effect without client_ip in key")
+		if keys["ipv6_prefix"] != nil && !slices.ContainsFunc(l.out.Key, LimitKey.byAddress) {
+			keys.at(v, "ipv6_prefix").fail("add client_ip to key, or remove it", "ipv6_prefix has no effect without client_ip or principal in key")
 		}
 	},
 }
 
-func (v value) limitKey(to *LimitKey) {
-	s, ok := v.str()
-	if !ok {
-		return
+func (v value) limitKeys(to *[]LimitKey) {
+	v.list(maxLimitKeys, func(item value) {
+		s, ok := item.str()
+		if !ok {
+			return
+		}
+		k, ok := item.limitKey(s)
+		if !ok {
+			return
+		}
+		if slices.ContainsFunc(*to, k.equal) {
+			item.fail("remove one", "%s is listed twice", quote(s))
+			return
+		}
+		*to = append(*to, k)
+	})
+	if v.emptyList() {
+		v.fail("leave it out for one bucket for all, or write [client_ip]", "%s is empty", v.name)
 	}
+}
+
+func (v value) limitKey(s string) (k LimitKey, ok bool) {
 	if header, is := strings.CutPrefix(s, "header:"); is {
-		to.Header, _ = v.fieldName(header)
-		return
+		k.Header, ok = v.fieldName(header)
+		return k, ok
 	}
-	words := []string{"principal", "client_ip"}
+	if strings.HasPrefix(s, "json:") {
+		p, ok := v.keyPart(s)
+		if ok && p.pointer.many() {
+			v.fail("name one element: json:/items/0/sku", "%s names several values, and a caller has one key", quote(s))
+			return k, false
+		}
+		k.Body = Key{[]keyPart{p}}
+		return k, ok
+	}
+	words := []string{KeyPrincipal, KeyClientIP}
 	if !slices.Contains(words, s) {
-		v.fail(suggest(s, append(words, "header:X-Customer-Id"), "it is one of"), "%s cannot tell callers apart", quote(s))
-		return
+		v.fail(suggest(s, append(words, "header:X-Customer-Id", "json:/customer_id"), "it is one of"), "%s cannot tell callers apart", quote(s))
+		return k, false
 	}
-	to.Word = s
+	k.Word = s
+	return k, true
 }
 
 func scopeField[T any](of func(*T) *Scope) field[T] {

@@ -49,9 +49,9 @@ var routeSchema = schema[routeDraft]{
 		refsField("auth", 1, maxRouteRefs, func(r *routeDraft) *[]text { return &r.auth }).
 			says("Ways to show who one is, of which a caller needs one.").later(absent),
 		refsField("limits", 1, maxRouteRefs, func(r *routeDraft) *[]text { return &r.limits }).
-			says("Limits, all of which hold.").later(absent),
+			says("Limits, all of which hold."),
 		choiceField("enforcement", []string{"enforce", "shadow"}, nil, func(r *routeDraft) *string { return &r.enforcement }).
-			says("Whether limits are enforced, or only counted; default enforce.").later(absent),
+			says("Whether limits are enforced, or only counted; default enforce."),
 		choiceField("mode", []Mode{ModeBuffer}, []Mode{ModePass, ModeHold, ModeOverflow}, func(r *routeDraft) *Mode { return &r.out.Mode }).must("buffer").
 			says("What happens to a request; buffer: store, then answer 202."),
 		refField("stream", func(r *routeDraft) *text { return &r.stream }).such("orders").says("The stream that it is stored in."),
@@ -89,6 +89,9 @@ var routeSchema = schema[routeDraft]{
 		}
 		r.out.Shadow, r.out.Timing = r.enforcement == "shadow", r.timing != ""
 		checkMode(v, r.out.Mode, keys)
+		if keys["enforcement"] != nil && keys["limits"] == nil {
+			keys.at(v, "enforcement").fail("add limits, or remove it", "enforcement has no effect without limits")
+		}
 	},
 }
 

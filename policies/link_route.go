@@ -51,6 +51,24 @@ func (l *linker) overflow(r *routeDraft) {
 		"mode: overflow needs a stream with exactly one drain, to sink %s; stream %s %s", r.sink.word, r.stream.word, has)
 }
 
+// bodyLimits reports limits on a route that does not look into bodies.
+func (l *linker) bodyLimits(r *routeDraft) {
+	for _, name := range r.limits {
+		limit := l.set.Limit(name.word)
+		if limit == nil || !limit.OfBody() {
+			continue
+		}
+		switch {
+		case r.out.Mode == ModePass || r.out.Mode == ModeHold:
+			l.fail(name.place, "use a limit by client_ip, principal or header, or mode: buffer",
+				"limit %s looks into the body, which mode: %s does not read", limit.Name, r.out.Mode)
+		case r.out.Split != SplitNone:
+			l.fail(name.place, "use a limit by client_ip, principal or header",
+				"limit %s looks into the body, which is split: it has many messages and counts as one request", limit.Name)
+		}
+	}
+}
+
 func (l *linker) routes(drafts []routeDraft) {
 	var matches []place // of the routes
 	for _, r := range drafts {
@@ -58,6 +76,7 @@ func (l *linker) routes(drafts []routeDraft) {
 		l.waitFor(&r)
 		l.live(&r)
 		r.out.Auth, r.out.Limits = l.resolveAll("auth entry", r.auth), l.resolveAll("limit", r.limits)
+		l.bodyLimits(&r)
 		if r.idempotency.src != nil {
 			l.set.places[object{"idempotency", r.name.word}] = r.idempotency
 		}

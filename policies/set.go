@@ -126,10 +126,10 @@ type Route struct {
 	Sink       string // of the modes that are not built yet, like HoldUpTo and MaxWaiting
 	HoldUpTo   time.Duration
 	MaxWaiting int
-	Auth       []string // not built yet, like all that follows
 	Limits     []string
-	Shadow     bool // limits are counted, not enforced
-	Timing     bool // callers may say when
+	Shadow     bool     // limits are counted, not enforced
+	Auth       []string // not built yet, like Timing
+	Timing     bool     // callers may say when
 }
 
 // Split is how a body is cut into messages.
@@ -177,6 +177,11 @@ func (s *Set) Sink(name string) *Sink {
 // Drain returns the drain of that name, or nil.
 func (s *Set) Drain(name string) *Drain {
 	return find(s.Drains, name, func(x *Drain) string { return x.Name })
+}
+
+// Limit returns the limit of that name, or nil.
+func (s *Set) Limit(name string) *Limit {
+	return find(s.Limits, name, func(x *Limit) string { return x.Name })
 }
 
 // Interval returns the time interval of that name, or nil.

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"net/url"
+	"slices"
 	"time"
 
 	"forebay/limiter"
@@ -36,22 +37,57 @@ type MTLS struct {
 	PrincipalFrom string
 }
 
-// Limit is what callers with one key may send. It is not built yet.
+// Limit is what callers with one key may send, in requests.
 type Limit struct {
 	Name         string
 	Limit        limiter.Limit // burst where the policy has none: max(1, a second of the rate)
 	Key          []LimitKey    // empty: one bucket for all
 	MaxKeys      int
-	IPv6Prefix   int // bits of an address that are one caller
+	IPv6Prefix   int // bits of an IPv6 address that are one caller
 	Scope        Scope
 	OnStoreError StoreError
 }
 
+// The words of a LimitKey. Callers without a principal are told apart by address.
+const (
+	KeyPrincipal = "principal"
+	KeyClientIP  = "client_ip"
+)
+
 // LimitKey is a part of what tells callers apart: a header field in canonical
-// form, or one of the words.
+// form, one of the words, or a place in the body.
 type LimitKey struct {
 	Header string
-	Word   string // principal or client_ip
+	Word   string
+	Body   Key
+}
+
+func (k LimitKey) equal(other LimitKey) bool {
+	return k.Header == other.Header && k.Word == other.Word && k.Body.Equal(other.Body)
+}
+
+func (k LimitKey) byAddress() bool { return k.Word != "" }
+
+// String is the part as a policy writes it: principal, header:X-Shop, json:/id.
+func (k LimitKey) String() string {
+	switch {
+	case k.Header != "":
+		return "header:" + k.Header
+	case k.Word != "":
+		return k.Word
+	}
+	return k.Body.String()
+}
+
+// OfBody reports whether callers are told apart by what a body says, so that it
+// has to be read first.
+func (l *Limit) OfBody() bool {
+	return slices.ContainsFunc(l.Key, func(k LimitKey) bool { return !k.Body.IsZero() })
+}
+
+// SameKeys reports whether two limits tell callers apart in the same way.
+func (l *Limit) SameKeys(other *Limit) bool {
+	return l.IPv6Prefix == other.IPv6Prefix && slices.EqualFunc(l.Key, other.Key, LimitKey.equal)
 }
 
 // Scope says whether each node counts for itself.
