@@ -76,6 +76,9 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 		}
 		body = s.body
 	}
+	if err := h.limitBody(x, body); err != nil {
+		return intake{}, err
+	}
 	s.fields = appendFields(s.fields, x.r, x.id, h.trusted.origin(x.r))
 	m := &s.msgs[0]
 	*m = buffer.Message{Method: x.r.Method, Target: target, Header: s.fields, Body: body, KeepAnswer: int(route.StoreResult)}

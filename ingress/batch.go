@@ -176,6 +176,7 @@ func (h *Handler) acknowledgeBatch(x *exchange, route *policies.Route, a buffer.
 		return
 	}
 	x.set("Preference-Applied", "return=representation")
+	x.quota.tell(x, http.StatusAccepted)
 	x.w.WriteHeader(http.StatusAccepted)
 	b = append(b, `,"ids":[`...)
 	for i := range a.Count {

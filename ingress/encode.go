@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// The receipt of every accepted message is written by hand: by reflection it
-// would cost more than all else that ingress does. A test holds the result
-// equal to that of encoding/json.
+// The receipt of every accepted message, and the problem of every refused one, is
+// written by hand: by reflection it would cost more than all else that ingress
+// does. Tests hold the result equal to that of encoding/json.
 
 func appendReceipt(b []byte, r *Receipt) []byte {
 	b = appendString(append(b, `{"id":`...), r.ID)
@@ -54,6 +54,32 @@ func appendResult(b []byte, r *Result) []byte {
 		return append(b, `null`...)
 	}
 	return appendJSON(b, r)
+}
+
+func appendProblem(b []byte, p *problemDocument) []byte {
+	b = appendString(append(b, `{"type":`...), p.Type)
+	b = appendString(append(b, `,"title":`...), p.Title)
+	b = strconv.AppendInt(append(b, `,"status":`...), int64(p.Status), 10)
+	b = appendString(append(b, `,"detail":`...), p.Detail)
+	b = appendString(append(b, `,"instance":`...), p.Instance)
+	b = appendString(append(b, `,"request_id":`...), p.RequestID)
+	if p.RetryAfter != 0 {
+		b = strconv.AppendInt(append(b, `,"retry_after_seconds":`...), int64(p.RetryAfter), 10)
+	}
+	if p.Reason != "" {
+		b = appendString(append(b, `,"reason":`...), p.Reason)
+	}
+	if p.Line != 0 {
+		b = strconv.AppendInt(append(b, `,"line":`...), int64(p.Line), 10)
+	}
+	if len(p.Violated) > 0 {
+		b = append(b, `,"violated-policies":`...)
+		for i, name := range p.Violated {
+			b = appendString(append(b, "[,"[min(i, 1)]), name)
+		}
+		b = append(b, ']')
+	}
+	return append(b, '}')
 }
 
 func appendPosition(b []byte, p *uint64) []byte {

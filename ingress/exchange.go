@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -22,8 +23,10 @@ type exchange struct {
 	start time.Time
 	// principal is who the caller has shown to be; empty where nobody asked.
 	principal string
+	client    netip.Addr // zero until clientOf found it
+	quota     *quota     // nil where the route has no limits
 	// The answer's header fields, so that each need not be allocated.
-	values [12]string
+	values [14]string
 	fields int // how many of values are in use
 }
 
@@ -53,6 +56,7 @@ func (x *exchange) field(name string) []string { return x.r.Header[name] }
 // write answers with body. A failed write means that the caller is gone:
 // there is nobody left to tell.
 func (x *exchange) write(status int, body []byte) {
+	x.quota.tell(x, status)
 	if len(body) > 2048 || x.r.Method == http.MethodHead {
 		// Beyond net/http's own buffer it would fall back to chunks.
 		x.set("Content-Length", strconv.Itoa(len(body)))

@@ -87,6 +87,7 @@ func (c Config) withDefaults() Config {
 type Handler struct {
 	cfg       Config
 	trusted   proxies
+	limits    *callerLimits
 	log       *failureLog
 	metrics   *metrics
 	receipts  *Receipts
@@ -104,6 +105,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) *Handler {
 	h := &Handler{
 		cfg:     cfg,
 		trusted: cfg.TrustedProxies,
+		limits:  newCallerLimits(),
 		log:     failures,
 		metrics: m,
 		receipts: &Receipts{
@@ -124,13 +126,20 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) *Handler {
 		scratch:   sync.Pool{New: newScratch},
 	}
 	h.Apply(cfg.Policy())
+	if reg != nil {
+		reg.MustRegister(newLimitCollector(h.limits))
+	}
 	return h
 }
 
-// Apply makes the metrics follow a new policy: the series of added routes
-// appear, those of removed routes disappear. Call it before Config.Policy
-// returns set, so that no request of an added route goes uncounted.
-func (h *Handler) Apply(set *policies.Set) { h.metrics.apply(set) }
+// Apply makes limits and metrics follow a new policy: what is added begins, what
+// is removed disappears, and limits that stay keep their buckets. Call it before
+// Config.Policy returns set, so that no request of an added route goes
+// uncounted.
+func (h *Handler) Apply(set *policies.Set) {
+	h.metrics.apply(set)
+	h.limits.apply(time.Now(), set)
+}
 
 // Stop prepares for the end of the process: from now on answers carry
 // Connection: close, and requests that wait are answered with the receipt as
@@ -179,6 +188,10 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 		return h.metrics.unrouted, p.outcome()
 	}
 	m := h.metrics.route(route.Name)
+	if err := h.limit(x, route); err != nil {
+		return m, h.fail(x, err)
+	}
+	defer x.quota.settle()
 	switch route.Mode {
 	case policies.ModeBuffer:
 		return m, h.accept(x, set, route, m, target)

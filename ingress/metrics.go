@@ -18,6 +18,7 @@ import (
 const (
 	decisionBuffered = "buffered"
 	decisionReplayed = "replayed"
+	decisionLimited  = "limited"
 	decisionFull     = "full"
 	decisionInvalid  = "invalid"
 	decisionError    = "error"
@@ -121,8 +122,8 @@ type routeMetrics struct {
 	waiting prometheus.Gauge
 	// The outcomes that come by the ten thousand a second need no lock. After
 	// drop they count into the void.
-	accepted, replayed, full series
-	refusals                 map[string]prometheus.Counter // by reason; never changes
+	accepted, replayed, limited, full series
+	refusals                          map[string]prometheus.Counter // by reason; never changes
 
 	mu   sync.Mutex // guards what follows
 	gone bool       // removed by a reload; never counted again
@@ -144,6 +145,7 @@ func (m *metrics) newRoute(name string) *routeMetrics {
 	}
 	r.accepted = r.series(outcomeAccepted())
 	r.replayed = r.series(outcomeReplayed())
+	r.limited = r.series(outcomeLimited())
 	r.full = r.series(outcomeFull())
 	r.refusals = make(map[string]prometheus.Counter, len(reasons()))
 	for _, reason := range reasons() {
@@ -156,6 +158,7 @@ func (m *metrics) newRoute(name string) *routeMetrics {
 
 func outcomeAccepted() outcome { return outcome{decisionBuffered, http.StatusAccepted} }
 func outcomeReplayed() outcome { return outcome{decisionReplayed, http.StatusAccepted} }
+func outcomeLimited() outcome  { return outcome{decisionLimited, http.StatusTooManyRequests} }
 func outcomeFull() outcome     { return outcome{decisionFull, http.StatusServiceUnavailable} }
 
 // refused counts a request that was refused for want of capacity.
@@ -172,6 +175,8 @@ func (r *routeMetrics) observe(o outcome, d time.Duration) {
 		s = r.accepted
 	case outcomeReplayed():
 		s = r.replayed
+	case outcomeLimited():
+		s = r.limited
 	case outcomeFull():
 		s = r.full
 	default:

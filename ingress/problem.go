@@ -3,7 +3,6 @@ package ingress
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -20,6 +19,7 @@ import (
 const (
 	problemPrefix   = "urn:forebay:problem:"
 	problemCapacity = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+	problemExceeded = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 	// statusClientClosed is counted, never sent: the caller left first.
 	statusClientClosed = 499
@@ -51,6 +51,7 @@ type problem struct {
 	allow      []string // of a 405
 	accept     string   // of a 415: the encodings that are taken
 	line       int      // of a bad-line
+	violated   []string // of a 429: the limits
 	closes     bool     // what is left of the body is not worth reading
 }
 
@@ -68,6 +69,8 @@ type problemDocument struct {
 	RetryAfter int    `json:"retry_after_seconds,omitempty"`
 	Reason     string `json:"reason,omitempty"`
 	Line       int    `json:"line,omitempty"`
+
+	Violated []string `json:"violated-policies,omitempty"`
 }
 
 func problemBadRequest(detail string) *problem {
@@ -197,6 +200,15 @@ func problemInternal() *problem {
 	}
 }
 
+// problemQuota is for a caller who has used up what limits allow; wait is in
+// seconds, 0 where it does not help.
+func problemQuota(limits []string, wait int) *problem {
+	return &problem{
+		kind: problemExceeded, title: "Quota exceeded", status: http.StatusTooManyRequests,
+		detail: "this caller has used up what is allowed by: " + strings.Join(limits, ", "), retryAfter: wait, violated: limits,
+	}
+}
+
 // problemUnavailable is for our own lack of capacity. It comes with the
 // shortest wait that makes sense for its reason.
 func problemUnavailable(reason string) *problem {
@@ -276,6 +288,8 @@ func (p *problem) outcome() outcome {
 	switch {
 	case p.status == http.StatusServiceUnavailable:
 		return outcome{decisionFull, p.status}
+	case p.status == http.StatusTooManyRequests:
+		return outcomeLimited()
 	case p.status < http.StatusInternalServerError:
 		return outcome{decisionInvalid, p.status}
 	}
@@ -289,8 +303,9 @@ func (x *exchange) fail(p *problem) {
 		// A target without a path, as CONNECT has it, is about the server as a whole.
 		Instance: cmp.Or(x.r.URL.EscapedPath(), "/"), RequestID: x.id,
 		RetryAfter: p.retryAfter, Reason: p.reason, Line: p.line,
+		Violated: p.violated,
 	}
-	if p.status == http.StatusServiceUnavailable {
+	if p.status == http.StatusServiceUnavailable || p.status == http.StatusTooManyRequests {
 		doc.RetryAfter = jittered(p.retryAfter)
 	}
 	x.set("Content-Type", "application/problem+json")
@@ -308,11 +323,7 @@ func (x *exchange) fail(p *problem) {
 	if p.closes {
 		x.set("Connection", "close")
 	}
-	body, err := json.Marshal(doc)
-	if err != nil { // strings and integers alone: cannot be
-		body = nil
-	}
-	x.write(p.status, append(body, '\n'))
+	x.write(p.status, append(appendProblem(make([]byte, 0, 512), &doc), '\n'))
 }
 
 // jittered spreads callers over a fifth of the wait, a second at least, so

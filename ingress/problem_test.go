@@ -2,9 +2,11 @@ package ingress
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,6 +96,25 @@ func TestProblems(t *testing.T) {
 				t.Errorf("log %q after a %d", f.log, tt.want.Status)
 			}
 		})
+	}
+}
+
+// TestAppendProblem holds that problems are written as encoding/json writes them.
+func TestAppendProblem(t *testing.T) {
+	full := problemDocument{
+		Type: "urn:x", Title: "T", Status: 429, Detail: `a "quoted" <detail> & é`, Instance: "/v1/orders", RequestID: "id-7",
+		RetryAfter: 7, Reason: "r", Line: 3, Violated: []string{"a", "b"},
+	}
+	for field, v := range reflect.ValueOf(full).Fields() {
+		if v.IsZero() {
+			t.Errorf("member %s is not tried", field.Name)
+		}
+	}
+	for _, p := range []problemDocument{full, {}} {
+		want, err := json.Marshal(p)
+		if got := string(appendProblem(nil, &p)); err != nil || got != string(want) {
+			t.Errorf("problem\n%s\nwant\n%s", got, want)
+		}
 	}
 }
 

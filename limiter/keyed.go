@@ -21,7 +21,7 @@ const Never = time.Duration(math.MaxInt64)
 type Decision struct {
 	OK   bool
 	Left int           // whole tokens that are left
-	Wait time.Duration // until there is a token, if nobody else takes it; 0 where OK, Never at rate 0
+	Wait time.Duration // until there is one, where none is left and nobody else takes it; Never at rate 0
 
 	hash   uint64
 	shared bool
@@ -158,12 +158,14 @@ func (b *slot) take(at int64, p pace) Decision {
 	d := Decision{OK: b.tokens >= enough, hash: b.hash}
 	if d.OK {
 		b.tokens--
-	} else if wait := math.Ceil((1 - b.tokens) / p.perNano); wait < math.MaxInt64 {
-		d.Wait = time.Duration(wait)
-	} else {
-		d.Wait = Never
 	}
-	d.Left = int(b.tokens + (1 - enough))
+	if d.Left = int(b.tokens + (1 - enough)); d.Left > 0 {
+		return d
+	}
+	d.Wait = Never
+	if wait := math.Ceil((1 - b.tokens) / p.perNano); wait < math.MaxInt64 {
+		d.Wait = time.Duration(wait)
+	}
 	return d
 }
 

@@ -17,7 +17,7 @@ import (
 func TestKeyedStartsFullForEachKey(t *testing.T) {
 	k := limiter.NewKeyed(start(), limiter.Limit{Rate: 10, Burst: 2}, 100)
 	for _, key := range []string{"a", "b", ""} {
-		for i, want := range []limiter.Decision{{OK: true, Left: 1}, {OK: true}, {Wait: ms(100)}} {
+		for i, want := range []limiter.Decision{{OK: true, Left: 1}, {OK: true, Wait: ms(100)}, {Wait: ms(100)}} {
 			got := k.Take(start(), []byte(key))
 			if got.OK != want.OK || got.Left != want.Left || got.Wait != want.Wait {
 				t.Errorf("take %d of key %q = %+v, want %+v", i, key, got, want)
