@@ -191,7 +191,7 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 	if err := h.limit(x, route); err != nil {
 		return m, h.fail(x, err)
 	}
-	defer x.quota.settle()
+	defer x.quota.settle() // where the body was refused before its limits were asked
 	switch route.Mode {
 	case policies.ModeBuffer:
 		return m, h.accept(x, set, route, m, target)

@@ -14,7 +14,7 @@ import (
 // quota is what the limits of its route said to a request.
 type quota struct {
 	route   *routeLimits
-	settled bool         // they have all been asked, and their answer is counted
+	settled bool // they have all been asked, and their answer is counted
 	grants  []grant
 	few     [4]grant // so that grants are no allocation
 }
@@ -37,7 +37,11 @@ func (h *Handler) limit(x *exchange, route *policies.Route) error {
 	}
 	x.quota = &quota{route: limits}
 	x.quota.grants = x.quota.few[:0]
-	return h.ask(x, limits.head, x.start, nil)
+	if err := h.ask(x, limits.head, x.start, nil); err != nil || len(limits.body) > 0 {
+		return err
+	}
+	x.quota.settle()
+	return nil
 }
 
 // limitBody asks those that look into the body, before anything is done with
@@ -46,7 +50,11 @@ func (h *Handler) limitBody(x *exchange, body []byte) error {
 	if x.quota == nil || x.quota.settled || len(x.quota.route.body) == 0 {
 		return nil
 	}
-	return h.ask(x, x.quota.route.body, time.Now(), body)
+	if err := h.ask(x, x.quota.route.body, time.Now(), body); err != nil {
+		return err
+	}
+	x.quota.settle()
+	return nil
 }
 
 // ask takes a token of each limit. If one has none, all that were taken for
