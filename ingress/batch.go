@@ -25,7 +25,8 @@ const (
 )
 
 // readBatch splits a body into messages, all or none.
-func (h *Handler) readBatch(x *exchange, s *scratch, stream *policies.Stream, route *policies.Route, target string, key repeatKey) (intake, error) {
+func (h *Handler) readBatch(x *exchange, s *scratch, set *policies.Set, route *policies.Route, target string, key repeatKey) (intake, error) {
+	stream := set.Stream(route.Stream)
 	coding, err := contentCoding(x.r.Header)
 	if err != nil {
 		return intake{}, err
@@ -43,13 +44,14 @@ func (h *Handler) readBatch(x *exchange, s *scratch, stream *policies.Stream, ro
 		return intake{}, err
 	}
 	s.fields = appendFields(s.fields, x.r, x.id)
+	s.fields = withoutKeys(s.fields, set)
 	h.address(s, msgs, x, target, route, key)
 	if err := h.readAllKeys(s, msgs, x, stream); err != nil {
 		return intake{}, err
 	}
 	in := intake{msgs: msgs}
 	if key.value != "" {
-		in.once = onceKey(s, key, route, &buffer.Message{Method: x.r.Method, Target: target, Body: s.body})
+		in.once = onceKey(s, key, route, x.principal, &buffer.Message{Method: x.r.Method, Target: target, Body: s.body})
 	}
 	return in, nil
 }

@@ -173,6 +173,10 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 		return h.metrics.unrouted, p.outcome()
 	}
 	m := h.metrics.route(route.Name)
+	if p := x.identify(set, route); p != nil {
+		x.fail(p)
+		return m, p.outcome()
+	}
 	switch route.Mode {
 	case policies.ModeBuffer:
 		return m, h.accept(x, set, route, m, target)

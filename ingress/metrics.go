@@ -19,6 +19,7 @@ const (
 	decisionBuffered = "buffered"
 	decisionReplayed = "replayed"
 	decisionFull     = "full"
+	decisionDenied   = "denied"
 	decisionInvalid  = "invalid"
 	decisionError    = "error"
 )
@@ -149,6 +150,7 @@ func (m *metrics) newRoute(name string) *routeMetrics {
 	for _, reason := range reasons() {
 		r.refusals[reason] = m.refusals.WithLabelValues(name, reason)
 	}
+	r.series(outcome{decisionDenied, http.StatusUnauthorized})
 	r.series(outcome{decisionInvalid, http.StatusBadRequest})
 	r.series(outcome{decisionError, http.StatusInternalServerError})
 	return r
