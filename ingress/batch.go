@@ -43,7 +43,7 @@ func (h *Handler) readBatch(x *exchange, s *scratch, set *policies.Set, route *p
 	if err != nil {
 		return intake{}, err
 	}
-	s.fields = appendFields(s.fields, x.r, x.id)
+	s.fields = appendFields(s.fields, x.r, x.id, h.trusted.origin(x.r))
 	s.fields = withoutKeys(s.fields, set)
 	h.address(s, msgs, x, target, route, key)
 	if err := h.readAllKeys(s, msgs, x, stream); err != nil {

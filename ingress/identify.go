@@ -71,7 +71,8 @@ func principals(route *policies.Route) (names []string) {
 			names = append(names, a.APIKey.Principals()...)
 		}
 	}
-	return names
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // challenge says how to show who one is, as WWW-Authenticate does. No scheme is
