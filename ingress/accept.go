@@ -80,6 +80,7 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 	s.fields = withoutKeys(s.fields, set)
 	m := &s.msgs[0]
 	*m = buffer.Message{Method: x.r.Method, Target: target, Header: s.fields, Body: body, KeepAnswer: int(route.StoreResult)}
+	m.Owner = buffer.OwnerOf(x.principal)
 	x.readKeys(stream, m)
 	in := intake{msgs: s.msgs[:]}
 	if key.value != "" {

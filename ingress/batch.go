@@ -18,7 +18,7 @@ const (
 	// is what the buffer takes at once.
 	maxBatchMemory = 64 << 20
 	// About what Go makes of them on 64 bits.
-	messageBytes = 152
+	messageBytes = 160
 	stringBytes  = 16
 
 	firstMessages = 64
@@ -122,11 +122,11 @@ func (h *Handler) address(s *scratch, msgs []buffer.Message, x *exchange, target
 	})
 	s.fields = append(s.fields, buffer.Field{Name: "Content-Type", Value: partType(route.Split)})
 	slices.SortStableFunc(s.fields, func(a, b buffer.Field) int { return strings.Compare(a.Name, b.Name) })
-	batch := batchName(cmp.Or(key.value, x.id))
+	batch, owner := batchName(cmp.Or(key.value, x.id)), buffer.OwnerOf(x.principal)
 	for i := range msgs {
 		m := &msgs[i]
 		m.Method, m.Target, m.Header = x.r.Method, target, s.fields
-		m.Batch, m.Index = batch, i
+		m.Batch, m.Index, m.Owner = batch, i, owner
 		m.KeepAnswer = int(route.StoreResult)
 	}
 }

@@ -164,6 +164,10 @@ func (h *Handler) serveReserved(x *exchange) {
 		x.fail(problemNoRoute())
 		return
 	}
+	if err := h.receipts.owned(x, id, h.cfg.Policy()); err != nil {
+		h.receipts.fail(x, err)
+		return
+	}
 	h.receipts.serve(x, id)
 }
 
