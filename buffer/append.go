@@ -43,7 +43,8 @@ type part struct {
 	closed bool // packed already: takes no more
 	flags  block.Flags
 	keys   []keyEntry // by index
-	held   int64      // bytes of append memory
+	owners []ownerRun
+	held   int64 // bytes of append memory
 
 	payload []byte
 	codec   block.Codec
@@ -55,8 +56,9 @@ const maxParts = segment.MaxCommit / 2
 
 // scratch is where appends of single messages encode before they take the lock.
 type scratch struct {
-	b    []byte
-	keys []keyEntry
+	b      []byte
+	keys   []keyEntry
+	owners []ownerRun
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -133,10 +135,11 @@ func (e *Engine) prepare(msgs []Message) (*prepared, error) {
 		return p, nil
 	}
 	p.records = scratches.Get().(*scratch)
-	p.records.b, p.records.keys = p.records.b[:0], p.records.keys[:0]
+	p.records.b, p.records.keys, p.records.owners = p.records.b[:0], p.records.keys[:0], p.records.owners[:0]
 	for i := range msgs {
 		p.records.b = appendRecord(p.records.b, &msgs[i], alike(msgs, i))
 		p.records.keys = e.keyHash.entries(p.records.keys, uint64(i), msgs[i].Key, msgs[i].CancelKeys)
+		p.records.owners = own(p.records.owners, i, 1, msgs[i].Owner)
 	}
 	return p, nil
 }
@@ -194,6 +197,9 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 		at.index = len(at.part.at)
 		for _, x := range p.records.keys {
 			at.part.keys = append(at.part.keys, keyEntry{x.hash, uint64(at.index) + x.offset})
+		}
+		for _, x := range p.records.owners {
+			at.part.owners = own(at.part.owners, at.index+x.index, x.count, x.owner)
 		}
 		at.part.add(p.records.b, p.count, st.lastAt)
 		at.part.flags |= p.flags
@@ -282,6 +288,7 @@ func (e *Engine) packParts(msgs []Message, size int64) []*part {
 		p := &part{closed: true, raw: make([]byte, 0, most*mean+headLen(&msgs[i])), places: places{at: make([]recordPlace, 0, most)}}
 		for ; i < len(msgs) && len(p.raw) < blockTarget; i++ {
 			p.keys = e.keyHash.entries(p.keys, uint64(len(p.at)), msgs[i].Key, msgs[i].CancelKeys)
+			p.owners = own(p.owners, len(p.at), 1, msgs[i].Owner)
 			same, start := len(p.at) > 0 && alike(msgs, i), len(p.raw)
 			p.raw = append(p.raw, 0) // accepted_at is the base time
 			p.raw = appendRecord(p.raw, &msgs[i], same)

@@ -94,6 +94,9 @@ type Receipts interface {
 	// Find returns where a message stands with every drain. It may read the
 	// disk. ErrNoMessage: never stored. ErrGone: past keep_delivered.
 	Find(ref Ref, now time.Time) (Status, error)
+	// Owner returns whose a message is, 0 where whoever has its id may see it. It may
+	// read the disk. ErrNoMessage: never stored. Past keep_delivered it may be 0.
+	Owner(ref Ref) (Owner, error)
 	// Cancel ends a message with every drain where it waits, and returns once
 	// that is durable. ErrDelivering or ErrFinal where it waits with none.
 	Cancel(ctx context.Context, ref Ref, now time.Time) error

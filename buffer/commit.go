@@ -78,8 +78,11 @@ func (b *batch) size() (n int, bytes int64) {
 	for _, p := range b.parts {
 		bytes += segment.Size(p.payload) + block.HeaderSize
 	}
-	// The streams that grew since, and the idempotency records.
+	// The streams that grew since, the idempotency records, and whose messages are.
 	bytes += int64(len(b.group.onces))*2*onceSize + int64(len(b.parts)+1)*growthSize
+	for _, p := range b.parts {
+		bytes += int64(len(p.owners)) * ownerOpSize
+	}
 	for _, m := range b.moves {
 		bytes += segment.Size(m.payload) + block.HeaderSize
 	}
@@ -211,7 +214,7 @@ func (e *Engine) write(b *batch) error {
 
 // encode gives what the batch holds sequence numbers and offsets, and seals it
 // into blocks: changes, then a snapshot if there is one, then messages and the
-// records of their idempotency keys.
+// records of their owners and idempotency keys.
 func (e *Engine) encode(b *batch, snapshot ops) {
 	if !b.delta.empty() {
 		// So that a block of messages that is lost leaves a hole and not a shorter stream.
@@ -251,9 +254,10 @@ func (e *Engine) encode(b *batch, snapshot ops) {
 	}
 	if len(b.parts) > 0 {
 		e.mu.Lock() // who asks for a key copies its entry
-		onces := b.onceOps()
+		records := b.onceOps()
 		e.mu.Unlock()
-		for _, part := range onces.parts {
+		b.ownerOps(&records)
+		for _, part := range records.parts {
 			e.sealRaw(b, block.Header{Kind: block.Control, Count: 1}, part)
 		}
 	}
@@ -390,6 +394,7 @@ func (e *Engine) index(p *part, ref *blockRef) {
 	}
 	e.active.hold(s, ref)
 	e.active.open.add(s.num, ref.first, p.keys)
+	e.keepOwners(p)
 	if ref.owed > 0 {
 		e.active.live++
 		s.bytes += int64(ref.size)

@@ -34,6 +34,7 @@ const (
 	opAnswer     = 16 // drain, offset, at, answer
 	opCancel     = 17 // drain, offset, at, acceptedAt: in flight, and not to be tried again
 	opFinishRun  = 18 // as opFinish, of the first of some messages in a row, and how many
+	opOwner      = 19 // stream, first, count, owner
 )
 
 // maxError bounds what is kept of a sink's words, in bytes.
@@ -339,6 +340,8 @@ func (op *operation) read(r *block.Reader) error {
 	case opOnce:
 		op.num, op.offset, op.attempts, op.accepted, op.at = uint32(r.Uint()), r.Uint(), r.Uint(), r.Uint(), r.Uint()
 		op.key, op.name = r.String(), r.String()
+	case opOwner:
+		op.num, op.offset, op.n, op.accepted = uint32(r.Uint()), r.Uint(), r.Uint(), r.Uint()
 	case opMarks:
 		op.num = uint32(r.Uint())
 		m, err := readMarks(r)
@@ -396,7 +399,7 @@ func (e *Engine) apply(op *operation) {
 	case opNums:
 		e.lastNum = max(e.lastNum, uint32(op.offset))
 		return
-	case opGone, opLive, opOnce, opAnswer:
+	case opGone, opLive, opOnce, opAnswer, opOwner:
 		return // read before, where directories are compared with what should be there
 	}
 	if d := e.drainNums[op.num]; d != nil {

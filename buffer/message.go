@@ -24,6 +24,7 @@ type Message struct {
 	KeepAnswer int
 	Batch      string // what the message came in, as Forebay-Batch names it; empty: alone
 	Index      int    // the place in it, from 0; without a batch it is not stored
+	Owner      Owner  // whose receipt it has, which [Receipts] tells; a message that is taken has none
 }
 
 // Field is a header field as sent. Names are in canonical form.

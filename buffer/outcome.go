@@ -55,6 +55,8 @@ type outcomeSet struct {
 	chunks []chunk
 	path   string // once it is a file
 	newest int64  // Unix ms
+	// finished is when all that the set says the owners of was first seen to be finished.
+	finished time.Time
 }
 
 func newOutcomeSet() *outcomeSet { return &outcomeSet{open: map[uint32]*[]outcome{}} }
@@ -302,8 +304,9 @@ func (e *Engine) loadOutcomes() error {
 func (e *Engine) dropOldOutcomes(now time.Time) error {
 	e.mu.Lock()
 	var old []string
+	dead := oldestDead{}
 	e.outcomeFiles = slices.DeleteFunc(e.outcomeFiles, func(s *outcomeSet) bool {
-		if !e.outlived(s, now) {
+		if e.owned(s, now, dead) || !e.outlived(s, now) {
 			return false
 		}
 		old = append(old, s.path)
@@ -317,7 +320,7 @@ func (e *Engine) outlived(s *outcomeSet, now time.Time) bool {
 	for _, x := range s.chunks {
 		d := e.drainNums[x.h.Stream]
 		if d == nil {
-			continue // nobody asks for a drain that was removed
+			continue // a stream, or a drain that was removed
 		}
 		if now.Sub(time.UnixMilli(s.newest)) <= d.stream.KeepDelivered {
 			return false

@@ -139,7 +139,18 @@ func (e *Engine) openRecords() []*records {
 
 // outcome looks up how a finished message ended. It may read the disk.
 func (e *Engine) outcome(drain uint32, offset uint64) (outcome, error) {
-	known, found := outcome{}, false
+	o, found, err := e.recorded(drain, offset)
+	if err != nil {
+		e.log.Error("outcome cannot be read; its receipt is gone", "err", err)
+	}
+	if err != nil || !found {
+		return outcome{}, ErrGone
+	}
+	return o, nil
+}
+
+// recorded looks up what the outcome log says of a message under a number.
+func (e *Engine) recorded(drain uint32, offset uint64) (known outcome, found bool, err error) {
 	var packed []packedOutcomes // newer than what is known
 	e.mu.Lock()
 	for _, r := range e.openRecords() {
@@ -157,18 +168,11 @@ func (e *Engine) outcome(drain uint32, offset uint64) (outcome, error) {
 	}
 	for _, p := range packed {
 		o, ok, err := p.find(e.comp, offset)
-		if err != nil {
-			e.log.Error("outcome cannot be read; its receipt is gone", "err", err)
-			return outcome{}, ErrGone
-		}
-		if ok {
-			return o, nil
+		if err != nil || ok {
+			return o, ok, err
 		}
 	}
-	if !found {
-		return outcome{}, ErrGone
-	}
-	return known, nil
+	return known, found, nil
 }
 
 // Cancel implements [Receipts].

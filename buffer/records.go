@@ -2,8 +2,8 @@ package buffer
 
 import "forebay/buffer/block"
 
-// records are what a segment's changes leave behind once it is sealed: how
-// messages ended, what sinks answered, and idempotency keys. Each becomes a file.
+// records are what a segment's changes leave behind once it is sealed: whose messages
+// are and how they ended, what sinks answered, and idempotency keys. Each becomes a file.
 type records struct {
 	outcomes *outcomeSet
 	answers  *answerSet
@@ -31,6 +31,8 @@ func (r *records) take(c *block.Coder, op *operation) {
 			offset: op.offset, at: int64(op.at), accepted: int64(op.accepted),
 			attempts: uint32(op.attempts), status: uint32(op.status), state: uint32(stateCode(op.state)),
 		})
+	case opOwner:
+		r.outcomes.add(c, op.num, ownerEntry(op.offset, Owner(op.accepted)))
 	case opAnswer:
 		r.answers.add(answerKey{op.num, op.offset}, int64(op.at), op.name)
 	case opOnce:

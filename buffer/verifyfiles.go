@@ -269,7 +269,7 @@ func (v *verification) recordFile(path string) error {
 		return v.unreadable(path, err)
 	}
 	what := map[string]string{
-		".out": "how messages ended: their receipts are gone", answerExtension: "answers of sinks: receipts show the status alone",
+		".out": "how messages ended, and whose they are: their receipts are gone", answerExtension: "answers of sinks: receipts show the status alone",
 		".once": "idempotency keys: what is sent again may be stored again",
 	}[filepath.Ext(path)]
 	if err != nil || len(chunks) == 0 {

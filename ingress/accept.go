@@ -64,10 +64,10 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 	if err != nil {
 		return intake{}, err
 	}
-	stream := set.Stream(route.Stream)
 	if route.Split != policies.SplitNone {
-		return h.readBatch(x, s, stream, route, target, key)
+		return h.readBatch(x, s, set, route, target, key)
 	}
+	stream := set.Stream(route.Stream)
 	limit := min(bodyLimit(route), messageLimit(stream))
 	body := wholeBody(x.r, limit)
 	if body == nil {
@@ -80,12 +80,14 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 		return intake{}, err
 	}
 	s.fields = appendFields(s.fields, x.r, x.id, h.trusted.origin(x.r))
+	s.fields = withoutKeys(s.fields, set)
 	m := &s.msgs[0]
 	*m = buffer.Message{Method: x.r.Method, Target: target, Header: s.fields, Body: body, KeepAnswer: int(route.StoreResult)}
+	m.Owner = buffer.OwnerOf(x.principal)
 	x.readKeys(stream, m)
 	in := intake{msgs: s.msgs[:]}
 	if key.value != "" {
-		in.once = onceKey(s, key, route, m)
+		in.once = onceKey(s, key, route, x.principal, m)
 	}
 	return in, nil
 }

@@ -18,14 +18,15 @@ const (
 	// is what the buffer takes at once.
 	maxBatchMemory = 64 << 20
 	// About what Go makes of them on 64 bits.
-	messageBytes = 152
+	messageBytes = 160
 	stringBytes  = 16
 
 	firstMessages = 64
 )
 
 // readBatch splits a body into messages, all or none.
-func (h *Handler) readBatch(x *exchange, s *scratch, stream *policies.Stream, route *policies.Route, target string, key repeatKey) (intake, error) {
+func (h *Handler) readBatch(x *exchange, s *scratch, set *policies.Set, route *policies.Route, target string, key repeatKey) (intake, error) {
+	stream := set.Stream(route.Stream)
 	coding, err := contentCoding(x.r.Header)
 	if err != nil {
 		return intake{}, err
@@ -43,13 +44,14 @@ func (h *Handler) readBatch(x *exchange, s *scratch, stream *policies.Stream, ro
 		return intake{}, err
 	}
 	s.fields = appendFields(s.fields, x.r, x.id, h.trusted.origin(x.r))
+	s.fields = withoutKeys(s.fields, set)
 	h.address(s, msgs, x, target, route, key)
 	if err := h.readAllKeys(s, msgs, x, stream); err != nil {
 		return intake{}, err
 	}
 	in := intake{msgs: msgs}
 	if key.value != "" {
-		in.once = onceKey(s, key, route, &buffer.Message{Method: x.r.Method, Target: target, Body: s.body})
+		in.once = onceKey(s, key, route, x.principal, &buffer.Message{Method: x.r.Method, Target: target, Body: s.body})
 	}
 	return in, nil
 }
@@ -120,11 +122,11 @@ func (h *Handler) address(s *scratch, msgs []buffer.Message, x *exchange, target
 	})
 	s.fields = append(s.fields, buffer.Field{Name: "Content-Type", Value: partType(route.Split)})
 	slices.SortStableFunc(s.fields, func(a, b buffer.Field) int { return strings.Compare(a.Name, b.Name) })
-	batch := batchName(cmp.Or(key.value, x.id))
+	batch, owner := batchName(cmp.Or(key.value, x.id)), buffer.OwnerOf(x.principal)
 	for i := range msgs {
 		m := &msgs[i]
 		m.Method, m.Target, m.Header = x.r.Method, target, s.fields
-		m.Batch, m.Index = batch, i
+		m.Batch, m.Index, m.Owner = batch, i, owner
 		m.KeepAnswer = int(route.StoreResult)
 	}
 }

@@ -40,7 +40,7 @@ func appendFields(dst []buffer.Field, r *http.Request, requestID string, from or
 // X-Real-Ip, so that both spellings go the same way.
 func dropped(name string) bool {
 	if strings.IndexByte(name, '_') >= 0 {
-		return dropped(http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")))
+		return dropped(dashed(name))
 	}
 	switch name {
 	// Hop-by-hop, RFC 9110 section 7.6.1; Proxy-… is below.

@@ -60,7 +60,7 @@ func tenPerSecond(drain string, now, due time.Time, ahead uint64) (eta, p90 time
 // faulty is a Mem that remembers what was appended and fails on demand.
 type faulty struct {
 	*buffertest.Mem
-	appendErr, findErr, cancelErr error
+	appendErr, findErr, cancelErr, ownerErr error
 
 	mu       sync.Mutex // guards what follows
 	messages []buffer.Message
@@ -113,6 +113,13 @@ func (b *faulty) Find(ref buffer.Ref, now time.Time) (buffer.Status, error) {
 		}
 	}
 	return st, err
+}
+
+func (b *faulty) Owner(ref buffer.Ref) (buffer.Owner, error) {
+	if b.ownerErr != nil {
+		return 0, b.ownerErr
+	}
+	return b.Mem.Owner(ref)
 }
 
 func (b *faulty) Cancel(ctx context.Context, ref buffer.Ref, now time.Time) error {

@@ -173,6 +173,10 @@ func (h *Handler) serveReserved(x *exchange) {
 		x.fail(problemNoRoute())
 		return
 	}
+	if err := h.receipts.owned(x, id, h.cfg.Policy()); err != nil {
+		h.receipts.fail(x, err)
+		return
+	}
 	h.receipts.serve(x, id)
 }
 
@@ -188,6 +192,10 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 		return h.metrics.unrouted, p.outcome()
 	}
 	m := h.metrics.route(route.Name)
+	if p := x.identify(set, route); p != nil {
+		x.fail(p)
+		return m, p.outcome()
+	}
 	if err := h.limit(x, route); err != nil {
 		return m, h.fail(x, err)
 	}

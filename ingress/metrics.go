@@ -20,6 +20,7 @@ const (
 	decisionReplayed = "replayed"
 	decisionLimited  = "limited"
 	decisionFull     = "full"
+	decisionDenied   = "denied"
 	decisionInvalid  = "invalid"
 	decisionError    = "error"
 )
@@ -151,6 +152,7 @@ func (m *metrics) newRoute(name string) *routeMetrics {
 	for _, reason := range reasons() {
 		r.refusals[reason] = m.refusals.WithLabelValues(name, reason)
 	}
+	r.series(outcome{decisionDenied, http.StatusUnauthorized})
 	r.series(outcome{decisionInvalid, http.StatusBadRequest})
 	r.series(outcome{decisionError, http.StatusInternalServerError})
 	return r

@@ -45,8 +45,8 @@ func TestMetricsFromTheStart(t *testing.T) {
 	f := newFixture(t)
 	want := []string{
 		" invalid 404",
-		"create-order buffered 202", "create-order error 500", "create-order full 503", "create-order invalid 400", "create-order limited 429", "create-order replayed 202",
-		"register buffered 202", "register error 500", "register full 503", "register invalid 400", "register limited 429", "register replayed 202",
+		"create-order buffered 202", "create-order denied 401", "create-order error 500", "create-order full 503", "create-order invalid 400", "create-order limited 429", "create-order replayed 202",
+		"register buffered 202", "register denied 401", "register error 500", "register full 503", "register invalid 400", "register limited 429", "register replayed 202",
 	}
 	byName := cmp.Transformer("sorted", func(in []string) map[string]bool {
 		out := map[string]bool{}

@@ -100,12 +100,12 @@ func unquote(s string) (string, bool) {
 	return "", false
 }
 
-// onceKey hashes the key in its scope, the route, and what is asked: method,
+// onceKey hashes the key in its scope, principal and route, and what is asked: method,
 // target and body. The hashes are stored: another way to make them would
 // forget every key. It works in s.out.
-func onceKey(s *scratch, key repeatKey, route *policies.Route, m *buffer.Message) buffer.OnceKey {
+func onceKey(s *scratch, key repeatKey, route *policies.Route, principal string, m *buffer.Message) buffer.OnceKey {
 	once := buffer.OnceKey{TTL: cmp.Or(route.Idempotency.TTL, defaultIdempotencyTTL)}
-	s.out = appendTerminated(s.out[:0], route.Name, key.field, key.value)
+	s.out = appendScope(s.out[:0], route, principal, key)
 	once.Key = scopedKey(s.out)
 
 	sum := sha256.Sum256(m.Body)
@@ -117,16 +117,26 @@ func onceKey(s *scratch, key repeatKey, route *policies.Route, m *buffer.Message
 	return once
 }
 
+// appendScope appends a key with whose it is; nobody's are those of the route.
+func appendScope(b []byte, route *policies.Route, principal string, key repeatKey) []byte {
+	b = appendTerminated(b, route.Name, key.field, key.value)
+	if principal != "" {
+		b = appendTerminated(b, principal)
+	}
+	return b
+}
+
 func scopedKey(scoped []byte) [16]byte {
 	sum := sha256.Sum256(scoped)
 	return [16]byte(sum[:16])
 }
 
 // OnceKeys returns what the buffer may have a request recorded under that came
-// through a route with that value in its idempotency field, or as its Batch-Id. The
-// value is as sent, bare or quoted. An error says why no request can have it.
+// through a route with that value in its idempotency field, or as its Batch-Id,
+// from whoever has a key for the route. The value is as sent, bare or quoted. An
+// error says why no request can have it.
 func OnceKeys(route *policies.Route, value string) ([][16]byte, error) {
-	key, fault := parseIdempotencyKey([]string{value})
+	value, fault := parseIdempotencyKey([]string{value})
 	if fault != "" {
 		return nil, errors.New("the idempotency key " + fault)
 	}
@@ -134,9 +144,11 @@ func OnceKeys(route *policies.Route, value string) ([][16]byte, error) {
 	if route.Split != policies.SplitNone {
 		fields = append(fields, batchIDField)
 	}
-	keys := make([][16]byte, len(fields))
-	for i, field := range fields {
-		keys[i] = scopedKey(appendTerminated(nil, route.Name, field, key))
+	var keys [][16]byte
+	for _, principal := range append(principals(route), "") { // "": from before it had auth
+		for _, field := range fields {
+			keys = append(keys, scopedKey(appendScope(nil, route, principal, repeatKey{field, value})))
+		}
 	}
 	return keys, nil
 }

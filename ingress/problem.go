@@ -49,6 +49,7 @@ type problem struct {
 	reason     string   // of a 503
 	retryAfter int      // seconds, before jitter; 0: no retry helps
 	allow      []string // of a 405
+	challenges []string // of a 401
 	accept     string   // of a 415: the encodings that are taken
 	line       int      // of a bad-line
 	violated   []string // of a 429: the limits
@@ -136,6 +137,25 @@ func problemOfFault(f *http1.Fault) *problem {
 		return problemHeadersTooLarge(f.Detail)
 	}
 	return problemBadRequest(f.Detail)
+}
+
+// problemUnauthenticated is for a caller without a known key in one of the header fields.
+func problemUnauthenticated(fields []string) *problem {
+	p := &problem{
+		kind: problemPrefix + "unauthenticated", title: "Unauthenticated", status: http.StatusUnauthorized,
+		detail: "this route needs a known key in " + strings.Join(fields, " or "),
+	}
+	for _, field := range fields {
+		p.challenges = append(p.challenges, challenge(field))
+	}
+	return p
+}
+
+func problemForbidden() *problem {
+	return &problem{
+		kind: problemPrefix + "forbidden", title: "Forbidden", status: http.StatusForbidden,
+		detail: "the key is known, and not for this route",
+	}
 }
 
 func problemNoRoute() *problem {
@@ -290,6 +310,8 @@ func (p *problem) outcome() outcome {
 		return outcome{decisionFull, p.status}
 	case p.status == http.StatusTooManyRequests:
 		return outcomeLimited()
+	case p.status == http.StatusUnauthorized || p.status == http.StatusForbidden:
+		return outcome{decisionDenied, p.status}
 	case p.status < http.StatusInternalServerError:
 		return outcome{decisionInvalid, p.status}
 	}
@@ -316,6 +338,9 @@ func (x *exchange) fail(p *problem) {
 	}
 	if p.allow != nil {
 		x.set("Allow", strings.Join(p.allow, ", "))
+	}
+	if p.challenges != nil {
+		x.set("Www-Authenticate", strings.Join(p.challenges, ", "))
 	}
 	if p.accept != "" {
 		x.set("Accept-Encoding", p.accept)

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"forebay/buffer"
+	"forebay/policies"
 )
 
 // receiptVary lists what the answer about a receipt depends on.
@@ -87,6 +88,29 @@ func (s *Receipts) Handler(prefix string) http.Handler {
 		}
 		s.serve(x, id)
 	})
+}
+
+// owned returns the problem with a request for a receipt from somebody whose
+// it is not: for him there is none. The receipt of a message without an owner is that of
+// whoever has its id. An id that leads nowhere is left to who looks it up.
+func (s *Receipts) owned(x *exchange, id string, set *policies.Set) error {
+	ref, err := s.buf.Ref(id)
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	owner, err := s.buf.Owner(ref)
+	if err != nil {
+		return err
+	}
+	if owner == 0 {
+		return nil
+	}
+	for i := range set.Auth {
+		if buffer.OwnerOf(x.shown(&set.Auth[i])) == owner {
+			return nil
+		}
+	}
+	return problemNoReceipt()
 }
 
 func (s *Receipts) serve(x *exchange, id string) {

@@ -121,8 +121,8 @@ func (c *checker) sinks() {
 func (c *checker) callers() {
 	used := make(map[object]bool)
 	for _, r := range c.set.Routes {
-		for _, name := range r.Auth {
-			used[object{"auth entry", name}] = true
+		for _, a := range r.Auth {
+			used[object{"auth entry", a.Name}] = true
 		}
 		for _, name := range r.Limits {
 			used[object{"limit", name}] = true
@@ -134,7 +134,11 @@ func (c *checker) callers() {
 		}
 	}
 	for _, a := range c.set.Auth {
-		unused(object{"auth entry", a.Name})
+		o := object{"auth entry", a.Name}
+		unused(o)
+		if a.APIKey != nil && a.APIKey.open {
+			c.warn(o, "chmod 0640: whoever writes to it lets himself in", "keys file %s can be read by everybody, or written by others than its owner", a.APIKey.KeysFile)
+		}
 	}
 	for _, l := range c.set.Limits {
 		o := object{"limit", l.Name}

@@ -44,7 +44,7 @@ var policyFile = schema[draft]{
 		section("time_intervals", &intervalSchema, maxIntervals, func(d *draft) *[]intervalDraft { return &d.intervals }).
 			says("Named stretches of calendar time."),
 		section("auth", &authSchema, maxAuth, func(d *draft) *[]authDraft { return &d.auth }).
-			says("How callers show who they are.").later(absent),
+			says("How callers show who they are."),
 		section("limits", &limitSchema, maxLimits, func(d *draft) *[]limitDraft { return &d.limits }).
 			says("What callers may send: token buckets by key."),
 		section("sinks", &sinkSchema, maxObjects, func(d *draft) *[]sinkDraft { return &d.sinks }).

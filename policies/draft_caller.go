@@ -30,10 +30,14 @@ var authSchema = schema[authDraft]{
 		nameField(func(a *authDraft) *text { return &a.name }).says("Unique among auth entries."),
 		optional("api_key", &apiKeySchema, func(a *authDraft) **APIKey { return &a.out.APIKey }).
 			such("{ header: X-Api-Key, keys_file: /run/secrets/api_keys }").says("A key in a header field."),
-		optional("jwt", &jwtSchema, func(a *authDraft) **JWT { return &a.out.JWT }).says("A signed token in Authorization."),
-		optional("mtls", &mtlsSchema, func(a *authDraft) **MTLS { return &a.out.MTLS }).says("A client certificate."),
+		optional("jwt", &jwtSchema, func(a *authDraft) **JWT { return &a.out.JWT }).
+			says("A signed token in Authorization.").later(keyAlone),
+		optional("mtls", &mtlsSchema, func(a *authDraft) **MTLS { return &a.out.MTLS }).
+			says("A client certificate.").later(keyAlone),
 	},
 }
+
+const keyAlone = "use api_key: this version knows callers by nothing else"
 
 var apiKeySchema = schema[APIKey]{
 	what:   "api_key",
@@ -43,12 +47,14 @@ var apiKeySchema = schema[APIKey]{
 			name: "header", example: "X-Api-Key", shape: stringShape, about: "The field that holds the key; default X-Api-Key.",
 			read: func(v value, k *APIKey) {
 				if s, ok := v.str(); ok {
-					k.Header, _ = v.fieldName(s)
+					k.Header, _ = v.keyHeader(s)
 				}
 			},
 		},
-		fileField("keys_file", func(k *APIKey) *string { return &k.KeysFile }).must("/run/secrets/api_keys").
-			says("A file with principal:sha256hex a line."),
+		field[APIKey]{
+			name: "keys_file", shape: shape{"type": "string", "minLength": 1},
+			read: func(v value, k *APIKey) { v.keysFile(k) },
+		}.must("/run/secrets/api_keys").says("A file with principal:sha256hex a line."),
 	},
 }
 

@@ -25,6 +25,26 @@ func (v value) fieldName(s string) (string, bool) {
 	return textproto.CanonicalMIMEHeaderKey(s), true
 }
 
+// spokenFor have a meaning of their own, in the log for one: none can hold a key.
+var spokenFor = []string{
+	"Accept", "Batch-Id", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Forwarded", "Host",
+	"Idempotency-Key", "Keep-Alive", "Prefer", "Te", "Traceparent", "Tracestate", "Trailer", "Transfer-Encoding", "Upgrade", "Via",
+	"X-Real-Ip", "X-Request-Id",
+}
+
+// keyHeader reads the name of a header field that holds a caller's key.
+func (v value) keyHeader(s string) (string, bool) {
+	name, ok := v.fieldName(s)
+	if !ok {
+		return "", false
+	}
+	if slices.Contains(spokenFor, name) || strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Forebay-") || strings.HasPrefix(name, "X-Forwarded-") {
+		v.fail("name a field that holds nothing else: X-Api-Key", "header field %s cannot hold a key", name)
+		return "", false
+	}
+	return name, true
+}
+
 // header reads the name of a header field that is stored with a message.
 func (v value) header(s string) (string, bool) {
 	name, ok := v.fieldName(s)

@@ -47,7 +47,7 @@ var routeSchema = schema[routeDraft]{
 			},
 		},
 		refsField("auth", 1, maxRouteRefs, func(r *routeDraft) *[]text { return &r.auth }).
-			says("Ways to show who one is, of which a caller needs one.").later(absent),
+			says("Ways to show who one is, of which a caller needs one."),
 		refsField("limits", 1, maxRouteRefs, func(r *routeDraft) *[]text { return &r.limits }).
 			says("Limits, all of which hold."),
 		choiceField("enforcement", []string{"enforce", "shadow"}, nil, func(r *routeDraft) *string { return &r.enforcement }).

@@ -112,7 +112,12 @@ func zoneField[T any](name string, of func(*T) **time.Location) field[T] {
 func refsField[T any](name string, least, limit int, of func(*T) *[]text) field[T] {
 	return field[T]{
 		name: name, shape: listShape(stringShape, least, limit),
-		read: func(v value, to *T) { v.refs(limit, of(to)) },
+		read: func(v value, to *T) {
+			v.refs(limit, of(to))
+			if least > 0 && v.emptyList() {
+				v.fail("name one, or leave "+name+" out", "%s is empty", name)
+			}
+		},
 	}
 }
 

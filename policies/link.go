@@ -45,8 +45,10 @@ func link(d *draft, found *findings, readable bool) *Set {
 		}
 		l.set.Sinks = append(l.set.Sinks, s.out)
 	}
+	l.callers()
 	for _, s := range d.streams {
 		l.define("stream", s.name)
+		l.stores(&s)
 		s.out.Name = s.name.word
 		l.set.Streams = append(l.set.Streams, s.out)
 	}
@@ -56,7 +58,6 @@ func link(d *draft, found *findings, readable bool) *Set {
 	for i := range d.routes {
 		l.define("route", d.routes[i].name)
 	}
-	l.callers()
 	if !readable {
 		return l.set
 	}
@@ -78,6 +79,9 @@ func (l *linker) callers() {
 	for _, a := range l.draft.auth {
 		l.define("auth entry", a.name)
 		a.out.Name = a.name.word
+		if k := a.out.APIKey; k != nil && k.Header != "" {
+			l.set.keys = append(l.set.keys, k.Header)
+		}
 		l.set.Auth = append(l.set.Auth, a.out)
 	}
 	for _, x := range l.draft.limits {

@@ -69,13 +69,38 @@ func (l *linker) bodyLimits(r *routeDraft) {
 	}
 }
 
+// auth looks up how the route knows its callers.
+func (l *linker) auth(r *routeDraft) {
+	for _, name := range l.resolveAll("auth entry", r.auth) {
+		if a := find(l.set.Auth, name, func(x *Auth) string { return x.Name }); a != nil {
+			r.out.Auth = append(r.out.Auth, a)
+		}
+	}
+	if field := r.out.Idempotency.Header; l.set.HoldsKey(field) {
+		l.fail(r.idempotency, "name another field", "idempotency keys of route %s would come in %s, which holds callers' keys", r.name.word, field)
+	}
+}
+
+// stores reports keys of a stream that would be stored though they show who a
+// caller is.
+func (l *linker) stores(s *streamDraft) {
+	for _, parts := range [][]keyPart{s.out.OrderingKey.parts, s.out.CancelKey.parts, s.out.Tenant.parts} {
+		for _, p := range parts {
+			if l.set.HoldsKey(p.header) {
+				l.fail(s.name.place, "name another field, or a place in the body", "stream %s would store %s, which holds callers' keys", s.name.word, p.header)
+			}
+		}
+	}
+}
+
 func (l *linker) routes(drafts []routeDraft) {
 	var matches []place // of the routes
 	for _, r := range drafts {
 		l.resolve("stream", r.stream)
 		l.waitFor(&r)
 		l.live(&r)
-		r.out.Auth, r.out.Limits = l.resolveAll("auth entry", r.auth), l.resolveAll("limit", r.limits)
+		l.auth(&r)
+		r.out.Limits = l.resolveAll("limit", r.limits)
 		l.bodyLimits(&r)
 		if r.idempotency.src != nil {
 			l.set.places[object{"idempotency", r.name.word}] = r.idempotency

@@ -3,6 +3,7 @@ package policies
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -14,6 +15,7 @@ const maxSecretBytes = 64 << 10
 type outside struct {
 	read   func(name string) ([]byte, error)
 	lookup func(variable string) (string, bool)
+	mode   func(name string) fs.FileMode // of a file; 0, and nil, where that cannot be told
 	// offline says that the policy is only looked at, perhaps on another machine:
 	// what is missing here is a warning.
 	offline bool
@@ -23,7 +25,15 @@ type outside struct {
 
 // here is this machine.
 func here(offline bool) *outside {
-	return &outside{read: readFile, lookup: os.LookupEnv, offline: offline}
+	return &outside{read: readFile, lookup: os.LookupEnv, mode: modeOf, offline: offline}
+}
+
+func modeOf(name string) fs.FileMode {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0
+	}
+	return info.Mode()
 }
 
 // missing reports a file or variable that is not there.

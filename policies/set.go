@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"slices"
 	"time"
 
 	"forebay/limiter"
@@ -22,7 +23,12 @@ type Set struct {
 
 	router router
 	places map[object]place // where each object is defined, for warnings
+	keys   []string         // the header fields that hold callers' keys
 }
+
+// HoldsKey reports whether a header field, its name in canonical form, is one that
+// callers send a key in.
+func (s *Set) HoldsKey(name string) bool { return slices.Contains(s.keys, name) }
 
 // Stream is a durable sequence of messages.
 type Stream struct {
@@ -126,10 +132,10 @@ type Route struct {
 	Sink       string // of the modes that are not built yet, like HoldUpTo and MaxWaiting
 	HoldUpTo   time.Duration
 	MaxWaiting int
+	Auth       []*Auth // one of them has to know the caller; nil: anybody
 	Limits     []string
-	Shadow     bool     // limits are counted, not enforced
-	Auth       []string // not built yet, like Timing
-	Timing     bool     // callers may say when
+	Shadow     bool // limits are counted, not enforced
+	Timing     bool // callers may say when
 }
 
 // Split is how a body is cut into messages.

@@ -8,8 +8,8 @@ import (
 	"forebay/limiter"
 )
 
-// Auth is a way for callers to show who they are; one of its fields is set. It is
-// not built yet.
+// Auth is a way for callers to show who they are; one of its fields is set. JWT and
+// MTLS are not built yet.
 type Auth struct {
 	Name   string
 	APIKey *APIKey
@@ -21,6 +21,9 @@ type Auth struct {
 type APIKey struct {
 	Header   string // in canonical form
 	KeysFile string // principal:sha256hex a line
+
+	keys apiKeys
+	open bool // others than its owner and group may read the file, or others than its owner write it
 }
 
 // JWT finds callers by a token that an issuer has signed.

@@ -142,7 +142,7 @@ func TestMissingFilesAtStart(t *testing.T) {
 func TestLoadOffline(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "p.yaml", `version: 1
-streams: [{ name: s }]
+streams: [{ name: s, when_full: shed_lowest_priority }]
 auth: [{ name: a, api_key: { keys_file: keys.txt } }]
 `)
 	_, missing, err := LoadOffline([]string{dir + "/p.yaml"})
@@ -169,7 +169,7 @@ func TestWholeLanguageIsCompiled(t *testing.T) {
 	orders, events, search, archive := set.Sink("order-service"), set.Sink("registration-events"), set.Sink("log-search"), set.Sink("log-archive")
 	drain, create, pay, logs := set.Drain("orders-to-service"), set.route("create-order"), set.route("pay"), set.route("logs")
 	tests := map[string]struct{ got, want any }{
-		"api key": {set.Auth[0], Auth{Name: "storefront", APIKey: &APIKey{"X-Api-Key", "/run/secrets/forebay/api_keys"}}},
+		"api key": {set.Auth[0], Auth{Name: "storefront", APIKey: &APIKey{Header: "X-Api-Key", KeysFile: "/run/secrets/forebay/api_keys"}}},
 		"jwt": {set.Auth[1], Auth{Name: "partners", JWT: &JWT{
 			&url.URL{Scheme: "https", Host: "id.example.com", Path: "/"}, []string{"forebay"}, []string{"RS256", "ES256"}, "client_id",
 		}}},
@@ -203,14 +203,14 @@ func TestWholeLanguageIsCompiled(t *testing.T) {
 			"legacy-orders", &KafkaSource{[]string{"kafka-1:9093"}, []string{"orders.raw"}, "forebay"}, "orders", "/v1/orders", true, time.Time{}, "",
 		}}},
 		"overflow":  {[]any{create.Mode, create.Sink, create.Stream, create.HoldUpTo, create.Timing}, []any{ModeOverflow, "order-service", "orders", 800 * time.Millisecond, true}},
-		"callers":   {[][]string{create.Auth, create.Limits}, [][]string{{"storefront", "partners"}, {"everyone", "per-customer"}}},
+		"callers":   {[]any{create.Auth, create.Limits}, []any{[]*Auth{&set.Auth[0], &set.Auth[1]}, []string{"everyone", "per-customer"}}},
 		"hold":      {[]any{pay.Mode, pay.HoldUpTo, pay.MaxWaiting}, []any{ModeHold, 2 * time.Second, 2000}},
 		"shadow":    {[]bool{create.Shadow, logs.Shadow}, []bool{false, true}},
 		"pass":      {set.route("read-orders").Mode, ModePass},
 		"when full": {set.Streams[0].WhenFull, FullReject},
 	}
 	for name, tt := range tests {
-		if diff := cmp.Diff(tt.want, tt.got, cmp.AllowUnexported(Secret{}), cmp.Comparer(func(a, b *time.Location) bool { return a == b })); diff != "" {
+		if diff := cmp.Diff(tt.want, tt.got, cmp.AllowUnexported(Secret{}, APIKey{}), cmp.Comparer(func(a, b *time.Location) bool { return a == b })); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}

@@ -56,6 +56,7 @@ type memStream struct {
 type memMessage struct {
 	buffer.Message
 	at         time.Time
+	owner      buffer.Owner
 	size       int64
 	unfinished int // drains that have not finished with it; 1 while the stream waits for its first
 	dead       int // drains that it is dead with
@@ -218,7 +219,9 @@ func (s *memStream) admit(msgs []buffer.Message) error {
 // add stores one message as pending with every drain.
 func (s *memStream) add(msg buffer.Message, at time.Time) {
 	offset := uint64(len(s.messages))
-	s.messages = append(s.messages, memMessage{Message: msg, at: at, size: size(msg)})
+	owner := msg.Owner
+	msg.Owner = 0
+	s.messages = append(s.messages, memMessage{Message: msg, at: at, size: size(msg), owner: owner})
 	if !s.read {
 		s.owe(offset)
 	}

@@ -76,6 +76,17 @@ func (m *Mem) Ref(id string) (buffer.Ref, error) {
 	return buffer.Ref{Stream: m.streams[number].Name, Offset: offset}, nil
 }
 
+// Owner implements buffer.Receipts.
+func (m *Mem) Owner(ref buffer.Ref) (buffer.Owner, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stored(ref.Stream)
+	if s == nil || ref.Offset >= uint64(len(s.messages)) {
+		return 0, fmt.Errorf("whose is %s/%d: %w", ref.Stream, ref.Offset, buffer.ErrNoMessage)
+	}
+	return s.messages[ref.Offset].owner, nil
+}
+
 // Find implements buffer.Receipts. It counts what is ahead one by one.
 func (m *Mem) Find(ref buffer.Ref, now time.Time) (buffer.Status, error) {
 	m.mu.Lock()

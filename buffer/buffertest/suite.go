@@ -110,6 +110,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		concurrentSections(),
 		mixedSections(),
 		receiptSections(),
+		ownerSections(),
 		answerSections(),
 		ledgerSections(),
 		onceSections(),
