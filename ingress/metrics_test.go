@@ -91,8 +91,8 @@ func TestMetricsCount(t *testing.T) {
 	} {
 		wantCount(t, f, tt.route, tt.decision, strconv.Itoa(tt.code), tt.want)
 	}
-	if got := len(seriesOf(t, f, "forebay_ingress_requests_total")); got != 16 {
-		t.Errorf("%d series, want 16: receipts are no decisions", got)
+	if got := len(seriesOf(t, f, "forebay_ingress_requests_total")); got != 18 {
+		t.Errorf("%d series, want 18: receipts are no decisions", got)
 	}
 }
 
