@@ -51,7 +51,7 @@ func restored(t testing.TB, backup []byte) string {
 func wantSound(t testing.TB, dir string) *buffer.Verdict {
 	t.Helper()
 	before := tree(t, dir)
-	v, err := buffer.Verify(t.Context(), dir, nil)
+	v, err := buffer.Verify(t.Context(), dir, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

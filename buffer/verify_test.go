@@ -17,7 +17,7 @@ import (
 func wantLost(t testing.TB, dir string, lost int) *buffer.Verdict {
 	t.Helper()
 	before := tree(t, dir)
-	v, err := buffer.Verify(t.Context(), dir, nil)
+	v, err := buffer.Verify(t.Context(), dir, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestVerifyRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := kept(t)
 			tc.harm(t, dir)
-			v, err := buffer.Verify(t.Context(), dir, nil)
+			v, err := buffer.Verify(t.Context(), dir, nil, nil)
 			if tc.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.fails) {
 					t.Errorf("verify = %v, want an error with %q", err, tc.fails)
@@ -176,7 +176,7 @@ func TestVerifyRefused(t *testing.T) {
 		})
 	}
 	e := open(t, filepath.Join(t.TempDir(), "data"))
-	if _, err := buffer.Verify(t.Context(), e.Dir(), nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d", os.Getpid())) {
+	if _, err := buffer.Verify(t.Context(), e.Dir(), nil, nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d", os.Getpid())) {
 		t.Errorf("verify of what is served = %v", err)
 	}
 }

@@ -66,7 +66,7 @@ something is damaged, also where nothing is lost by it.`,
 		defer stop()
 		p := startProgress(cmd.ErrOrStderr(), "verify")
 		begin := time.Now()
-		found, err := buffer.Verify(ctx, *dir, p.set)
+		found, err := buffer.Verify(ctx, *dir, nil, p.set)
 		p.end()
 		if errors.Is(err, buffer.ErrInUse) {
 			err = hinted{err, "stop the server there, or take 'forebay backup', restore it elsewhere, and verify that"}
