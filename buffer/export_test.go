@@ -231,3 +231,9 @@ func (e *Engine) Dirs() (dirs []string) {
 	}
 	return dirs
 }
+
+// CheckKey reads the secrets of a directory.
+func CheckKey(dir string, masters ...MasterKey) error {
+	_, err := readKey(dir, masters)
+	return err
+}
