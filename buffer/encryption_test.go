@@ -308,3 +308,67 @@ func TestBackupBesideSeals(t *testing.T) {
 		}
 	}
 }
+
+// TestRewrittenStaysEncrypted: what is copied into new blocks, and records that are merged,
+// are encrypted as they were. As a control the same is done in the clear.
+func TestRewrittenStaysEncrypted(t *testing.T) {
+	for _, masters := range [][]buffer.MasterKey{nil, {masterKey(t)}} {
+		dir := filepath.Join(t.TempDir(), "data")
+		e := open(t, dir, masters...)
+		configure(t, e, "mail", "sms")
+		const n = 90
+		var scopes [][]byte
+		for i := range n {
+			m := noise(uint64(i), 60_000)
+			m.Key = fmt.Sprint("customer ", i)
+			if _, _, err := e.AppendOnce(t.Context(), "orders", noon, []buffer.Message{m}, onceKeyOf(i)); err != nil {
+				t.Fatal(err)
+			}
+			scope := buffer.OnceScope("orders", onceKeyOf(i).Key)
+			scopes = append(scopes, scope[:])
+		}
+		for _, drain := range []string{"mail", "sms"} {
+			finishBut(t, e, drain, func(offset uint64) bool { return offset%15 == 5 })
+		}
+		waitFor(t, "segments are sealed", func() bool { return sealedCount(e) >= 4 })
+		waitFor(t, "sparse segments go", func() bool {
+			rewriteAll(t, e)
+			return sealedCount(e) <= 1
+		})
+		if err := e.CompactOnces(); err != nil {
+			t.Fatal(err)
+		}
+		left, body := crashed(t, e, dir), noise(5, 60_000).Body
+		for what, mark := range map[string][]byte{
+			"a body": body[30_000:30_016], "a key": []byte("customer 5"), "an idempotency record": scopes[5], "another": scopes[60],
+		} {
+			if n := inFiles(t, left, mark); (n == 0) != (masters != nil) {
+				t.Errorf("with %d keys, %s is found in %d files", len(masters), what, n)
+			}
+		}
+		if masters != nil {
+			if v := wantSound(t, left, masters...); v.Clear != 0 {
+				t.Errorf("%d files are in the clear", v.Clear)
+			}
+		}
+	}
+}
+
+// inFiles counts the files below a directory that have some bytes.
+func inFiles(t *testing.T, dir string, mark []byte) (n int) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if bytes.Contains(b, mark) {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
