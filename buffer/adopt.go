@@ -149,7 +149,7 @@ func (e *Engine) carryBatch(from *segmentRef, blocks []carried) error {
 	}
 	size := int64(0)
 	for _, c := range blocks {
-		size += segment.Size(c.payload) + block.HeaderSize
+		size += segment.Size(c.payload) + block.Overhead
 	}
 	if !e.active.seg.Fits(len(blocks), size) {
 		b := &batch{group: newGroup(), carriedBlocks: len(blocks), carriedBytes: size}

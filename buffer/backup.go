@@ -10,6 +10,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"forebay/buffer/segment"
@@ -101,12 +103,16 @@ func (e *Engine) hold(ctx context.Context, b *Backup) (segs []cutSegment, record
 // segment is half begun. What is to be removed, by a change that is durable, is not
 // there any more.
 func (e *Engine) holdAll() (segs []cutSegment, records []string) {
+	var unsettled []uint64
 	for _, s := range e.segments {
 		if s.phase == removable {
 			continue
 		}
 		s.held = true
 		segs = append(segs, cutSegment{filepath.Base(s.seg.Dir), s.phase >= sealed, s.seg.Logged()})
+		if s.records != nil {
+			unsettled = append(unsettled, s.id)
+		}
 	}
 	for _, s := range e.outcomeFiles {
 		records = append(records, s.path)
@@ -117,7 +123,18 @@ func (e *Engine) holdAll() (segs []cutSegment, records []string) {
 	for _, t := range e.onceFiles {
 		records = append(records, t.path, filterPath(t.path))
 	}
-	return segs, records
+	return segs, slices.DeleteFunc(records, func(path string) bool {
+		return slices.ContainsFunc(unsettled, func(id uint64) bool { return recordsOfOne(path, id) })
+	})
+}
+
+// recordsOfOne reports whether a file has the records of one segment alone. While that
+// is being sealed a file that a crash left is replaced; a backup has its log instead.
+func recordsOfOne(path string, id uint64) bool {
+	if first, last, ok := onceSpan(strings.Replace(path, ".filter", ".once", 1)); ok {
+		return first == id && last == id
+	}
+	return strings.HasPrefix(filepath.Base(path), fmt.Sprintf("%016x", id))
 }
 
 // list looks up how large the files are. The format comes last, so that what was

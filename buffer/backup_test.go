@@ -38,20 +38,20 @@ func backedUp(t testing.TB, e *buffer.Engine) []byte {
 }
 
 // restored is a new directory with a backup, in which verify finds nothing.
-func restored(t testing.TB, backup []byte) string {
+func restored(t testing.TB, backup []byte, masters ...buffer.MasterKey) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "restored")
 	if _, err := buffer.Restore(t.Context(), bytes.NewReader(backup), dir, nil); err != nil {
 		t.Fatal(err)
 	}
-	wantSound(t, dir)
+	wantSound(t, dir, masters...)
 	return dir
 }
 
-func wantSound(t testing.TB, dir string) *buffer.Verdict {
+func wantSound(t testing.TB, dir string, masters ...buffer.MasterKey) *buffer.Verdict {
 	t.Helper()
 	before := tree(t, dir)
-	v, err := buffer.Verify(t.Context(), dir, nil)
+	v, err := buffer.Verify(t.Context(), dir, masters, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,11 +64,12 @@ func wantSound(t testing.TB, dir string) *buffer.Verdict {
 	return v
 }
 
-// TestBackupModel puts a backup that is restored in the place of a crash.
+// TestBackupModel puts a backup that is restored in the place of a crash. From the
+// first one on the directory is encrypted, with what was in it before.
 func TestBackupModel(t *testing.T) {
 	buffertest.RunModel(t, func(t *testing.T) buffertest.Subject {
 		s := subject(t)
-		e := s.Buffer.(*buffer.Engine)
+		e, master, masters := s.Buffer.(*buffer.Engine), masterKey(t), []buffer.MasterKey(nil)
 		s.Settled = func() error { return e.Settled() }
 		s.Housekeep = func(now time.Time) { e.KeepHouse(now) }
 		s.Reopen = func(bool) (buffertest.Engine, error) {
@@ -76,7 +77,8 @@ func TestBackupModel(t *testing.T) {
 			if err := e.Close(); err != nil {
 				return nil, err
 			}
-			e = open(t, restored(t, backup))
+			e = open(t, restored(t, backup, masters...), master)
+			masters = []buffer.MasterKey{master}
 			return e, nil
 		}
 		s.Close = func() error { return e.Close() }

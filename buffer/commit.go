@@ -76,7 +76,7 @@ type batch struct {
 func (b *batch) size() (n int, bytes int64) {
 	n, bytes = b.delta.size()
 	for _, p := range b.parts {
-		bytes += segment.Size(p.payload) + block.HeaderSize
+		bytes += segment.Size(p.payload) + block.Overhead
 	}
 	// The streams that grew since, the idempotency records, and whose messages are.
 	bytes += int64(len(b.group.onces))*2*onceSize + int64(len(b.parts)+1)*growthSize
@@ -84,7 +84,7 @@ func (b *batch) size() (n int, bytes int64) {
 		bytes += int64(len(p.owners)) * ownerOpSize
 	}
 	for _, m := range b.moves {
-		bytes += segment.Size(m.payload) + block.HeaderSize
+		bytes += segment.Size(m.payload) + block.Overhead
 	}
 	return n + len(b.parts) + len(b.moves) + 2 + b.carriedBlocks, bytes + b.carriedBytes
 }
@@ -294,7 +294,7 @@ func (e *Engine) flush(b *batch) error {
 	for i := range b.heads {
 		h, payload := &b.heads[i], b.blocks[i].Data
 		h.Chain = chain
-		b.blocks[i].Data = e.comp.Seal(make([]byte, 0, block.HeaderSize+len(payload)), h, payload)
+		b.blocks[i].Data = e.comp.Seal(make([]byte, 0, block.Overhead+len(payload)), h, payload)
 		chain = h.Sum
 	}
 	if err := e.commitBlocks(e.active.seg, b.blocks); err != nil {

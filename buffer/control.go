@@ -64,7 +64,7 @@ func (o *ops) empty() bool { return len(o.parts) == 0 && o.run.n == 0 }
 func (o *ops) size() (n int, bytes int64) {
 	o.endRun()
 	for _, part := range o.parts {
-		bytes += segment.Size(part) + block.HeaderSize
+		bytes += segment.Size(part) + block.Overhead
 	}
 	return len(o.parts), bytes
 }

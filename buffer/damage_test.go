@@ -28,10 +28,10 @@ func harmedKey(n uint64) buffer.OnceKey {
 func harmedAnswer(n uint64) string { return fmt.Sprintf("order %d is known, %0100d", n, n) }
 
 // everyFile is what a crash leaves of a buffer with a file of every kind.
-func everyFile(t *testing.T) string {
+func everyFile(t *testing.T, masters ...buffer.MasterKey) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
-	e := open(t, dir)
+	e := open(t, dir, masters...)
 	configure(t, e, "mail", "sms")
 	for n := range uint64(harmed) {
 		m := noise(n, 60_000)
@@ -105,8 +105,13 @@ var refusable = regexp.MustCompile(`^(FORMAT|KEY)$|\.vlog$`)
 // TestDamageInEveryFile harms one file of each kind in every way. Nothing wrong is
 // delivered, found or answered; what is sound is delivered, and the rest is
 // accounted for as damaged.
-func TestDamageInEveryFile(t *testing.T) {
-	sound := everyFile(t)
+func TestDamageInEveryFile(t *testing.T) { damageInEveryFile(t) }
+
+func TestDamageInEveryEncryptedFile(t *testing.T) { damageInEveryFile(t, masterKey(t)) }
+
+func damageInEveryFile(t *testing.T, masters ...buffer.MasterKey) {
+	t.Helper()
+	sound := everyFile(t, masters...)
 	list := kindsOfFiles(t, sound)
 	for _, want := range []string{"FORMAT", "KEY", "NAMES", "BALLAST", "LOCK", "INDEX", "KEYS", ".vlog", ".sst", ".mem", "MANIFEST", "USED", ".once", ".filter", ".out", ".ans"} {
 		if !slices.ContainsFunc(list, func(path string) bool { return strings.Contains(path, want) }) {
@@ -129,16 +134,16 @@ func TestDamageInEveryFile(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(dir, path), harm.do(b), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				survive(t, dir, refusable.MatchString(path))
+				survive(t, dir, refusable.MatchString(path), masters...)
 			})
 		}
 	}
 }
 
 // survive starts on a harmed directory, takes all it has, and looks at what it says.
-func survive(t *testing.T, dir string, mayRefuse bool) {
+func survive(t *testing.T, dir string, mayRefuse bool, masters ...buffer.MasterKey) {
 	t.Helper()
-	e, err := buffer.Open(t.Context(), buffer.Config{Dir: dir, SegmentBytes: mib})
+	e, err := buffer.Open(t.Context(), buffer.Config{Dir: dir, SegmentBytes: mib, MasterKeys: masters})
 	if err != nil {
 		if !mayRefuse || strings.Contains(err.Error(), "\n") {
 			t.Errorf("open: %v", err)

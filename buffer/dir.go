@@ -1,9 +1,6 @@
 package buffer
 
 import (
-	"crypto/aes"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,14 +10,13 @@ import (
 	"strings"
 	"syscall"
 
-	"forebay/buffer/block"
 	"forebay/buffer/segment"
 )
 
 const (
 	formatFile  = "FORMAT"
 	namesFile   = "NAMES"
-	keyFile     = "KEY" // of receipt ids; who has it can make ids, nothing else
+	keyFile     = "KEY" // of receipt ids: who has it can make ids, nothing else; and of what is encrypted
 	lockFile    = "LOCK"
 	ballastFile = "BALLAST"
 
@@ -59,7 +55,7 @@ func (e *Engine) prepareDir() error {
 		e.log.Warn("data directory", "dir", dir, "file_system", warning)
 	}
 	if e.isNew && !names[formatFile] {
-		if err := createDir(dir); err != nil {
+		if err := createDir(dir, e.cfg.MasterKeys); err != nil {
 			return fmt.Errorf("data directory %s: %w", dir, err)
 		}
 	}
@@ -124,17 +120,14 @@ func checkFormat(dir string, names map[string]bool) (isNew bool, err error) {
 }
 
 // createDir writes the format last: a directory without it is begun again.
-func createDir(dir string) error {
-	key := make([]byte, aes.BlockSize)
-	if _, err := rand.Read(key); err != nil {
-		return err
-	}
+func createDir(dir string, masters []MasterKey) error {
 	for _, sub := range []string{outcomeDir, onceDirName} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return err
 		}
 	}
-	if err := writeFile(filepath.Join(dir, keyFile), key); err != nil {
+	key := newSecrets(len(masters) > 0)
+	if err := writeKey(dir, &key, masters); err != nil {
 		return err
 	}
 	if err := writeFormat(dir, formatNew); err != nil {
@@ -145,29 +138,6 @@ func createDir(dir string) error {
 
 func writeFormat(dir, state string) error {
 	return writeFile(filepath.Join(dir, formatFile), fmt.Appendf(nil, "%s %d%s\n", formatName, Format, state))
-}
-
-func (e *Engine) loadKey() error {
-	key, err := os.ReadFile(filepath.Join(e.cfg.Dir, keyFile))
-	if err != nil {
-		return fmt.Errorf("data directory: %w", err)
-	}
-	if len(key) != aes.BlockSize {
-		return refusal{fmt.Errorf("data directory %s: %s has %d bytes, not %d; restore it from a backup", e.cfg.Dir, keyFile, len(key), aes.BlockSize)}
-	}
-	if e.ids, err = aes.NewCipher(key); err != nil {
-		return err
-	}
-	// Where checksums start: of the key, and not the key.
-	var seed [aes.BlockSize]byte
-	seed[0] = 1
-	e.ids.Encrypt(seed[:], seed[:])
-	e.comp.Sealer = block.Sealer(binary.LittleEndian.Uint32(seed[:]))
-	var secret [aes.BlockSize]byte
-	secret[0] = 2
-	e.ids.Encrypt(secret[:], secret[:])
-	e.keyHash = keyHash{binary.LittleEndian.Uint64(secret[:]), binary.LittleEndian.Uint64(secret[8:])}
-	return nil
 }
 
 // takeLock keeps a second process out. The kernel lets go of it when the

@@ -23,8 +23,11 @@ type Config struct {
 	SegmentBytes int64  // unit of reclaim; 0: 512 MiB, at least 1 MiB
 	MinFree      int64  // bytes of the volume that stay free; 0: 2 × SegmentBytes
 	MaxBytes     int64  // bytes on disk; 0: the volume less MinFree
-	Log          *slog.Logger
-	Registerer   prometheus.Registerer // nil: no metrics
+	// MasterKeys encrypt what is stored: the first wraps the keys that do so, others
+	// may unwrap them. None: in the clear.
+	MasterKeys []MasterKey
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil: no metrics
 }
 
 const (
@@ -76,6 +79,7 @@ type Engine struct {
 	comp    *block.Coder
 	ids     cipher.Block
 	keyHash keyHash
+	key     *keyFileState
 	metrics *metrics
 	lock    *os.File
 	isNew   bool // the directory has not had a segment

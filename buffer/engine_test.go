@@ -17,10 +17,10 @@ import (
 const mib = 1 << 20
 
 // open opens an engine with segments small enough to roll, seal and reclaim in
-// every test.
-func open(t testing.TB, dir string) *buffer.Engine {
+// every test; with a master key what it stores is encrypted.
+func open(t testing.TB, dir string, masters ...buffer.MasterKey) *buffer.Engine {
 	t.Helper()
-	e, err := buffer.Open(context.Background(), buffer.Config{Dir: dir, SegmentBytes: mib})
+	e, err := buffer.Open(context.Background(), buffer.Config{Dir: dir, SegmentBytes: mib, MasterKeys: masters})
 	if err != nil {
 		t.Fatalf("open %s: %v", dir, err)
 	}

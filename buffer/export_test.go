@@ -231,3 +231,12 @@ func (e *Engine) Dirs() (dirs []string) {
 	}
 	return dirs
 }
+
+// CheckKey reads the secrets of a directory.
+func CheckKey(dir string, masters ...MasterKey) error {
+	_, err := readKey(dir, masters)
+	return err
+}
+
+// OnceScope is what of an idempotency key is stored.
+func OnceScope(stream string, key [16]byte) [16]byte { return onceScope(stream, key) }

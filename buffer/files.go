@@ -45,6 +45,9 @@ func mapChecked(c *block.Coder, path string) (h block.Header, data, payload []by
 	if h, err = c.Check(f, info.Size()); err != nil {
 		return h, nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if h.Flags&block.Encrypted != 0 && c.Keys == nil {
+		return h, nil, nil, fmt.Errorf("%w: %s is encrypted, and the directory is not", block.ErrDamaged, path)
+	}
 	if data, err = segment.Map(path); err != nil {
 		return h, nil, nil, err
 	}

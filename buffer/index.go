@@ -19,6 +19,7 @@ const (
 // index is what a start needs to know of a sealed segment without opening it.
 type index struct {
 	last     bool // a clean stop wrote it: no segment follows
+	clear    bool // it is not encrypted, or some block is not
 	first    uint64
 	end      uint64 // seq of the last block
 	chain    uint32 // its checksum, where known
@@ -122,7 +123,7 @@ func readIndex(c *block.Coder, dir string) (*index, error) {
 	if marks&withPlaces == 0 {
 		return nil, fmt.Errorf("%w: %s does not say where blocks lie", block.ErrDamaged, dir)
 	}
-	x := &index{last: marks&lastIndex != 0, first: r.Uint(), end: r.Uint(), chain: uint32(r.Uint()), bytes: int64(r.Uint())}
+	x := &index{last: marks&lastIndex != 0, clear: h.Flags&block.Encrypted == 0, first: r.Uint(), end: r.Uint(), chain: uint32(r.Uint()), bytes: int64(r.Uint())}
 	x.controls = make([]controlBlock, r.Count(3))
 	last := controlBlock{seq: x.first}
 	for i := range x.controls {
@@ -140,6 +141,7 @@ func readIndex(c *block.Coder, dir string) (*index, error) {
 			b0.kept = uint32(r.Uint())
 		}
 		x.blocks[i] = b0
+		x.clear = x.clear || b0.flags&block.Encrypted == 0
 	}
 	return x, r.Err()
 }

@@ -25,6 +25,9 @@ import (
 //	the filter  a Bloom filter, five probes of 8 bits an entry
 //	uint32      the first entry of each bucket, by the leading bytes of the hash
 //	…           entries: the rest of the hash, and the offset less the stream's first
+//
+// In an encrypted directory the filters come first, of masked hashes, and the rest,
+// which would say who has the same key, behind them in chunks that are sealed.
 
 const (
 	keysFile    = "KEYS"
@@ -37,15 +40,40 @@ const (
 // keyTable is the table of one segment.
 type keyTable struct {
 	streams map[uint32]*streamKeys
+	keys    *block.DataKeys // nil: it is in the clear
 }
 
 // streamKeys is what a table has of one stream, parts of a mapping.
 type streamKeys struct {
-	first, last   uint64
-	lead          int // bytes of a hash that the bucket says
-	width         int // of an offset, in bytes
-	filter        bloom
-	dir, sortedBy []byte
+	first, last uint64
+	lead        int // bytes of a hash that the bucket says
+	width       int // of an offset, in bytes
+	entries     int
+	filter      bloom
+	table       func() tableReader // of buckets and entries
+}
+
+// tableReader looks at places of a table. It is one goroutine's.
+type tableReader interface {
+	At(at, n int) []byte
+	Err() error
+}
+
+// clearTable is one that is not encrypted.
+type clearTable []byte
+
+func (t clearTable) At(at, n int) []byte { return t[at : at+n] }
+
+func (clearTable) Err() error { return nil }
+
+// probeOf is what a filter is asked for a hash with.
+func probeOf(keys *block.DataKeys, hash uint64) (a, b uint64) {
+	if keys == nil {
+		return hash, spread(hash)
+	}
+	var key [16]byte
+	binary.LittleEndian.PutUint64(key[:], hash)
+	return halves(keys.Mask(key))
 }
 
 func compareEntries(a, b keyEntry) int {
@@ -62,8 +90,9 @@ func leadOf(entries int) int {
 	return 1
 }
 
-// encodeKeys makes the content of a table of sorted runs of entries by stream.
-func encodeKeys(byStream map[uint32][][]keyEntry) []byte {
+// encodeKeys makes the content of a table of sorted runs of entries by stream, and
+// with keys the part of it that is to be sealed.
+func encodeKeys(byStream map[uint32][][]keyEntry, keys *block.DataKeys) (raw, secret []byte) {
 	var nums []uint32
 	for num, runs := range byStream {
 		if spanOf(runs).entries > 0 {
@@ -72,7 +101,7 @@ func encodeKeys(byStream map[uint32][][]keyEntry) []byte {
 	}
 	slices.Sort(nums)
 	le := binary.LittleEndian
-	raw := le.AppendUint64(nil, uint64(len(nums)))
+	raw = le.AppendUint64(nil, uint64(len(nums)))
 	raw = append(raw, make([]byte, len(nums)*streamHead)...)
 	for i, num := range nums {
 		span := spanOf(byStream[num])
@@ -83,9 +112,17 @@ func encodeKeys(byStream map[uint32][][]keyEntry) []byte {
 		le.PutUint64(h[16:], span.last)
 		le.PutUint64(h[24:], uint64(span.entries))
 		le.PutUint64(h[32:], uint64(len(raw)))
-		raw = appendKeys(raw, byStream[num], span)
+		// In one piece: growing would copy it several times over.
+		at, bits := len(raw), bloomLen(span.entries, keyBits)
+		raw = append(slices.Grow(raw, bits+span.table()), make([]byte, bits)...)
+		filter := bloom(raw[at:])
+		if keys == nil {
+			raw = appendKeys(raw, filter, nil, byStream[num], span)
+		} else {
+			secret = appendKeys(slices.Grow(secret, span.table()), filter, keys, byStream[num], span)
+		}
 	}
-	return raw
+	return raw, secret
 }
 
 // keySpan is the offsets of entries, and how many these are.
@@ -114,17 +151,25 @@ func (x keySpan) width() int {
 	return n
 }
 
-func appendKeys(raw []byte, runs [][]keyEntry, span keySpan) []byte {
-	lead, width := leadOf(span.entries), span.width()
-	bits, dir := bloomLen(span.entries, keyBits), 4*(1<<(8*lead)+1)
+// lead is how many bytes of a hash say its bucket, and dir the bytes of all buckets.
+func (x keySpan) lead() int { return leadOf(x.entries) }
+
+func (x keySpan) dir() int { return 4 * (1<<(8*x.lead()) + 1) }
+
+// table is what buckets and entries take, in bytes.
+func (x keySpan) table() int { return x.dir() + x.entries*(8-x.lead()+x.width()) }
+
+// appendKeys appends the table of a stream, which raw has room for, and fills its filter.
+func appendKeys(raw []byte, filter bloom, keys *block.DataKeys, runs [][]keyEntry, span keySpan) []byte {
+	lead, width, dir := span.lead(), span.width(), span.dir()
 	at := len(raw)
-	// In one piece: growing would copy it several times over.
-	raw = append(slices.Grow(raw, bits+dir+span.entries*(8-lead+width)), make([]byte, bits+dir)...)
+	raw = append(raw, make([]byte, dir)...)
 	var b [8]byte
 	i, bucket := 0, 0
-	filter, buckets := bloom(raw[at:at+bits]), raw[at+bits:]
+	buckets := raw[at:]
 	for x := range sortedKeys(runs) {
-		filter.add(x.hash, spread(x.hash), keyProbes)
+		first, second := probeOf(keys, x.hash)
+		filter.add(first, second, keyProbes)
 		for ; bucket <= int(x.hash>>(64-8*lead)); bucket++ {
 			binary.LittleEndian.PutUint32(buckets[4*bucket:], uint32(i))
 		}
@@ -141,47 +186,79 @@ func appendKeys(raw []byte, runs [][]keyEntry, span keySpan) []byte {
 }
 
 // parseKeys finds the parts of a table. It was checked as a whole, so that only a
-// program that wrote it otherwise can make it fail.
-func parseKeys(raw []byte) (t *keyTable, err error) {
+// program that wrote it otherwise can make it fail. keys is nil where it is not
+// encrypted.
+func parseKeys(raw []byte, keys *block.DataKeys) (t *keyTable, err error) {
 	defer func() {
 		if recover() != nil {
 			t, err = nil, fmt.Errorf("%w: a table of keys of another shape", block.ErrDamaged)
 		}
 	}()
 	le := binary.LittleEndian
-	t = &keyTable{streams: map[uint32]*streamKeys{}}
+	t = &keyTable{streams: map[uint32]*streamKeys{}, keys: keys}
+	var places []int // of the tables that are sealed
+	var list []*streamKeys
+	end, sum := 8+int(le.Uint64(raw))*streamHead, 0
 	for i := range int(le.Uint64(raw)) {
 		h := raw[8+i*streamHead:]
 		n := int(le.Uint64(h[24:]))
-		s := &streamKeys{first: le.Uint64(h[8:]), last: le.Uint64(h[16:]), lead: leadOf(n), width: int(le.Uint32(h[4:]))}
-		rest := raw[le.Uint64(h[32:]):]
-		bits, dir := bloomLen(n, keyBits), 4*(1<<(8*s.lead)+1)
-		s.filter, s.dir = bloom(rest[:bits]), rest[bits:bits+dir]
-		s.sortedBy = rest[bits+dir:][:n*(8-s.lead+s.width)]
+		s := &streamKeys{first: le.Uint64(h[8:]), last: le.Uint64(h[16:]), lead: leadOf(n), width: int(le.Uint32(h[4:])), entries: n}
+		at, bits := int(le.Uint64(h[32:])), bloomLen(n, keyBits)
+		s.filter = bloom(raw[at : at+bits])
+		size := s.dir() + n*s.entry()
+		if keys == nil {
+			table := clearTable(raw[at+bits:][:size])
+			s.table = func() tableReader { return table }
+		}
+		list, places = append(list, s), append(places, sum)
+		end, sum = at+bits, sum+size
 		t.streams[le.Uint32(h)] = s
 	}
-	return t, nil
+	if keys == nil {
+		return t, nil
+	}
+	if len(raw)-end != block.ChunksLen(sum) {
+		return nil, fmt.Errorf("%w: a table of keys of another length", block.ErrDamaged)
+	}
+	chunks, err := keys.OpenChunks(raw[end:])
+	for i, s := range list {
+		s.table = func() tableReader { return shifted{chunks.Reader(), places[i]} }
+	}
+	return t, err
 }
 
+// shifted is a table that begins behind others.
+type shifted struct {
+	*block.ChunkReader
+	by int
+}
+
+func (s shifted) At(at, n int) []byte { return s.ChunkReader.At(s.by+at, n) }
+
+func (s *streamKeys) dir() int { return 4 * (1<<(8*s.lead) + 1) }
+
+// entry is the length of one.
+func (s *streamKeys) entry() int { return 8 - s.lead + s.width }
+
 // find appends the offsets of a hash, in order.
-func (s *streamKeys) find(dst []uint64, hash uint64) []uint64 {
-	if !s.filter.has(hash, spread(hash), keyProbes) {
-		return dst
+func (s *streamKeys) find(dst []uint64, keys *block.DataKeys, hash uint64) ([]uint64, error) {
+	if a, b := probeOf(keys, hash); !s.filter.has(a, b, keyProbes) {
+		return dst, nil
 	}
-	le, bucket := binary.LittleEndian, hash>>(64-8*s.lead)
-	i, end := int(le.Uint32(s.dir[4*bucket:])), int(le.Uint32(s.dir[4*bucket+4:]))
+	le, bucket, table := binary.LittleEndian, hash>>(64-8*s.lead), s.table()
+	i, end := int(le.Uint32(table.At(int(4*bucket), 4))), int(le.Uint32(table.At(int(4*bucket+4), 4)))
 	var b [8]byte
-	size, want := 8-s.lead+s.width, hash<<(8*s.lead)>>(8*s.lead)
+	begin, size, want := s.dir(), s.entry(), hash<<(8*s.lead)>>(8*s.lead)
 	rest := func(i int) uint64 {
-		copy(b[s.lead:], s.sortedBy[i*size:])
+		copy(b[s.lead:], table.At(begin+i*size, 8-s.lead))
 		return binary.BigEndian.Uint64(b[:])
 	}
-	for i += sort.Search(end-i, func(n int) bool { return rest(i+n) >= want }); i < end && rest(i) == want; i++ {
+	for i += sort.Search(end-i, func(n int) bool { return rest(i+n) >= want }); i < end && rest(i) == want && table.Err() == nil; i++ {
 		var off [8]byte
-		copy(off[:s.width], s.sortedBy[(i+1)*size-s.width:])
+		copy(off[:s.width], table.At(begin+(i+1)*size-s.width, s.width))
 		dst = append(dst, s.first+le.Uint64(off[:]))
 	}
-	return dst
+	return dst, table.Err()
 }
 
 // find appends the messages of a stream that have a hash, if some may be from one
@@ -198,7 +275,7 @@ func (t *keyTable) find(dst []uint64, stream uint32, hash, from, end uint64) (fo
 	if s == nil || s.last < from || s.first >= end {
 		return dst, nil
 	}
-	return s.find(dst, hash), nil
+	return s.find(dst, t.keys, hash)
 }
 
 // openKeyTable checks the table of a segment and maps it.
@@ -209,7 +286,7 @@ func openKeyTable(c *block.Coder, dir string) (t *keyTable, err error) {
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	if err = fmt.Errorf("%w: no table of keys", block.ErrDamaged); h.Kind == block.Keys {
-		t, err = parseKeys(raw)
+		t, err = parseKeys(raw, keysFor(c, h))
 	}
 	if err != nil {
 		return nil, errors.Join(err, segment.Unmap(data))
@@ -219,10 +296,26 @@ func openKeyTable(c *block.Coder, dir string) (t *keyTable, err error) {
 	return t, nil
 }
 
+// keysFor is what a mapped file is encrypted with; nil: it is not.
+func keysFor(c *block.Coder, h block.Header) *block.DataKeys {
+	if h.Flags&block.Encrypted == 0 {
+		return nil
+	}
+	return c.Keys
+}
+
 func (e *Engine) saveKeys(dir string, byStream map[uint32][][]keyEntry) error {
-	raw := encodeKeys(byStream)
+	raw, secret := encodeKeys(byStream, e.comp.Keys)
+	h := block.Header{Kind: block.Keys}
+	if e.comp.Keys != nil {
+		h.Flags = block.Encrypted
+		var err error
+		if secret, err = e.comp.Keys.SealChunks(secret); err != nil {
+			return err
+		}
+	}
 	return writeFileFrom(filepath.Join(dir, keysFile), func(w io.Writer) error {
-		return e.comp.SealTo(w, &block.Header{Kind: block.Keys}, raw)
+		return e.comp.SealTo(w, &h, raw, secret)
 	})
 }
 

@@ -72,9 +72,9 @@ func TestOnceFilters(t *testing.T) {
 		"a filter empty":   {func(t *testing.T, dir string) { cut(t, files(t, dir, "once/*.filter")[0], 0) }, false, "", false},
 		"a filter of other records": {func(t *testing.T, dir string) {
 			edit(t, files(t, dir, "once/*.filter")[0], func(b []byte) {
-				h, payload, err := block.Sealer(0).Open(b)
+				h, payload, err := block.Sealer{Seed: 0}.Open(b)
 				_ = err // the checksum starts from a secret: sealed with another one it is another file's
-				block.Sealer(0).Seal(b[:0], &h, payload)
+				block.Sealer{Seed: 0}.Seal(b[:0], &h, payload)
 			})
 		}, false, "", false},
 		"records flipped": {func(t *testing.T, dir string) { edit(t, files(t, dir, "once/*.once")[0], flipEnd) }, true, "", true},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"forebay/buffer/block"
@@ -26,7 +27,8 @@ import (
 //	uint64   records
 //
 // The keys are hashes already. About one in seven hundred that is not there costs a
-// read.
+// read. In an encrypted directory the filter is of masked keys, and what is behind it is
+// sealed; it is then kept in memory, 24 bytes for each 256 records.
 
 const filterTail = 4 * 8
 
@@ -38,22 +40,45 @@ func saveFilter(path string, c *block.Coder, d *onceDir, size int64, sum uint32)
 	for _, v := range []uint64{uint64(size), uint64(sum), uint64(d.until), d.records} {
 		tail = binary.LittleEndian.AppendUint64(tail, v)
 	}
-	h := block.Header{Kind: block.Filter, Count: uint32(d.chunks())}
+	h, places := block.Header{Kind: block.Filter, Count: uint32(d.chunks())}, d.places
+	if d.mask != nil {
+		h.Flags = block.Encrypted
+		sealed, err := d.mask.SealChunks(slices.Concat(places, tail))
+		if err != nil {
+			return err
+		}
+		places, tail = sealed, nil
+	}
 	return writeFileFrom(filterPath(path), func(w io.Writer) error {
-		return c.SealTo(w, &h, d.bits, d.places, tail)
+		return c.SealTo(w, &h, d.bits, places, tail)
 	})
 }
 
 // parseFilter finds the parts of a filter file, and says which file it belongs to.
-func parseFilter(h block.Header, raw []byte) (d *onceDir, size int64, sum uint32, err error) {
-	bits := len(raw) - filterTail - int(h.Count)*oncePlace
+// keys is nil where it is not encrypted.
+func parseFilter(h block.Header, raw []byte, keys *block.DataKeys) (d *onceDir, size int64, sum uint32, err error) {
+	behind := filterTail + int(h.Count)*oncePlace
+	bits := len(raw) - behind
+	if keys != nil {
+		bits = len(raw) - block.ChunksLen(behind)
+	}
 	if h.Kind != block.Filter || bits < bloomBlock || bits%bloomBlock != 0 {
 		return nil, 0, 0, fmt.Errorf("%w: no filter", block.ErrDamaged)
 	}
-	tail := raw[len(raw)-filterTail:]
+	rest := raw[bits:]
+	if keys != nil {
+		chunks, err := keys.OpenChunks(rest)
+		if err == nil {
+			rest, err = chunks.All()
+		}
+		if err != nil {
+			return nil, 0, 0, err
+		}
+	}
+	places, tail := rest[:len(rest)-filterTail], rest[len(rest)-filterTail:]
 	le := binary.LittleEndian
 	d = &onceDir{
-		bits: bloom(raw[:bits]), places: raw[bits : len(raw)-filterTail],
+		bits: bloom(raw[:bits]), mask: keys, places: places,
 		until: int64(le.Uint64(tail[16:])), records: le.Uint64(tail[24:]),
 	}
 	return d, int64(le.Uint64(tail)), uint32(le.Uint64(tail[8:])), nil
@@ -73,7 +98,7 @@ func (t *onceTable) mapFilter() (err error) {
 			err = fmt.Errorf("%w: %s: %v", block.ErrDamaged, filterPath(t.path), p)
 		}
 	}()
-	d, size, sum, err := parseFilter(h, raw)
+	d, size, sum, err := parseFilter(h, raw, keysFor(t.coder, h))
 	if err != nil {
 		return err
 	}
@@ -110,7 +135,7 @@ func (t *onceTable) rebuildFilter() (damage error, err error) {
 	for _, x := range chunks {
 		most += min(int(x.h.Count), oncesPerChunk)
 	}
-	d := &onceDir{bits: bloomFor(most, filterBits)}
+	d := &onceDir{bits: bloomFor(most, filterBits), mask: t.coder.Keys}
 	t.dir = d
 	var after [16]byte // the last key that was read: a chunk that cannot be read comes after it
 	for i, x := range chunks {

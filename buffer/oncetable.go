@@ -60,7 +60,15 @@ func probably(tables []*onceTable, key [16]byte) (in []*onceTable) {
 		}
 	}()
 	a, b := halves(key)
+	var masked [2]uint64 // of encrypted files, where there are some
 	for _, t := range slices.Backward(tables) {
+		a, b := a, b
+		if t.dir.mask != nil {
+			if masked == [2]uint64{} {
+				masked[0], masked[1] = t.dir.probe(key)
+			}
+			a, b = masked[0], masked[1]
+		}
 		if t.dir.bits.has(a, b, filterProbes) {
 			in = append(in, t)
 		}
@@ -99,7 +107,8 @@ type onceDir struct {
 	records uint64
 	until   int64 // when the last TTL is over, Unix ms
 	bits    bloom
-	places  []byte // of each chunk its first key and where it begins
+	mask    *block.DataKeys // what the filter is asked with; nil: the keys as they are
+	places  []byte          // of each chunk its first key and where it begins
 }
 
 const (
@@ -120,10 +129,19 @@ func (d *onceDir) addChunk(first [16]byte, pos int64) {
 }
 
 func (d *onceDir) add(r onceRecord) {
-	a, b := halves(r.Key)
+	a, b := d.probe(r.Key)
 	d.bits.add(a, b, filterProbes)
 	d.until = max(d.until, r.until)
 	d.records++
+}
+
+// probe is what the filter is asked for a key with. All files of a directory that
+// are encrypted have the same mask.
+func (d *onceDir) probe(key [16]byte) (a, b uint64) {
+	if d.mask != nil {
+		key = d.mask.Mask(key)
+	}
+	return halves(key)
 }
 
 // chunk is the one that has a key, if any has; -1: none.
@@ -148,7 +166,7 @@ type onceWriter struct {
 func newOnceWriter(w io.Writer, c *block.Coder, most int) *onceWriter {
 	return &onceWriter{
 		w: w, coder: c, list: make([]onceRecord, 0, oncesPerChunk),
-		dir: &onceDir{bits: bloomFor(most, filterBits), places: make([]byte, 0, (most/oncesPerChunk+1)*oncePlace)},
+		dir: &onceDir{bits: bloomFor(most, filterBits), mask: c.Keys, places: make([]byte, 0, (most/oncesPerChunk+1)*oncePlace)},
 	}
 }
 
@@ -168,7 +186,7 @@ func (w *onceWriter) flush() error {
 	payload := appendOnceChunk(w.buf[:0], w.list)
 	w.buf = payload
 	h := block.Header{Kind: block.Onces, Count: uint32(len(w.list)), RawLen: uint32(len(payload)), Chain: w.sum}
-	sealed := w.coder.Seal(make([]byte, 0, block.HeaderSize+len(payload)), &h, payload)
+	sealed := w.coder.Seal(make([]byte, 0, block.Overhead+len(payload)), &h, payload)
 	w.dir.addChunk(w.list[0].Key, w.size)
 	w.size, w.sum, w.list = w.size+int64(len(sealed)), h.Sum, w.list[:0]
 	_, err := w.w.Write(sealed)

@@ -27,6 +27,7 @@ type Recovery struct {
 	Messages uint64        // unfinished, summed over the drains
 	Damaged  int           // messages that were lost to damage, found at this start
 	Carried  int           // blocks written again because their segment is damaged
+	Clear    int           // segments that are not encrypted, of a directory that is
 	Lost     int           // blocks that had been made durable and are not there: the disk lost what it confirmed
 	Duration time.Duration // from the first look to being able to serve
 }
@@ -72,6 +73,7 @@ func (e *Engine) recover(ctx context.Context) error {
 	if err := e.makeState(segs); err != nil {
 		return err
 	}
+	e.countClear(segs)
 	for _, s := range e.streams {
 		e.recovery.Damaged += e.buryHoles(s)
 	}
@@ -482,6 +484,9 @@ func (e *Engine) begin() error {
 		if err := removeTrash(dir); err != nil {
 			return err
 		}
+	}
+	if err := e.keepKey(); err != nil {
+		return err
 	}
 	b := &batch{group: newGroup()}
 	if err = e.roll(b, false); errors.Is(err, ErrDiskFull) {

@@ -299,7 +299,7 @@ func TestForgedBlock(t *testing.T) {
 	evil := []byte{0}
 	evil = append(evil, recordOf("POST", "/orders/evil", "transfer everything")...)
 	h := block.Header{Kind: block.Messages, Seq: 1 << 40, First: 0, Base: noon.UnixMilli(), Stream: 1, Count: 1, RawLen: uint32(len(evil))}
-	forged := block.Sealer(0).Seal(nil, &h, evil)
+	forged := block.Sealer{Seed: 0}.Seal(nil, &h, evil)
 	body := append(noise(1, 400).Body, forged...)
 	body = append(body, noise(2, 400).Body...)
 	if _, err := e.Append(t.Context(), "orders", noon, []buffer.Message{{Method: "POST", Target: "/x", Body: body}}); err != nil {

@@ -24,10 +24,14 @@ type Verdict struct {
 	Files    int // that were read
 	Blocks   int // in segments, sound ones
 	Messages uint64
-	Bytes    int64    // of all files that were read
-	Damage   []Damage // in the order of the files
-	Lost     []Loss   // what a start or a delivery would end as dead, reason damaged
-	Aside    []string // quarantined segments: not looked into
+	Bytes    int64 // of all files that were read
+	// Encrypted says that what is stored from now on is; Clear is how many segments and
+	// files of records are not, of such a directory.
+	Encrypted bool
+	Clear     int
+	Damage    []Damage // in the order of the files
+	Lost      []Loss   // what a start or a delivery would end as dead, reason damaged
+	Aside     []string // quarantined segments: not looked into
 }
 
 // Damage is one place that is not as it was written.
@@ -68,7 +72,8 @@ type verification struct {
 // and every file, and says what is damaged. It changes nothing. An error means that
 // it could not look: the directory is in use, is no buffer, or is one of another
 // format. done is told how many bytes were read, and of how many, from several goroutines.
-func Verify(ctx context.Context, dir string, done func(n, of int64)) (*Verdict, error) {
+// An encrypted directory needs its master key: [WrongKeyError].
+func Verify(ctx context.Context, dir string, masters []MasterKey, done func(n, of int64)) (*Verdict, error) {
 	names, err := contents(dir)
 	if err != nil {
 		return nil, err
@@ -83,7 +88,7 @@ func Verify(ctx context.Context, dir string, done func(n, of int64)) (*Verdict, 
 		return nil, err
 	}
 	v := &verification{ctx: ctx, done: done, e: &Engine{
-		cfg: Config{Dir: dir}, log: slog.New(slog.DiscardHandler), comp: coder, metrics: newMetrics(nil), records: newRecords(),
+		cfg: Config{Dir: dir, MasterKeys: masters}, log: slog.New(slog.DiscardHandler), comp: coder, metrics: newMetrics(nil), records: newRecords(),
 		streams: map[string]*stream{}, byNum: map[uint32]*stream{},
 		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{},
 	}}
@@ -99,6 +104,7 @@ func Verify(ctx context.Context, dir string, done func(n, of int64)) (*Verdict, 
 		return &v.verdict, nil // without the key nothing can be checked
 	}
 	if err == nil {
+		v.keyCopies()
 		err = v.all(names)
 	}
 	if err == nil {

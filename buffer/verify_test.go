@@ -14,10 +14,10 @@ import (
 )
 
 // wantLost verifies a directory of which a start would lose so many messages.
-func wantLost(t testing.TB, dir string, lost int) *buffer.Verdict {
+func wantLost(t testing.TB, dir string, lost int, masters ...buffer.MasterKey) *buffer.Verdict {
 	t.Helper()
 	before := tree(t, dir)
-	v, err := buffer.Verify(t.Context(), dir, nil)
+	v, err := buffer.Verify(t.Context(), dir, masters, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,10 +36,10 @@ func wantLost(t testing.TB, dir string, lost int) *buffer.Verdict {
 
 // kept is a closed directory that has every kind of file: segments with what waits,
 // with keys, outcomes, answers and idempotency keys.
-func kept(t *testing.T) string {
+func kept(t *testing.T, masters ...buffer.MasterKey) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
-	e := open(t, dir)
+	e := open(t, dir, masters...)
 	configure(t, e, "mail")
 	for i := range 40 {
 		m := noise(uint64(i), 60_000)
@@ -62,9 +62,14 @@ func kept(t *testing.T) string {
 }
 
 // TestVerify harms each kind of file: a bit, the end, all of it.
-func TestVerify(t *testing.T) {
-	dir := kept(t)
-	if v := wantSound(t, dir); v.Messages < 20 || v.Segments < 2 || v.Files < 8 || v.Bytes < 20*60_000 {
+func TestVerify(t *testing.T) { verifiesAll(t) }
+
+func TestVerifyEncrypted(t *testing.T) { verifiesAll(t, masterKey(t)) }
+
+func verifiesAll(t *testing.T, masters ...buffer.MasterKey) {
+	t.Helper()
+	dir := kept(t, masters...)
+	if v := wantSound(t, dir, masters...); v.Messages < 20 || v.Segments < 2 || v.Files < 8 || v.Bytes < 20*60_000 {
 		t.Errorf("verify = %+v, want it to have read all", v)
 	}
 	for _, tc := range []struct {
@@ -97,7 +102,7 @@ func TestVerify(t *testing.T) {
 				}
 				put(harm(append([]byte(nil), whole...)))
 				defer put(whole)
-				v := wantLost(t, dir, 0)
+				v := wantLost(t, dir, 0, masters...)
 				found := false
 				for _, d := range v.Damage {
 					found = found || (filepath.Join(dir, d.File) == path && d.Remade == tc.remade)
@@ -160,7 +165,7 @@ func TestVerifyRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := kept(t)
 			tc.harm(t, dir)
-			v, err := buffer.Verify(t.Context(), dir, nil)
+			v, err := buffer.Verify(t.Context(), dir, nil, nil)
 			if tc.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.fails) {
 					t.Errorf("verify = %v, want an error with %q", err, tc.fails)
@@ -176,7 +181,7 @@ func TestVerifyRefused(t *testing.T) {
 		})
 	}
 	e := open(t, filepath.Join(t.TempDir(), "data"))
-	if _, err := buffer.Verify(t.Context(), e.Dir(), nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d", os.Getpid())) {
+	if _, err := buffer.Verify(t.Context(), e.Dir(), nil, nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d", os.Getpid())) {
 		t.Errorf("verify of what is served = %v", err)
 	}
 }

@@ -35,6 +35,23 @@ type link struct {
 	at         int64
 }
 
+// keyCopies says whether the directory is encrypted, and checks that its keys are there twice.
+func (v *verification) keyCopies() {
+	v.verdict.Encrypted = len(v.e.key.data) > 0 && !v.e.key.changed
+	if v.e.key.damaged {
+		v.report(Damage{File: filepath.Join(v.e.cfg.Dir, keyFile), At: -1, What: "one of two copies of the keys", Remade: true})
+	}
+}
+
+// inClear counts what is not encrypted.
+func (v *verification) inClear(is bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.verdict.Encrypted && is {
+		v.verdict.Clear++
+	}
+}
+
 // findSegments reads what a start reads of the segments. whole is false where it
 // would refuse.
 func (v *verification) findSegments() (segs []*foundSegment, whole bool, err error) {
@@ -116,6 +133,7 @@ func (v *verification) segment(f *foundSegment) error {
 	}
 	v.progress(size - seen)
 	v.counted(seen, found.Blocks, messages)
+	v.inClear(f.clear())
 	v.chain(path, links)
 	if f.index == nil {
 		for _, at := range found.Places {
@@ -285,6 +303,7 @@ func (v *verification) recordFile(path string) error {
 		}
 	}
 	v.counted(size, 0, 0)
+	v.inClear(inClear(chunks))
 	if filepath.Ext(path) == ".once" {
 		v.filter(path, size)
 	}

@@ -1,6 +1,8 @@
 // Package block is the unit of writing: an envelope of its own around a
 // compressed payload, so that nothing rests on the store beneath to notice
-// damage.
+// damage. In a directory that is encrypted the payload is, with AES-256-GCM and the
+// first 60 bytes of the envelope as what it belongs to: four bytes that say which
+// data key, a random nonce, the text, the tag.
 //
 // The envelope is 64 bytes, little-endian:
 //
@@ -64,6 +66,9 @@ const (
 	// Rewritten says that messages which were finished may be left out: Count is then
 	// how many offsets the block covers.
 	Rewritten Flags = 8
+	// Encrypted says that the payload is sealed with a data key of the directory, or
+	// the secret parts of it are. Only what seals sets it.
+	Encrypted Flags = 16
 )
 
 // Header is the envelope of a block.
@@ -84,24 +89,39 @@ type Header struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Sealer seals and opens the blocks of one data directory. It is where their
-// checksums start: a secret, so that a message that holds the bytes of a block
-// is never taken for one when damage makes a reader look for the next.
-type Sealer uint32
+// Sealer seals and opens the blocks of one data directory.
+type Sealer struct {
+	// Seed is where checksums start: a secret, so that a message that holds the bytes
+	// of a block is never taken for one when damage makes a reader look for the next.
+	Seed uint32
+	// Keys encrypt what is sealed; nil: it is stored in the clear.
+	Keys *DataKeys
+}
 
-// Seal appends the block of h and payload to dst and sets h.Sum.
+// Seal appends the block of h and payload to dst, and sets h.Sum and whether it is
+// encrypted.
 func (k Sealer) Seal(dst []byte, h *Header, payload []byte) []byte {
-	return append(k.appendHead(dst, h, payload), payload...)
+	start := len(dst)
+	if h.Flags &^= Encrypted; k.Keys == nil {
+		dst = h.append(dst, len(payload))
+		return append(k.endHead(dst, start, h, payload), payload...)
+	}
+	h.Flags |= Encrypted
+	dst = append(h.append(dst, len(payload)+sealedMore), 0, 0, 0, 0)
+	dst = k.Keys.seal(dst, h.Seq, dst[start:start+headChecked], payload)
+	k.endHead(dst[:start+headChecked], start, h, dst[start+HeaderSize:])
+	return dst
 }
 
 // SealTo writes the block of h and a payload in parts, which is not compressed, and
-// sets h.Sum.
+// sets h.Sum. It encrypts nothing: who wants that gives it parts that are.
 func (k Sealer) SealTo(w io.Writer, h *Header, payload ...[]byte) error {
 	h.Codec, h.RawLen = Raw, 0
 	for _, part := range payload {
 		h.RawLen += uint32(len(part))
 	}
-	if _, err := w.Write(k.appendHead(make([]byte, 0, HeaderSize), h, payload...)); err != nil {
+	head := h.append(make([]byte, 0, HeaderSize), int(h.RawLen))
+	if _, err := w.Write(k.endHead(head, 0, h, payload...)); err != nil {
 		return err
 	}
 	for _, part := range payload {
@@ -112,12 +132,11 @@ func (k Sealer) SealTo(w io.Writer, h *Header, payload ...[]byte) error {
 	return nil
 }
 
-// appendHead appends the envelope of a payload.
-func (k Sealer) appendHead(dst []byte, h *Header, payload ...[]byte) []byte {
-	start, size := len(dst), 0
-	for _, part := range payload {
-		size += len(part)
-	}
+// headChecked is what a checksum covers of an envelope: all but itself.
+const headChecked = HeaderSize - 4
+
+// append appends the envelope of a payload of size bytes without its checksum.
+func (h *Header) append(dst []byte, size int) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, magic)
 	dst = append(dst, version, byte(h.Kind), byte(h.Codec), byte(h.Flags))
 	dst = binary.LittleEndian.AppendUint64(dst, h.Seq)
@@ -128,13 +147,17 @@ func (k Sealer) appendHead(dst []byte, h *Header, payload ...[]byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, h.Count)
 	dst = binary.LittleEndian.AppendUint32(dst, h.RawLen)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(size))
-	dst = binary.LittleEndian.AppendUint32(dst, h.Chain)
+	return binary.LittleEndian.AppendUint32(dst, h.Chain)
+}
+
+// endHead appends the checksum of an envelope that begins at start, and sets h.Sum.
+func (k Sealer) endHead(dst []byte, start int, h *Header, payload ...[]byte) []byte {
 	h.Sum = k.sum(dst[start:], payload...)
 	return binary.LittleEndian.AppendUint32(dst, h.Sum)
 }
 
 func (k Sealer) sum(head []byte, payload ...[]byte) uint32 {
-	sum := crc32.Update(uint32(k), castagnoli, head)
+	sum := crc32.Update(k.Seed, castagnoli, head)
 	for _, part := range payload {
 		sum = crc32.Update(sum, castagnoli, part)
 	}
@@ -142,14 +165,21 @@ func (k Sealer) sum(head []byte, payload ...[]byte) uint32 {
 }
 
 // Open checks b, the whole of one block, and returns its header and its
-// payload, a slice of b, still compressed. Anything unexpected is ErrDamaged.
+// payload, still compressed: a slice of b, where it is not encrypted. Anything
+// unexpected is ErrDamaged.
 func (k Sealer) Open(b []byte) (Header, []byte, error) {
 	h, err := checkHead(b, int64(len(b))-HeaderSize)
 	if err != nil {
 		return Header{}, nil, err
 	}
 	payload := b[HeaderSize:]
-	if err := checkSum(&h, k.sum(b[:60], payload)); err != nil {
+	if err := checkSum(&h, k.sum(b[:headChecked], payload)); err != nil {
+		return Header{}, nil, err
+	}
+	if h.Flags&Encrypted == 0 {
+		return h, payload, nil
+	}
+	if payload, err = k.Keys.open(h.Seq, b[:headChecked], payload); err != nil {
 		return Header{}, nil, err
 	}
 	return h, payload, nil
@@ -196,7 +226,7 @@ func (k Sealer) Check(r io.Reader, size int64) (Header, error) {
 	if err != nil {
 		return Header{}, err
 	}
-	sum, buf := crc32.Update(uint32(k), castagnoli, head[:60]), make([]byte, 64<<10)
+	sum, buf := crc32.Update(k.Seed, castagnoli, head[:headChecked]), make([]byte, 64<<10)
 	for left := size - HeaderSize; left > 0; {
 		n := min(left, int64(len(buf)))
 		if _, err := io.ReadFull(r, buf[:n]); err != nil {

@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+var seven = Sealer{Seed: 7}
+
 func newCoder(t testing.TB) *Coder {
 	t.Helper()
 	c, err := NewCoder(2)
@@ -42,8 +44,8 @@ func TestSealOpen(t *testing.T) {
 				t.Errorf("codec = %d, want %d", codec, tc.codec)
 			}
 			want := Header{Kind: Messages, Codec: codec, Flags: Keyed, Seq: 7, First: 1 << 40, Base: 1_700_000_000_123, Durable: 6, Stream: 3, Count: 5000, RawLen: uint32(len(tc.raw)), Chain: 0xfeed}
-			b := Sealer(7).Seal([]byte("before"), &want, payload)[len("before"):]
-			got, p, err := Sealer(7).Open(b)
+			b := seven.Seal([]byte("before"), &want, payload)[len("before"):]
+			got, p, err := seven.Open(b)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,18 +63,18 @@ func TestSealOpen(t *testing.T) {
 // TestEveryFlippedBitIsSeen flips each bit of a block: none may pass.
 func TestEveryFlippedBitIsSeen(t *testing.T) {
 	h := Header{Kind: Control, Seq: 9, RawLen: 40}
-	b := Sealer(7).Seal(nil, &h, incompressible(40))
+	b := seven.Seal(nil, &h, incompressible(40))
 	for i := range b {
 		for bit := range 8 {
 			b[i] ^= 1 << bit
-			if _, _, err := Sealer(7).Open(b); !errors.Is(err, ErrDamaged) {
+			if _, _, err := seven.Open(b); !errors.Is(err, ErrDamaged) {
 				t.Errorf("byte %d bit %d flipped: err = %v, want ErrDamaged", i, bit, err)
 			}
 			b[i] ^= 1 << bit
 		}
 	}
 	for n := range b {
-		if _, _, err := Sealer(7).Open(b[:n]); !errors.Is(err, ErrDamaged) {
+		if _, _, err := seven.Open(b[:n]); !errors.Is(err, ErrDamaged) {
 			t.Errorf("cut to %d bytes: err = %v, want ErrDamaged", n, err)
 		}
 	}
@@ -81,9 +83,9 @@ func TestEveryFlippedBitIsSeen(t *testing.T) {
 // TestAnotherSeal: who does not know the seed cannot make a block.
 func TestAnotherSeal(t *testing.T) {
 	h := Header{Kind: Messages, Seq: 1}
-	for _, other := range []Sealer{0, 6, 8} {
-		if _, _, err := Sealer(7).Open(other.Seal(nil, &h, nil)); !errors.Is(err, ErrDamaged) {
-			t.Errorf("a block sealed with %d: err = %v, want ErrDamaged", other, err)
+	for _, other := range []Sealer{{Seed: 0}, {Seed: 6}, {Seed: 8}} {
+		if _, _, err := seven.Open(other.Seal(nil, &h, nil)); !errors.Is(err, ErrDamaged) {
+			t.Errorf("a block sealed with %v: err = %v, want ErrDamaged", other, err)
 		}
 	}
 }
@@ -92,10 +94,10 @@ func FuzzOpen(f *testing.F) {
 	c := newCoder(f)
 	h := Header{Kind: Messages, Codec: Zstd, Seq: 1, RawLen: 1600}
 	payload, _ := c.Pack(bytes.Repeat([]byte("0123456789abcdef"), 100))
-	f.Add(Sealer(7).Seal(nil, &h, payload))
+	f.Add(seven.Seal(nil, &h, payload))
 	f.Add([]byte("FBLK"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, p, err := Sealer(7).Open(b)
+		h, p, err := seven.Open(b)
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {
 				t.Fatalf("err = %v, want ErrDamaged", err)

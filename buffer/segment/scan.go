@@ -214,7 +214,7 @@ func scanBlock(w *window, k block.Sealer, fn Visit) (int, error) {
 		return 0, err
 	}
 	n, ok := block.Length(w.rest())
-	if !ok || n > block.HeaderSize+block.MaxRaw || w.at+int64(n) > w.size {
+	if !ok || n > block.Overhead+block.MaxRaw || w.at+int64(n) > w.size {
 		return 0, nil
 	}
 	if err := w.need(n + crcSize); err != nil {

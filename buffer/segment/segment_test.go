@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	mib  = 1 << 20
-	seal = block.Sealer(42)
+	mib = 1 << 20
 )
+
+var seal = block.Sealer{Seed: 42}
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 

@@ -65,7 +65,7 @@ func newSite(t *testing.T, policy string) *site {
 	if err := os.Mkdir(filepath.Join(s.dir, "policies"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s.write("forebay.yaml", "version: 1\nbuffer: { segment_bytes: 1MiB }\nshutdown: { delay: 200ms, timeout: 5s }\n")
+	s.write("forebay.yaml", plainConfig)
 	s.setPolicy(policy)
 	return s
 }

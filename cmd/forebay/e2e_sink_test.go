@@ -32,6 +32,7 @@ type answer struct {
 	status int
 	after  time.Duration
 	header http.Header
+	body   []byte
 }
 
 // A sink is a real HTTP server that writes down every attempt.
@@ -95,6 +96,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	maps.Copy(w.Header(), ans.header)
 	w.WriteHeader(ans.status)
+	_, _ = w.Write(ans.body) // who does not wait for it is seen by his next request
 }
 
 func (s *sink) record(a arrival) answer {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,7 +22,9 @@ const (
 // TestTorture kills the program at random points while callers post, two drains
 // deliver and policies change, starts it again each time, and then counts.
 // `make torture N=…` runs it with N kills; FOREBAY_TORTURE_SEED repeats the
-// choices of a run, as far as the machine lets things happen at the same time.
+// choices of a run, as far as the machine lets things happen at the same time. After a
+// third of the kills the directory is encrypted, and then its master key is exchanged now
+// and then; FOREBAY_TORTURE_ENCRYPTION=off leaves that out, and on begins with it.
 func TestTorture(t *testing.T) {
 	kills := envInt(t, "FOREBAY_TORTURE_KILLS", 5)
 	x := newTorture(t, kills, "kills", "")
@@ -47,6 +50,9 @@ type torture struct {
 	crash func(srv *server) time.Time // returns once the program has ended: when that began
 	mend  func()                      // what has to be done before the next start
 
+	encryptAt int  // the life from which on the directory is encrypted
+	hasKey    bool // since
+
 	crashed  []crash
 	rewrites int // that were seen
 }
@@ -64,7 +70,16 @@ func newTorture(t *testing.T, n int, what, volume string) *torture {
 		}),
 		slow: newSink(t, func([]arrival, arrival) answer { return answer{status: 200, after: 10 * time.Millisecond} }),
 		late: watchLateness(t),
-		mend: func() {},
+		mend: func() {}, encryptAt: n,
+	}
+	switch mode := os.Getenv("FOREBAY_TORTURE_ENCRYPTION"); mode {
+	case "off":
+	case "on":
+		x.encryptAt = 0
+	case "":
+		x.encryptAt = n / 3
+	default:
+		t.Fatalf("FOREBAY_TORTURE_ENCRYPTION is %q, want on or off", mode)
 	}
 	x.site = newSite(t, x.policy(slowMost))
 	x.site.volume = volume
@@ -92,6 +107,7 @@ routes:
 // run crashes the program so many times.
 func (x *torture) run(n int) {
 	for i := range n {
+		x.encrypt(i)
 		srv := x.site.launch()
 		switch {
 		case i%20 == 10:
@@ -109,6 +125,32 @@ func (x *torture) run(n int) {
 		x.crashed = append(x.crashed, crash{x.crash(srv), time.Now()})
 		x.load.sendTo("")
 		x.mend()
+	}
+}
+
+// encrypt does what there is to do with keys before a life.
+func (x *torture) encrypt(life int) {
+	switch {
+	case life == x.encryptAt:
+		x.site.encrypt()
+		x.hasKey = true
+	case life > x.encryptAt && x.rng.IntN(3) == 0 && x.wrapped():
+		x.site.rotate()
+	}
+}
+
+// wrapped reports whether a life lasted long enough to encrypt the directory.
+func (x *torture) wrapped() bool {
+	key, err := os.ReadFile(filepath.Join(x.site.data(), "KEY"))
+	_, noFormat := os.Stat(filepath.Join(x.site.data(), "FORMAT"))
+	return err == nil && noFormat == nil && strings.HasPrefix(string(key), "FBKEY")
+}
+
+// encrypted looks whether it was meant to be.
+func (x *torture) encrypted() {
+	_, stderr, code := command(x.t, "verify", "--data", x.site.data())
+	if refused := code == 1 && strings.Contains(stderr, "is encrypted, with master key"); refused != x.hasKey {
+		x.t.Errorf("verify without a key = %d, %s", code, stderr)
 	}
 }
 
@@ -191,6 +233,7 @@ func (x *torture) judge() tally {
 		sum.add(fmt.Sprintf("%d duplicates, at most %d can have been in flight or not yet recorded", sum.duplicates, most))
 	}
 	srv.stop()
+	x.encrypted()
 	return sum
 }
 

@@ -27,6 +27,8 @@ type verdict struct {
 	Damage      []damage `json:"damage"`
 	Lost        []loss   `json:"lost"`
 	Quarantined []string `json:"quarantined"`
+	Encrypted   bool     `json:"encrypted"`
+	InClear     int      `json:"in_clear"` // segments and files of records, of a directory that is encrypted
 }
 
 type damage struct {
@@ -52,24 +54,33 @@ func newVerify() *cobra.Command {
 		Short: "Read a data directory whole, and say whether it is sound",
 		Long: `Read a data directory whole, check every block and every file, and say what is
 damaged and what that costs. Changes nothing, and needs no server: one that runs
-there has to be stopped, or verify a backup of it, restored elsewhere. Exits 3 when
-something is damaged, also where nothing is lost by it.`,
-		Example: "  forebay verify --data /var/lib/forebay\n  forebay verify --data ./data -o json",
+there has to be stopped, or verify a backup of it, restored elsewhere. An encrypted
+directory needs the key file of its server. Exits 3 when something is damaged, also
+where nothing is lost by it.`,
+		Example: "  forebay verify --data /var/lib/forebay --config forebay.yaml\n  forebay verify --data ./data -o json",
 		Args:    exactly(),
 	}
 	dir, out := cmd.Flags().String("data", "", "look into `DIR`"), formatFlag(cmd)
+	keys := keyFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *dir == "" {
 			return usageError{errors.New("--data is missing"), "run 'forebay verify --help'"}
+		}
+		masters, err := keys.read(cmd.ErrOrStderr())
+		if err != nil {
+			return err
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		p := startProgress(cmd.ErrOrStderr(), "verify")
 		begin := time.Now()
-		found, err := buffer.Verify(ctx, *dir, p.set)
+		found, err := buffer.Verify(ctx, *dir, masters, p.set)
 		p.end()
 		if errors.Is(err, buffer.ErrInUse) {
 			err = hinted{err, "stop the server there, or take 'forebay backup', restore it elsewhere, and verify that"}
+		}
+		if _, ok := errors.AsType[*buffer.WrongKeyError](err); ok {
+			err = hinted{err, "pass --encryption-key-file FILE, or --config forebay.yaml"}
 		}
 		if err != nil {
 			return interrupted(ctx, err)
@@ -95,6 +106,7 @@ func verdictOf(v *buffer.Verdict, took time.Duration) verdict {
 	out := verdict{
 		Sound: len(v.Damage) == 0, Segments: v.Segments, Files: v.Files, Blocks: v.Blocks, Messages: v.Messages, Bytes: v.Bytes,
 		TookSeconds: took.Seconds(), Damage: []damage{}, Lost: []loss{}, Quarantined: append([]string{}, v.Aside...),
+		Encrypted: v.Encrypted, InClear: v.Clear,
 	}
 	for _, d := range v.Damage {
 		x := damage{File: d.File, What: d.What, Stream: d.Stream, FirstOffset: d.First, Count: d.Count, Harmless: d.Remade}
@@ -115,6 +127,9 @@ func printVerdict(w io.Writer, dir string, v verdict) {
 		dir, v.Segments, v.Blocks, v.Messages, v.Files, bytesText(v.Bytes), took)
 	for _, name := range v.Quarantined {
 		fmt.Fprintf(w, "not looked into: %s, which a start put aside\n", name)
+	}
+	if v.InClear > 0 {
+		fmt.Fprintf(w, "in the clear, from before it was encrypted: %d segments and files of records\n", v.InClear)
 	}
 	if v.Sound {
 		fmt.Fprintln(w, "sound")

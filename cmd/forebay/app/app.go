@@ -107,13 +107,17 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err // a bad policy touches neither ports nor disk
 	}
+	masters, err := a.masterKeys()
+	if err != nil {
+		return err
+	}
 	if err := a.startAdmin(group, &down); err != nil {
 		return err
 	}
 	began := time.Now()
 	engine, err := buffer.Open(ctx, buffer.Config{
 		Dir: a.cfg.Buffer.Dir, SegmentBytes: a.cfg.Buffer.SegmentBytes, MinFree: a.cfg.Buffer.MinFree,
-		MaxBytes: a.cfg.Buffer.MaxBytes, Log: a.log, Registerer: a.reg,
+		MaxBytes: a.cfg.Buffer.MaxBytes, MasterKeys: masters, Log: a.log, Registerer: a.reg,
 	})
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil // asked to stop while it recovered
@@ -233,6 +237,21 @@ func (a *App) unwind(cause error, down *teardown, group *errgroup.Group) error {
 	default:
 		return served
 	}
+}
+
+// masterKeys reads what the buffer is encrypted with, if it is.
+func (a *App) masterKeys() ([]buffer.MasterKey, error) {
+	if a.cfg.Buffer.EncryptionKeyFile == "" {
+		return nil, nil
+	}
+	keys, warning, err := buffer.ReadMasterKeys(a.cfg.Buffer.EncryptionKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("buffer.encryption_key_file: %w", err)
+	}
+	if warning != "" {
+		a.log.Warn(warning)
+	}
+	return keys, nil
 }
 
 // startAdmin serves the admin API. It is there before the buffer is recovered.

@@ -69,6 +69,8 @@ type Buffer struct {
 	SegmentBytes int64  `koanf:"segment_bytes"`
 	MinFree      int64  `koanf:"min_free"`  // of the volume; 0: 2 × segment_bytes
 	MaxBytes     int64  `koanf:"max_bytes"` // on disk; 0: the volume less min_free
+	// EncryptionKeyFile has the master keys; empty: what is stored is in the clear.
+	EncryptionKeyFile string `koanf:"encryption_key_file"`
 }
 
 // Policies names the policy files, as globs.
@@ -146,10 +148,7 @@ func (l *loader) finish() (Config, error) {
 // CheckFile reports the mistakes of one file by itself and returns the policy
 // paths that it names. Settings that may come from another layer are not missed.
 func CheckFile(path string) (policyPaths []string, err error) {
-	l := newLoader()
-	l.add(map[string]any{"buffer.dir": ".", "policies.paths": []string{"."}}, nil)
-	l.file(path)
-	c, err := l.finish()
+	l, c, err := alone(path)
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +156,21 @@ func CheckFile(path string) (policyPaths []string, err error) {
 		policyPaths = c.Policies.Paths
 	}
 	return policyPaths, nil
+}
+
+// KeyFile returns the buffer.encryption_key_file of one file by itself.
+func KeyFile(path string) (string, error) {
+	_, c, err := alone(path)
+	return c.Buffer.EncryptionKeyFile, err
+}
+
+// alone reads a file without what may come from other layers.
+func alone(path string) (*loader, Config, error) {
+	l := newLoader()
+	l.add(map[string]any{"buffer.dir": ".", "policies.paths": []string{"."}}, nil)
+	l.file(path)
+	c, err := l.finish()
+	return l, c, err
 }
 
 func defaults() map[string]any {

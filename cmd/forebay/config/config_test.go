@@ -56,14 +56,14 @@ listen:
     - { address: "127.0.0.1:8081" }
     - address: "127.0.0.1:8082"
 http: { idle_timeout: 1d, max_header_bytes: 64KiB, trusted_proxies: [10.0.0.0/8, "2001:db8::1"] }
-buffer: { dir: from-file, segment_bytes: 1MiB }
+buffer: { dir: from-file, segment_bytes: 1MiB, encryption_key_file: key }
 policies: { paths: [a.yaml, "b/*.yaml"] }
 shutdown: { delay: 1s, timeout: 2s }
 `)
 	got, err := Load(Sources{
 		File: file,
 		Environ: []string{
-			"FOREBAY_BUFFER__DIR=from-env", "FOREBAY_SHUTDOWN__DELAY=3s", "FOREBAY_HTTP__MAX_CONNECTIONS=7",
+			"FOREBAY_BUFFER__DIR=from-env", "FOREBAY_SHUTDOWN__DELAY=3s", "FOREBAY_BUFFER__ENCRYPTION_KEY_FILE=k", "FOREBAY_HTTP__MAX_CONNECTIONS=7",
 			"FOREBAY_POLICIES__PATHS=c.yaml, d.yaml",
 			// Neither of these is a setting.
 			"FOREBAY_ADMIN_URL=http://x", "FOREBAY_PORT=tcp://10.0.0.1:80", "FOREBAY_SERVICE_HOST=10.0.0.1", "PATH=/bin",
@@ -84,17 +84,18 @@ shutdown: { delay: 1s, timeout: 2s }
 		Public             []Listener
 		Proxies            string
 		Admin, LogLevelStr string
+		Key                string
 	}
 	want := layers{
 		"from-flag", 1 << 20, 3 * time.Second, 2 * time.Second, 24 * time.Hour, 64 << 10, 7,
 		[]string{"c.yaml", "d.yaml"},
 		[]Listener{{"127.0.0.1:8081"}, {"127.0.0.1:8082"}}, "[10.0.0.0/8 2001:db8::1/128]",
-		"127.0.0.1:9080", "info",
+		"127.0.0.1:9080", "info", "k",
 	}
 	have := layers{
 		got.Buffer.Dir, got.Buffer.SegmentBytes, got.Shutdown.Delay, got.Shutdown.Timeout, got.HTTP.IdleTimeout,
 		got.HTTP.MaxHeaderBytes, got.HTTP.MaxConnections, got.Policies.Paths, got.Listen.Public, fmt.Sprint(got.HTTP.Proxies()),
-		got.Listen.Admin.Address, got.Telemetry.Log.Level,
+		got.Listen.Admin.Address, got.Telemetry.Log.Level, got.Buffer.EncryptionKeyFile,
 	}
 	if diff := cmp.Diff(want, have); diff != "" {
 		t.Errorf("layers (-want +got):\n%s", diff)
@@ -120,12 +121,11 @@ func TestLoadMistakes(t *testing.T) {
 		{
 			name: "what is not built is refused",
 			file: "listen:\n  public:\n    - { address: \":1\", tls: { cert_file: x } }\nlimits: { store: {} }\n" +
-				"buffer: { encryption_key_file: k }\ntelemetry: { otlp: { endpoint: x } }\n",
+				"telemetry: { otlp: { endpoint: x } }\n",
 			want: []Problem{
 				{Line: 3, Column: 24, Message: "listen.public[].tls is not supported yet", Hint: "end TLS in front of Forebay, or remove it"},
 				{Line: 4, Column: 1, Message: "limits is not supported yet", Hint: "remove it"},
-				{Line: 5, Column: 11, Message: "buffer.encryption_key_file is not supported yet", Hint: "remove it"},
-				{Line: 6, Column: 14, Message: "telemetry.otlp is not supported yet", Hint: "remove it"},
+				{Line: 5, Column: 14, Message: "telemetry.otlp is not supported yet", Hint: "remove it"},
 			},
 		},
 		{

@@ -7,9 +7,8 @@ import "strings"
 // taking them in silence would promise what does not happen.
 func notYet() map[string]map[string]any {
 	return map[string]map[string]any{
-		"buffer.encryption_key_file": later(shape("", text), "The file of the master key that stored messages are encrypted with."),
-		"buffer.kafka":               later(map[string]any{"type": "object"}, "The cluster behind buffer.engine: kafka."),
-		"listen.admin.tls":           certificate(),
+		"buffer.kafka":     later(map[string]any{"type": "object"}, "The cluster behind buffer.engine: kafka."),
+		"listen.admin.tls": certificate(),
 		"limits": later(objectOf(map[string]any{
 			"store": objectOf(map[string]any{
 				"redis": objectOf(map[string]any{"addresses": shape("", texts), "timeout": shape("", duration)}),

@@ -1,0 +1,130 @@
+package buffer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"testing"
+
+	"forebay/buffer/block"
+)
+
+func testKeys(t *testing.T) *block.DataKeys {
+	t.Helper()
+	k, err := block.NewDataKeys([]block.DataKey{block.NewDataKey()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// share is which part of hashes a filter says it has.
+func share(f bloom, probes, n int, probe func(i int) (a, b uint64)) float64 {
+	hits := 0
+	for i := range n {
+		if a, b := probe(i); f.has(a, b, probes) {
+			hits++
+		}
+	}
+	return float64(hits) / float64(n)
+}
+
+// TestFiltersTellNothing: the filters of an encrypted directory lie in the clear. Who has
+// the keys that are in them, and guesses right, gets as many hits as for keys that
+// are not; only their number shows. In the clear, as a control, every guess is right.
+func TestFiltersTellNothing(t *testing.T) {
+	const n = 20_000
+	mine, other := testKeys(t), testKeys(t)
+	key := func(i int) (k [16]byte) {
+		binary.LittleEndian.PutUint64(k[:], keyHash{1, 2}.of(fmt.Sprint("order ", i)))
+		binary.LittleEndian.PutUint64(k[8:], keyHash{3, 4}.of(fmt.Sprint("order ", i)))
+		return k
+	}
+	filters := map[*block.DataKeys]bloom{}
+	for _, keys := range []*block.DataKeys{nil, mine, other} {
+		d := &onceDir{bits: bloomFor(n, filterBits), mask: keys}
+		for i := range n {
+			d.add(onceRecord{Key: key(i)})
+		}
+		filters[keys] = d.bits
+	}
+	guess := func(i int) (a, b uint64) { return halves(key(i)) }
+	masked := func(i int) (a, b uint64) { return (&onceDir{mask: mine}).probe(key(i)) }
+	for _, tc := range []struct {
+		name        string
+		in          *block.DataKeys
+		probe       func(i int) (a, b uint64)
+		least, most float64
+	}{
+		{"a guess in the clear", nil, guess, 1, 1},
+		{"who has the secret", mine, masked, 1, 1},
+		{"a guess", mine, guess, 0, 0.005},
+		{"the secret of another directory", other, masked, 0, 0.005},
+	} {
+		if got := share(filters[tc.in], filterProbes, n, tc.probe); got < tc.least || got > tc.most {
+			t.Errorf("%s: %.4f of the keys are found, want %g to %g", tc.name, got, tc.least, tc.most)
+		}
+	}
+	// The same keys in two directories have as many bits in common as other keys have.
+	common, set := 0, 0
+	for i := range filters[mine] {
+		common += bits.OnesCount8(filters[mine][i] & filters[other][i])
+		set += bits.OnesCount8(filters[mine][i])
+	}
+	if full := float64(set) / float64(8*len(filters[mine])); float64(common)/float64(set) > full*1.1 {
+		t.Errorf("%d of %d bits are the same in another directory, of filters that are full to %.2f", common, set, full)
+	}
+}
+
+// TestKeyTableTellsNothing: of a table of keys the hashes are not to be seen, nor whose
+// are the same; look-ups find what they find in the clear.
+func TestKeyTableTellsNothing(t *testing.T) {
+	const n = 3000
+	keys, hash := testKeys(t), keyHash{5, 6}
+	open := openKeys{}
+	for i := range uint64(n) {
+		open.gather(1, []keyEntry{{hash.of(fmt.Sprint(i % 1000)), i}})
+		open.gather(2, []keyEntry{{hash.of("one for all"), i * i}})
+	}
+	for _, with := range []*block.DataKeys{nil, keys} {
+		raw, secret := encodeKeys(allRuns(open), with)
+		if with != nil {
+			var err error
+			if secret, err = keys.SealChunks(secret); err != nil {
+				t.Fatal(err)
+			}
+		}
+		raw = append(raw, secret...)
+		table, err := parseKeys(raw, with)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := 0
+		for i := range 1000 {
+			h := hash.of(fmt.Sprint(i))
+			if got, err := table.find(nil, 1, h, 0, n); err != nil || fmt.Sprint(got) != fmt.Sprint([]int{i, i + 1000, i + 2000}) {
+				t.Fatalf("key %d is found at %v, %v", i, got, err)
+			}
+			if got, err := table.find(nil, 1, h+1, 0, n); err != nil || len(got) != 0 {
+				t.Fatalf("a key that is not there is found at %v, %v", got, err)
+			}
+			if bytes.Contains(raw, binary.BigEndian.AppendUint64(nil, h)[1:]) {
+				seen++
+			}
+		}
+		if got, err := table.find(nil, 2, hash.of("one for all"), 0, n*n); err != nil || len(got) != n || got[7] != 49 {
+			t.Fatalf("%d messages of one key are found, %v; want %d", len(got), err, n)
+		}
+		if (seen == 0) != (with != nil) {
+			t.Errorf("encrypted %v: %d of 1000 hashes are to be seen", with != nil, seen)
+		}
+		if with == nil {
+			continue
+		}
+		raw[len(raw)-20] ^= 1
+		if _, err := table.find(nil, 2, hash.of("one for all"), 0, n*n); err == nil {
+			t.Error("a chunk that changed was not noticed")
+		}
+	}
+}
