@@ -110,6 +110,7 @@ func (x *torture) run(n int) {
 		x.load.sendTo("")
 		x.mend()
 	}
+	verify(x.t, x.site.data(), 0) // a crash is no damage
 }
 
 // live lets the program take a few hundred messages, with a reload before or at
@@ -205,6 +206,7 @@ func (s *tally) add(faults ...string) {
 // report prints the result, and fails the test where there is a fault.
 func (x *torture) report(s tally) {
 	const shown = 20
+	verify(x.t, x.site.data(), 0)
 	if len(s.faults) > 0 {
 		x.t.Errorf("%d faults, FOREBAY_TORTURE_SEED=%d:\n%s", len(s.faults), x.seed, strings.Join(s.faults[:min(shown, len(s.faults))], "\n"))
 	}
