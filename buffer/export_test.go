@@ -231,3 +231,17 @@ func (e *Engine) Dirs() (dirs []string) {
 	}
 	return dirs
 }
+
+// AwaitDurable waits until every change so far is durable by itself, without asking
+// for it, which takes 100 ms at most.
+func (e *Engine) AwaitDurable() error {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); <-time.After(time.Millisecond) {
+		e.mu.Lock()
+		durable, err := e.delta.empty() && e.committing == nil, e.broken
+		e.mu.Unlock()
+		if durable || err != nil {
+			return err
+		}
+	}
+	return errors.New("changes are not durable after 10 s")
+}

@@ -110,6 +110,14 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// TestVerifyWithoutHelp: what a crash had no time to write, and a start makes again, is
+// no damage.
+func TestVerifyWithoutHelp(t *testing.T) {
+	dir := kept(t)
+	remove(t, append(files(t, dir, "once/*.filter"), files(t, dir, "seg-*/KEYS")...)...)
+	wantSound(t, dir)
+}
+
 // TestVerifyBlocks: which block, whose, and who loses what.
 func TestVerifyBlocks(t *testing.T) {
 	flip := func(nth int) func([]byte) {
