@@ -116,7 +116,7 @@ bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pr
 	$(GO) test -run '^$$' -bench '^BenchmarkCommitBesideReaders$$' -benchtime 3000x -count 3 -timeout 15m ./buffer
 
 integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, a backlog of 5 million within its bounds
-	$(MAKE) torture-model N=100
+	$(MAKE) torture-model N=50
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault' ./cmd/forebay
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 

@@ -3,6 +3,7 @@ package buffer_test
 import (
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -136,7 +137,7 @@ func TestWaitsGoByTheMonotonicClock(t *testing.T) {
 	e = open(t, dir)
 	configure(t, e, "mail")
 	_, next, err := e.Take("mail", time.Now(), 1)
-	if err != nil || next == next.Round(0) || next.Sub(now).Round(time.Second) != time.Hour {
+	if err != nil || !strings.Contains(next.String(), "m=") || next.Sub(now).Round(time.Second) != time.Hour {
 		t.Errorf("due at %v, %v; want an hour after %v by the monotonic clock", next, err, now)
 	}
 }

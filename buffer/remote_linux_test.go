@@ -128,7 +128,9 @@ func (r remote) close() error {
 type remoteDisk struct{ *process }
 
 func (d remoteDisk) Plug(in struct{}, out *struct{}) error { return d.rpc.Call("Disk.Plug", in, out) }
-func (d remoteDisk) Cut(seed uint64, out *struct{}) error  { return d.rpc.Call("Disk.Cut", seed, out) }
+
+func (d remoteDisk) Cut(seed uint64, out *struct{}) error { return d.rpc.Call("Disk.Cut", seed, out) }
+
 func (d remoteDisk) Unplug(force bool, out *struct{}) error {
 	return d.rpc.Call("Disk.Unplug", force, out)
 }
@@ -163,9 +165,9 @@ func (s *engineServer) Call(c EngineCall, r *EngineReply) error {
 		return fmt.Errorf("an engine has no method %s", c.Method)
 	}
 	in, rest := []reflect.Value(nil), c.Args
-	for i := range fn.Type().NumIn() {
-		arg := reflect.New(fn.Type().In(i))
-		if ctx, ok := arg.Interface().(*context.Context); ok {
+	for of := range fn.Type().Ins() {
+		arg := reflect.New(of)
+		if ctx, ok := reflect.TypeAssert[*context.Context](arg); ok {
 			*ctx = context.Background()
 		} else {
 			if err := json.Unmarshal(rest[0], arg.Interface()); err != nil {
@@ -173,7 +175,7 @@ func (s *engineServer) Call(c EngineCall, r *EngineReply) error {
 			}
 			rest = rest[1:]
 		}
-		if msgs, ok := arg.Interface().(*[]buffer.Message); ok {
+		if msgs, ok := reflect.TypeAssert[*[]buffer.Message](arg); ok {
 			shareHeads(*msgs)
 		}
 		in = append(in, arg.Elem())
@@ -181,7 +183,7 @@ func (s *engineServer) Call(c EngineCall, r *EngineReply) error {
 	for _, out := range fn.Call(in) {
 		if out.Type() != reflect.TypeFor[error]() {
 			r.Results = append(r.Results, out.Interface())
-		} else if err, ok := out.Interface().(error); ok {
+		} else if err, ok := reflect.TypeAssert[error](out); ok && err != nil {
 			r.Err = err.Error()
 			r.Known = 1 + slices.IndexFunc(sentinels, func(known error) bool { return errors.Is(err, known) })
 		}

@@ -77,13 +77,13 @@ func (d *Disk) Plug(_ struct{}, _ *struct{}) error {
 		return fmt.Errorf("/dev/fuse: %w", err)
 	}
 	if err := unix.Mount("disk", d.at, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=100000,user_id=0,group_id=0", fd)); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd) // nothing was read of it
 		return fmt.Errorf("mount a FUSE file at %s: %w", d.at, err)
 	}
 	d.was, d.dead, d.done = make(map[int64][]byte), false, make(chan struct{})
 	go func(done chan struct{}) {
 		defer close(done)
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }() // it is gone with the mount
 		d.serve(fd)
 	}(d.done)
 	return nil
