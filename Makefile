@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-idle bench-read torture torture-power full-disk clean
+.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-idle bench-read torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,7 +115,8 @@ bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pr
 	$(GO) test -run '^$$' -bench '^BenchmarkReadBack$$' -benchtime $(BENCH_MESSAGES)x -count 3 -timeout 15m ./buffer
 	$(GO) test -run '^$$' -bench '^BenchmarkCommitBesideReaders$$' -benchtime 3000x -count 3 -timeout 15m ./buffer
 
-integration: bin/bench ## what needs minutes, or root and strace: faults of disks, a backlog of 5 million within its bounds
+integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, a backlog of 5 million within its bounds
+	$(MAKE) torture-model N=50
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault' ./cmd/forebay
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 
@@ -125,6 +126,9 @@ torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run
 # In a mount namespace of its own, so that no mount and no loop device outlives it.
 torture-power: ## power cuts at N (20) random points of an ext4 of its own, and one without syncs as a control; Linux, root
 	FOREBAY_TORTURE_CUTS=$(N) unshare --mount $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestPowerCuts' ./cmd/forebay
+
+torture-model: ## the engine against the model through N (20) power cuts amid calls, and a disk without flushes as a control; Linux, root
+	FOREBAY_MODEL_CUTS=$(N) unshare --mount $(GO) test -count=1 -timeout $$((300 + 5 * $(N)))s -v -run '^TestPowerModel' ./buffer
 
 full-disk: ## fill a small ext4 and a tmpfs, drain them, and again, N (20) times; needs root
 	FOREBAY_INTEGRATION=1 FOREBAY_FULL_ROUNDS=$(N) $(GO) test -count=1 -timeout $$((300 + 30 * $(N)))s -v -run '^TestFaultFullDisk' ./cmd/forebay

@@ -182,6 +182,7 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 	if keyed {
 		once = e.claimOnce(key.OnceKey)
 	}
+	e.hear(now)
 	st.lastAt = max(st.lastAt, now.UnixMilli())
 	a = Accepted{Count: p.count, At: time.UnixMilli(st.lastAt)}
 	g := e.pending

@@ -1,7 +1,9 @@
 package buffer_test
 
 import (
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,5 +50,94 @@ func TestClockIsSet(t *testing.T) {
 	}
 	if err := e.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestClockIsSetBackOverAStart: what is scheduled waits as long as it was asked to,
+// whatever the clock shows after a stop or a crash.
+func TestClockIsSetBackOverAStart(t *testing.T) {
+	const soon, late = 10 * time.Minute, 50 * time.Minute
+	for name, tc := range map[string]struct {
+		crash   bool
+		back    time.Duration
+		waits   time.Duration // until the first is due
+		another bool          // start, before anybody says what time it is
+	}{
+		"after a stop":          {back: time.Hour, waits: soon},
+		"after a crash":         {crash: true, back: time.Hour, waits: soon},
+		"after two crashes":     {crash: true, back: time.Hour, waits: soon, another: true},
+		"by less than a minute": {back: time.Minute - 1, waits: soon + time.Minute - 1},
+		"not at all":            {crash: true, waits: soon},
+		"forward":               {back: -5 * time.Minute, waits: soon - 5*time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			e := open(t, dir)
+			configure(t, e, "mail")
+			fill(t, e, 0, 3, 100)
+			if ds, _, err := e.Take("mail", noon, 3); err != nil || len(ds) != 3 {
+				t.Fatalf("take = %d messages, %v", len(ds), err)
+			}
+			for offset, wait := range []time.Duration{late, soon} {
+				e.Release("mail", uint64(offset), buffer.Retry{Due: noon.Add(wait), Tries: buffer.Tries{Attempts: 1}})
+			}
+			e.Ack("mail", 2, buffer.Result{At: noon, Attempts: 1, Status: 200})
+			again := func() {
+				if err := e.Settled(); err != nil {
+					t.Fatal(err)
+				}
+				if tc.crash {
+					dir = crashed(t, e, dir)
+				} else if err := e.Close(); err != nil {
+					t.Fatal(err)
+				}
+				e = open(t, dir)
+				configure(t, e, "mail")
+			}
+			again()
+			if tc.another {
+				again()
+			}
+			now := noon.Add(-tc.back)
+			wantDue(t, e, now, now.Add(tc.waits), 1)
+			wantDue(t, e, now.Add(tc.waits), now.Add(tc.waits+late-soon), 0)
+		})
+	}
+}
+
+// wantDue takes just before a message is due, if that is not past, and then.
+func wantDue(t *testing.T, e *buffer.Engine, now, due time.Time, offset uint64) {
+	t.Helper()
+	if due.After(now) {
+		ds, next, err := e.Take("mail", now, 1)
+		if err != nil || len(ds) != 0 || !next.Equal(due) {
+			t.Errorf("at %v: %d are handed out, next %v, %v; want none, %v", now, len(ds), next, err, due)
+		}
+	}
+	if ds, _, err := e.Take("mail", due, 1); err != nil || len(ds) != 1 || ds[0].Offset != offset {
+		t.Errorf("at %v: %+v are handed out, %v; want %d", due, ds, err, offset)
+	}
+}
+
+// TestWaitsGoByTheMonotonicClock: once a caller has said what time it is, nobody can
+// change how long a message waits that was scheduled before the start.
+func TestWaitsGoByTheMonotonicClock(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	e := open(t, dir)
+	configure(t, e, "mail")
+	fill(t, e, 0, 1, 100)
+	now := time.Now()
+	if ds, _, err := e.Take("mail", now, 1); err != nil || len(ds) != 1 {
+		t.Fatalf("take = %d messages, %v", len(ds), err)
+	}
+	e.Release("mail", 0, buffer.Retry{Due: now.Add(time.Hour), Tries: buffer.Tries{Attempts: 1}})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, dir)
+	configure(t, e, "mail")
+	_, next, err := e.Take("mail", time.Now(), 1)
+	if err != nil || !strings.Contains(next.String(), "m=") || next.Sub(now).Round(time.Second) != time.Hour {
+		t.Errorf("due at %v, %v; want an hour after %v by the monotonic clock", next, err, now)
 	}
 }

@@ -63,6 +63,7 @@ type batch struct {
 	parts   []*part // of the group, unless they were refused
 	moves   []*move // likewise
 	delta   ops
+	at      time.Time     // when the delta was cut, as callers say
 	answers int           // bytes that wait in memory for the segment's end
 	gone    []*segmentRef // which the delta says
 	// What recovery is about to write again.
@@ -97,6 +98,7 @@ const growthSize = 128
 func (e *Engine) cut(b *batch) {
 	b.delta.add(e.delta)
 	e.delta = ops{}
+	b.at = e.clock
 	b.gone = b.gone[:0]
 	for _, s := range e.segments {
 		if s.phase == dropping {
@@ -227,13 +229,14 @@ func (e *Engine) encode(b *batch, snapshot ops) {
 		e.mu.Unlock()
 		clear(e.grown)
 	}
+	at := int64(millis(b.at))
 	for _, part := range b.delta.parts {
-		e.sealRaw(b, block.Header{Kind: block.Control, Count: 1}, part)
+		e.sealRaw(b, block.Header{Kind: block.Control, Base: at, Count: 1}, part)
 	}
 	// Twice: the state must not hang on one bit.
 	for range 2 {
 		for i, part := range snapshot.parts {
-			e.sealRaw(b, block.Header{Kind: block.Snapshot, First: uint64(i), Count: uint32(len(snapshot.parts))}, part)
+			e.sealRaw(b, block.Header{Kind: block.Snapshot, Base: at, First: uint64(i), Count: uint32(len(snapshot.parts))}, part)
 		}
 	}
 	next := map[*stream]uint64{}

@@ -196,11 +196,11 @@ func (e *Engine) snapshot() (o ops, err error) {
 				return o, err
 			}
 			for offset, r := range d.retries {
-				o.retry(d, offset, r.Retry, r.key)
+				o.retry(d, offset, e.shown(r.Retry), r.key)
 			}
 			for offset, f := range d.flight.all() {
 				if f.last != nil {
-					o.retry(d, offset, *f.last, d.holding[offset])
+					o.retry(d, offset, e.shown(*f.last), d.holding[offset])
 				}
 				if f.cancelAt != 0 {
 					o.cancel(d, offset, f)

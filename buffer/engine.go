@@ -145,9 +145,11 @@ type Engine struct {
 	readers      int                    // goroutines that read ahead
 	watches      map[Ref]*watch
 	corrupt      uint64
-	looked       uint64   // the newest block at the last look for a rewrite
-	copying      bool     // a backup is being written: what it may copy stays
-	late         []string // files of records that go at its end
+	looked       uint64    // the newest block at the last look for a rewrite
+	copying      bool      // a backup is being written: what it may copy stays
+	late         []string  // files of records that go at its end
+	clock        time.Time // as a caller said it last; before the first, the latest that is stored
+	heard        bool      // one said it
 }
 
 // phase is where a segment is in its life.

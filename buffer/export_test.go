@@ -240,3 +240,17 @@ func CheckKey(dir string, masters ...MasterKey) error {
 
 // OnceScope is what of an idempotency key is stored.
 func OnceScope(stream string, key [16]byte) [16]byte { return onceScope(stream, key) }
+
+// AwaitDurable waits until every change so far is durable by itself, without asking
+// for it, which takes 100 ms at most.
+func (e *Engine) AwaitDurable() error {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); <-time.After(time.Millisecond) {
+		e.mu.Lock()
+		durable, err := e.delta.empty() && e.committing == nil, e.broken
+		e.mu.Unlock()
+		if durable || err != nil {
+			return err
+		}
+	}
+	return errors.New("changes are not durable after 10 s")
+}

@@ -370,6 +370,9 @@ func (e *Engine) loadState(segs []*foundSegment, damage bool) (live map[uint64]b
 
 func (e *Engine) applyAll(blocks []control, live map[uint64]bool) error {
 	for _, c := range blocks {
+		if at := fromMillis(uint64(c.h.Base)); at.After(e.clock) {
+			e.clock = at
+		}
 		err := eachOp(c.payload, func(op *operation) error {
 			switch op.code {
 			case opLive:

@@ -61,6 +61,7 @@ func (e *Engine) pick(name string, now time.Time, p *picks) (d *drain, runs []ru
 		if d == nil || d.orphaned {
 			return nil, nil, next, ErrNoDrain
 		}
+		e.hear(now)
 		need := d.pick(p, now, have)
 		if need == nil {
 			break

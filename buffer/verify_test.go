@@ -115,6 +115,14 @@ func verifiesAll(t *testing.T, masters ...buffer.MasterKey) {
 	}
 }
 
+// TestVerifyWithoutHelp: what a crash had no time to write, and a start makes again, is
+// no damage.
+func TestVerifyWithoutHelp(t *testing.T) {
+	dir := kept(t)
+	remove(t, append(files(t, dir, "once/*.filter"), files(t, dir, "seg-*/KEYS")...)...)
+	wantSound(t, dir)
+}
+
 // TestVerifyBlocks: which block, whose, and who loses what.
 func TestVerifyBlocks(t *testing.T) {
 	flip := func(nth int) func([]byte) {

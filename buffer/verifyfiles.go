@@ -331,10 +331,15 @@ func (e *Engine) recordsSound(path string, x chunk) error {
 	return err
 }
 
-// filter checks that of a file of idempotency records.
+// filter checks that of a file of idempotency records. Where a crash came between
+// the two it is missing, which is no damage: a start makes it.
 func (v *verification) filter(path string, size int64) {
 	t := &onceTable{path: path, coder: v.e.comp, size: size}
-	if err := t.mapFilter(); err != nil {
+	err := t.mapFilter()
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
 		v.report(Damage{File: filterPath(path), At: -1, What: "the filter of a file of idempotency keys", Remade: true})
 		return
 	}

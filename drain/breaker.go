@@ -141,7 +141,7 @@ func (b *breaker) trips() bool {
 // tally returns the newest one, after those that left the window are forgotten.
 func (b *breaker) tally(now time.Time) *tally {
 	n := now.UnixNano() / max(1, int64(b.policy.Window)/tallies)
-	if n-b.newest >= tallies {
+	if n-b.newest >= tallies || n <= b.newest-tallies { // or the clock was set back, and none would leave
 		b.tallies = [tallies]tally{}
 		b.newest = n
 	}

@@ -137,3 +137,28 @@ func TestRamp(t *testing.T) {
 		t.Errorf("a twentieth of 80/s: %v, %d slots", l, slots)
 	}
 }
+
+// What was counted leaves the window too after the clock was set back.
+func TestBreakerWhoseClockIsSetBack(t *testing.T) {
+	var b breaker
+	b.set(halfOf(4))
+	now := start()
+	for range 3 {
+		b.ended(now, b.began(1), true)
+	}
+	now = now.Add(-time.Hour)
+	for range 3 {
+		if b.ended(now, b.began(1), true) {
+			t.Fatal("it opened for what came before its clock was set back")
+		}
+	}
+	if b.ended(now.Add(31*time.Second), b.began(1), true) {
+		t.Fatal("it opened for what had left the window")
+	}
+	for range 2 {
+		b.ended(now.Add(32*time.Second), b.began(1), true)
+	}
+	if !b.ended(now.Add(33*time.Second), b.began(1), true) {
+		t.Error("it did not open for four failures in its window")
+	}
+}

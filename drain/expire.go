@@ -41,9 +41,13 @@ func newExpirer(d *Drains) *expirer {
 // trusts reports whether the wall clock may end messages now.
 func (e *expirer) trusts() bool {
 	now := time.Now()
-	elapsed := now.Sub(e.started) // by the monotonic clock
+	return e.trustsAt(now.Round(0), now.Sub(e.started)) // by the wall clock and by the monotonic one
+}
+
+// trustsAt is trusts where both clocks are given.
+func (e *expirer) trustsAt(wall time.Time, elapsed time.Duration) bool {
 	e.mu.Lock()
-	step := e.watch.look(now.Round(0), elapsed)
+	step := e.watch.look(wall, elapsed)
 	trusted := e.watch.trusts(elapsed)
 	e.mu.Unlock()
 	if step > 0 {

@@ -250,3 +250,31 @@ func TestRunKeepsWhatIsNoLongerLate(t *testing.T) {
 		b.wantDelivered("d", 3)
 	})
 }
+
+// A clock that goes forward by more than ten minutes at once ends nothing for ten
+// minutes, and says so.
+func TestRunSuspendsExpiryWhenTheClockJumps(t *testing.T) {
+	inBubble(t, []string{"d"}, func(b *bench) {
+		b.apply(expiring(0, policies.EndExpire))
+		b.fill(10)
+		b.pass(time.Second)
+		x := b.drains.expirer
+		if x.trustsAt(time.Now().Round(0).Add(time.Hour), time.Since(x.started)) {
+			t.Error("a clock that went forward by an hour is trusted")
+		}
+		b.mu.Lock()
+		said := strings.Join(b.said, "\n")
+		b.mu.Unlock()
+		if want := "clock-jump clock the clock went forward by 1h0m0s at once; nothing expires for 10m0s"; !strings.Contains(said, want) {
+			t.Errorf("events:\n%s\nwant %q", said, want)
+		}
+		b.pass(9 * time.Minute)
+		if s := b.stats("d"); s.Pending != 10 {
+			t.Errorf("nine minutes after it went forward: %+v, want 10 pending", s)
+		}
+		b.pass(3 * time.Minute)
+		if s := b.stats("d"); s.Expired != 10 {
+			t.Errorf("twelve minutes after it went forward: %+v, want 10 expired", s)
+		}
+	})
+}

@@ -101,7 +101,8 @@ type failureLog struct {
 
 func (l *failureLog) report(x *exchange, err error) {
 	now, next := time.Now().UnixNano(), l.next.Load()
-	if now < next || !l.next.CompareAndSwap(next, now+int64(time.Second)) {
+	wait := next - now // more than a second where the clock was set back
+	if wait > 0 && wait <= int64(time.Second) || !l.next.CompareAndSwap(next, now+int64(time.Second)) {
 		l.suppressed.Add(1)
 		return
 	}

@@ -78,7 +78,7 @@ type Header struct {
 	Flags   Flags
 	Seq     uint64 // dense over the buffer's life, from 1
 	First   uint64 // offset of the first message
-	Base    int64  // accepted_at of the first message, Unix ms
+	Base    int64  // accepted_at of the first message, Unix ms; of changes and snapshots, when they were cut
 	Durable uint64 // the highest seq that was durable when this was encoded
 	Stream  uint32
 	Count   uint32

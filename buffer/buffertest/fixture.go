@@ -65,6 +65,11 @@ func (f *fixture) settle() {
 func (f *fixture) reopen(crash bool) {
 	f.Helper()
 	b, err := f.Reopen(crash)
+	f.reopened(crash, b, err)
+}
+
+func (f *fixture) reopened(crash bool, b Engine, err error) {
+	f.Helper()
 	if err != nil {
 		f.Fatalf("Reopen(crash %v): %v", crash, err)
 	}

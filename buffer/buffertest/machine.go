@@ -23,10 +23,15 @@ const modelBudget = 8 * time.Second
 // within 8 seconds; the log says how many subjects that was.
 func RunModel(t *testing.T, open func(t *testing.T) Subject) {
 	end := time.Now().Add(modelBudget)
+	RunModelWhile(t, func() bool { return time.Now().Before(end) }, open)
+}
+
+// RunModelWhile is RunModel that opens new subjects as long as more says so.
+func RunModelWhile(t *testing.T, more func() bool, open func(t *testing.T) Subject) {
 	opened, failed := 0, false
 	defer func() { t.Logf("%d subjects", opened) }()
 	rapid.Check(t, func(rt *rapid.T) {
-		if !failed && time.Now().After(end) {
+		if !failed && !more() {
 			return
 		}
 		opened++
@@ -94,7 +99,17 @@ func (m *machine) check() {
 
 func (m *machine) appendSome(t *rapid.T, n int) {
 	s := m.drawStream(t)
-	var msgs []buffer.Message
+	msgs := m.drawBatch(t, n)
+	first := uint64(len(s.messages))
+	at := s.append(m.now, msgs)
+	a := m.append(s.name, msgs...)
+	if a.First != first || !a.At.Equal(at) {
+		m.Fatalf("Append(%s, %d messages): offset %d, accepted %s; want %d, %s", s.name, n, a.First, clock(a.At), first, clock(at))
+	}
+}
+
+// drawBatch draws messages that came together or one by one.
+func (m *machine) drawBatch(t *rapid.T, n int) (msgs []buffer.Message) {
 	batch := rapid.Bool().Draw(t, "batch")
 	for i := range n {
 		msg := m.nextMessage(t)
@@ -106,12 +121,7 @@ func (m *machine) appendSome(t *rapid.T, n int) {
 		}
 		msgs = append(msgs, msg)
 	}
-	first := uint64(len(s.messages))
-	at := s.append(m.now, msgs)
-	a := m.append(s.name, msgs...)
-	if a.First != first || !a.At.Equal(at) {
-		m.Fatalf("Append(%s, %d messages): offset %d, accepted %s; want %d, %s", s.name, n, a.First, clock(a.At), first, clock(at))
-	}
+	return msgs
 }
 
 func (m *machine) nextMessage(t *rapid.T) buffer.Message {
@@ -343,7 +353,7 @@ func (m *machine) restart(t *rapid.T) {
 	if !crash || m.Settled == nil {
 		m.forgetEarlier()
 	}
-	m.reopenBoth(crash)
+	m.reopenAs(crash, func() {}, func() {})
 }
 
 // forgetEarlier takes all that was done for durable.
@@ -355,14 +365,22 @@ func (m *machine) forgetEarlier() {
 	}
 }
 
-// reopenBoth opens the subject again. Where the model cannot know what was
-// durable, it takes over what the subject found, if that was ever true.
-func (m *machine) reopenBoth(crash bool) {
-	m.reopen(crash)
+// reopenAs opens the subject again. Once it has ended the model is told what was
+// done until then, and once it is there, what else was. Where the model cannot know what
+// was durable, it takes over what the subject found, if that was ever true.
+func (m *machine) reopenAs(crash bool, ended, found func()) {
+	b, err := m.Reopen(crash)
+	ended()
+	m.reopened(crash, b, err)
 	for _, d := range m.model.drains() {
 		d.holders = nil
-		for i, p := range d.places {
+		for _, p := range d.places {
 			p.endAttempt()
+		}
+	}
+	found()
+	for _, d := range m.model.drains() {
+		for i, p := range d.places {
 			if len(p.earlier) > 0 {
 				m.adopt(d, d.start+uint64(i), p)
 			}

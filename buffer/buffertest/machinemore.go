@@ -23,6 +23,9 @@ func (m *machine) moreActions() map[string]func(*rapid.T) {
 		{"cancel", needReceipts, m.cancelOne},
 		{"find", needReceipts, m.findOne},
 		{"restart", needReopen, m.restart},
+		{"crashAmid", needCrashAmid, m.crashAmid},
+		{"crashAmidAgain", needCrashAmid, m.crashAmid}, // more often than others
+		{"large", needCrashAmid, m.appendLarge},
 		{"once", needOnce, m.onceSome},
 		{"expire", needExpirer, m.expireSome},
 		{"replay", needDeadLetters, m.replaySome},

@@ -33,6 +33,9 @@ type Subject struct {
 	// clean stop, or with only what was durable, as after kill -9. Settled and
 	// Close work on the new one from then on. Nil means that nothing is stored.
 	Reopen func(crash bool) (Engine, error)
+	// CrashAmid says that Reopen may crash it while there are calls under way, which
+	// then fail.
+	CrashAmid bool
 	// Close ends the buffer and removes its store. It is called once, as soon
 	// as the subject is done with.
 	Close func() error
@@ -52,6 +55,7 @@ const (
 	needSearcher    capability = "searcher"
 	needRemover     capability = "remover"
 	needStandings   capability = "standings"
+	needCrashAmid   capability = "crash amid calls"
 )
 
 func (s Subject) can(c capability) (ok bool) {
@@ -74,6 +78,8 @@ func (s Subject) can(c capability) (ok bool) {
 		_, ok = s.Buffer.(standings)
 	case needHousekeep:
 		ok = s.Housekeep != nil
+	case needCrashAmid:
+		ok = s.CrashAmid
 	case needReopen:
 		ok = s.Reopen != nil
 	}

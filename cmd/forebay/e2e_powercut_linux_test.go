@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"forebay/buffer/buffertest/disk"
 )
 
 const cutsVariable = "FOREBAY_TORTURE_CUTS"
@@ -29,12 +28,12 @@ func TestPowerCutsWithCache(t *testing.T) {
 }
 
 func cutPower(t *testing.T, what string, cached bool) {
-	wantPowerCuts(t, "mkfs.ext4", "mount", "umount")
+	wantPowerCuts(t)
 	cuts := envInt(t, cutsVariable, 20)
 	v := newVolume(t, cached)
-	x := newTorture(t, cuts, what, v.dir)
-	v.rng = x.rng
-	x.crash, x.mend = v.cut, v.mount
+	x := newTorture(t, cuts, what, v.Dir)
+	x.crash = func(srv *server) time.Time { return cut(v, srv, x.rng.Uint64()) }
+	x.mend = v.Mount
 	x.run(cuts)
 	x.report(x.judge())
 }
@@ -42,27 +41,31 @@ func cutPower(t *testing.T, what string, cached bool) {
 // A program whose syncs do nothing, and a disk that flushes nothing, lose what was
 // promised, and this harness sees it: else the tests above would prove nothing.
 func TestPowerCutsShowLoss(t *testing.T) {
-	wantPowerCuts(t, "mkfs.ext4", "mount", "umount", "strace")
+	wantPowerCuts(t, "strace")
 	controls := []struct {
 		name   string
 		cached bool
-		spoil  func(v *volume, srv *server)
+		spoil  func(v *disk.Volume, srv *server)
 	}{
-		{"the program syncs nothing", false, func(_ *volume, srv *server) { withoutSync(t, srv) }},
-		{"the disk flushes nothing", true, func(v *volume, _ *server) { v.disk.lie() }},
+		{"the program syncs nothing", false, func(_ *disk.Volume, srv *server) { withoutSync(t, srv) }},
+		{"the disk flushes nothing", true, func(v *disk.Volume, _ *server) {
+			if err := v.Cache.Lie(struct{}{}, new(struct{})); err != nil {
+				t.Fatal(err)
+			}
+		}},
 	}
 	for _, c := range controls {
 		t.Run(c.name, func(t *testing.T) {
 			v := newVolume(t, c.cached)
-			x := newTorture(t, 1, "power cut", v.dir)
+			x := newTorture(t, 1, "power cut", v.Dir)
 			srv := x.site.start()
 			x.load.sendTo(srv.public)
 			x.load.awaits(t, 50)
 			c.spoil(v, srv)
 			x.load.awaits(t, 100)
-			x.crashed = append(x.crashed, crash{v.cut(srv), time.Now()})
+			x.crashed = append(x.crashed, crash{cut(v, srv, 0), time.Now()})
 			x.load.sendTo("")
-			v.mount()
+			v.Mount()
 			got := x.judge()
 			if got.lost == 0 {
 				t.Error("nothing is lost")
@@ -72,108 +75,31 @@ func TestPowerCutsShowLoss(t *testing.T) {
 	}
 }
 
-// wantPowerCuts skips the test unless power cuts were asked for. Then root and
-// the tools have to be there.
+// wantPowerCuts skips the test unless power cuts were asked for. Then root, the
+// tools of a volume and more have to be there.
 func wantPowerCuts(t *testing.T, tools ...string) {
 	t.Helper()
 	if os.Getenv(cutsVariable) == "" {
 		t.Skip("a power cut needs root, a loop device and mkfs.ext4: make torture-power")
 	}
-	if os.Geteuid() != 0 {
-		t.Fatal("a power cut needs root: it mounts a file system")
-	}
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Fatal(err)
-		}
-	}
+	disk.Tools(t, tools...)
 }
 
-// A volume is an ext4 in a file, mounted over a loop device that goes with the mount.
-type volume struct {
-	t           *testing.T
-	dir, device string
-	disk        *disk      // nil: the device has no cache
-	rng         *rand.Rand // which sectors of a cache a cut keeps; nil: none
-}
-
-func newVolume(t *testing.T, cached bool) *volume {
+// newVolume is where the data lie, on a device with a cache or without.
+func newVolume(t *testing.T, cached bool) *disk.Volume {
 	t.Helper()
-	dir := t.TempDir()
-	v := &volume{t: t, dir: filepath.Join(dir, "volume"), device: filepath.Join(dir, "image")}
-	if err := os.Mkdir(v.dir, 0o700); err != nil {
-		t.Fatal(err)
+	const size = 1 << 30
+	if !cached {
+		return disk.NewVolume(t, size, nil)
 	}
-	image, err := os.Create(v.device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { image.Close() })
-	if err := image.Truncate(1 << 30); err != nil {
-		t.Fatal(err)
-	}
-	v.must("mkfs.ext4", "-q", "-F", v.device)
-	if cached {
-		v.device = filepath.Join(dir, "disk")
-		v.disk = newDisk(t, image, v.device)
-	}
-	t.Cleanup(func() {
-		// It is no mount point where the test failed between umount and mount.
-		_ = exec.Command("umount", "--lazy", v.dir).Run()
-	})
-	v.mount()
-	return v
+	return disk.NewVolume(t, size, func(image, at string) (disk.Cache, error) { return disk.New(image, at) })
 }
 
-func (v *volume) must(name string, args ...string) {
-	v.t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		v.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-}
-
-// mount replays the journal, as the start of a machine does.
-func (v *volume) mount() {
-	v.t.Helper()
-	if v.disk != nil {
-		v.disk.plug()
-	}
-	v.must("mount", "-o", "loop", v.device, v.dir)
-}
-
-// cut takes the power away, ends the program and unmounts: what is not on the
-// device by now never gets there.
-func (v *volume) cut(srv *server) time.Time {
-	v.t.Helper()
+// cut takes the power away from the program, and says when that began.
+func cut(v *disk.Volume, srv *server, seed uint64) time.Time {
 	at := time.Now()
-	if v.disk != nil {
-		v.disk.cut(v.rng)
-	} else {
-		v.freeze()
-	}
-	srv.kill()
-	v.must("umount", v.dir)
-	if v.disk != nil {
-		v.disk.unplug()
-	}
+	v.Cut(seed, func() { srv.kill() })
 	return at
-}
-
-// freeze keeps dirty pages and the journal's open transaction from the device.
-func (v *volume) freeze() {
-	v.t.Helper()
-	const (
-		shutdown   = 0x8004587d // EXT4_IOC_SHUTDOWN
-		noLogFlush = 2
-	)
-	dir, err := os.Open(v.dir)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	defer dir.Close()
-	if err := unix.IoctlSetPointerInt(int(dir.Fd()), shutdown, noLogFlush); err != nil {
-		v.t.Fatalf("shut %s down: %v", v.dir, err)
-	}
 }
 
 // withoutSync makes every sync of the program return 0 at once and do nothing,

@@ -126,6 +126,7 @@ func (x *torture) run(n int) {
 		x.load.sendTo("")
 		x.mend()
 	}
+	verify(x.t, x.site.data(), 0) // a crash is no damage
 }
 
 // encrypt does what there is to do with keys before a life.
@@ -180,10 +181,13 @@ func (x *torture) liveLong(srv *server, after bool) {
 		within(srv, 19900*time.Millisecond+time.Duration(x.rng.IntN(200))*time.Millisecond)
 		return
 	}
-	until(x.t, time.Minute, "segments are rewritten", func() bool {
-		return strings.Contains(srv.stderr.tail(keptLines), "was rewritten")
-	})
-	x.rewrites++
+	for range 600 { // a minute: on a machine that is busy nothing may be worth it
+		if strings.Contains(srv.stderr.tail(keptLines), "was rewritten") {
+			x.rewrites++
+			break
+		}
+		within(srv, 100*time.Millisecond)
+	}
 	within(srv, time.Duration(x.rng.IntN(5000))*time.Microsecond)
 }
 
@@ -248,6 +252,7 @@ func (s *tally) add(faults ...string) {
 // report prints the result, and fails the test where there is a fault.
 func (x *torture) report(s tally) {
 	const shown = 20
+	verify(x.t, x.site.data(), 0)
 	if len(s.faults) > 0 {
 		x.t.Errorf("%d faults, FOREBAY_TORTURE_SEED=%d:\n%s", len(s.faults), x.seed, strings.Join(s.faults[:min(shown, len(s.faults))], "\n"))
 	}

@@ -1,4 +1,4 @@
-package main_test
+package disk
 
 import (
 	"encoding/binary"
@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,11 +39,11 @@ const (
 // sector is what the disk writes whole or not at all.
 const sector = 4096
 
-// A disk is a file with a volatile cache in front of it: what was written since
+// Disk is a file with a volatile cache in front of it: what was written since
 // the last flush is forgotten, sector by sector, when the power goes. It is a
-// FUSE mount whose root is that one file.
-type disk struct {
-	t    *testing.T
+// FUSE mount whose root is that one file. Its methods are for one caller, and
+// those of net/rpc, so that a process of its own can serve it.
+type Disk struct {
 	at   string // where the file is seen
 	file *os.File
 	done chan struct{} // closed once nobody asks any more
@@ -55,74 +54,90 @@ type disk struct {
 	dead bool             // guarded by mu; nothing is read or written any more
 }
 
-// newDisk is a disk without power that shows a file at a path.
-func newDisk(t *testing.T, file *os.File, at string) *disk {
-	t.Helper()
-	if err := os.WriteFile(at, nil, 0o600); err != nil {
-		t.Fatal(err)
+// New is a disk without power that shows a file, the image, at another path. The
+// image is open until the process ends.
+func New(image, at string) (*Disk, error) {
+	file, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
 	}
-	d := &disk{t: t, at: at, file: file, done: make(chan struct{})}
+	if err := os.WriteFile(at, nil, 0o600); err != nil {
+		return nil, err
+	}
+	d := &Disk{at: at, file: file, done: make(chan struct{})}
 	close(d.done)
-	t.Cleanup(func() {
-		// By force, as a loop device may hold it still. It is no mount without power.
-		_ = unix.Unmount(at, unix.MNT_FORCE|unix.MNT_DETACH)
-		<-d.done
-	})
-	return d
+	return d, nil
 }
 
-// plug begins to serve the disk, with power and an empty cache.
-func (d *disk) plug() {
-	d.t.Helper()
+// Plug begins to serve the disk, with power and an empty cache.
+func (d *Disk) Plug(_ struct{}, _ *struct{}) error {
 	// Without os.File, whose poller would wait for a mount that is still to come.
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		d.t.Fatalf("/dev/fuse: %v", err)
+		return fmt.Errorf("/dev/fuse: %w", err)
 	}
 	if err := unix.Mount("disk", d.at, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=100000,user_id=0,group_id=0", fd)); err != nil {
-		unix.Close(fd)
-		d.t.Fatalf("mount a FUSE file at %s: %v", d.at, err)
+		_ = unix.Close(fd) // nothing was read of it
+		return fmt.Errorf("mount a FUSE file at %s: %w", d.at, err)
 	}
 	d.was, d.dead, d.done = make(map[int64][]byte), false, make(chan struct{})
 	go func(done chan struct{}) {
 		defer close(done)
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }() // it is gone with the mount
 		d.serve(fd)
 	}(d.done)
+	return nil
 }
 
-// cut takes the power away. Of what was not flushed each sector is kept or
-// forgotten as rng says; without it all is forgotten.
-func (d *disk) cut(rng *rand.Rand) {
+// Cut takes the power away. Of what was not flushed each sector is kept or
+// forgotten at random; with seed 0 all is forgotten.
+func (d *Disk) Cut(seed uint64, _ *struct{}) error {
+	rng := rand.New(rand.NewPCG(seed, 0))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.dead = true
 	for _, s := range slices.Sorted(maps.Keys(d.was)) {
-		if rng != nil && rng.IntN(2) == 0 {
+		if seed != 0 && rng.IntN(2) == 0 {
 			continue
 		}
 		if _, err := d.file.WriteAt(d.was[s], s*sector); err != nil {
-			d.t.Errorf("forget sector %d: %v", s, err)
+			return fmt.Errorf("forget sector %d: %w", s, err)
 		}
 	}
+	return nil
 }
 
-// unplug ends the serving of a disk that nobody has mounted any more.
-func (d *disk) unplug() {
-	d.t.Helper()
-	until(d.t, 20*time.Second, "the loop device lets go of the FUSE file", func() bool { return unix.Unmount(d.at, 0) == nil })
+// Unplug ends the serving of a disk that nobody has mounted any more. By force:
+// whoever has it mounted still gets errors.
+func (d *Disk) Unplug(force bool, _ *struct{}) error {
+	if force {
+		_ = unix.Unmount(d.at, unix.MNT_FORCE|unix.MNT_DETACH) // it is no mount without power
+		<-d.done
+		return nil
+	}
+	const patience, pause = 20 * time.Second, 5 * time.Millisecond
+	err := unix.Unmount(d.at, 0) // a loop device lets go of it a moment after it was unmounted
+	for n := 0; err != nil && n < int(patience/pause); n++ {
+		<-time.After(pause)
+		err = unix.Unmount(d.at, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("the loop device does not let go of %s: %w", d.at, err)
+	}
 	<-d.done
+	return nil
 }
 
-// lie makes the disk forget its flushes from now on.
-func (d *disk) lie() {
+// Lie makes the disk forget its flushes from now on.
+func (d *Disk) Lie(_ struct{}, _ *struct{}) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lies = true
+	return nil
 }
 
 // serve answers until the mount is gone.
-func (d *disk) serve(fd int) {
+func (d *Disk) serve(fd int) {
 	buf := make([]byte, fuseMaxWrite+8192)
 	for {
 		n, err := unix.Read(fd, buf)
@@ -144,7 +159,7 @@ func (d *disk) serve(fd int) {
 	}
 }
 
-func (d *disk) answer(opcode uint32, in []byte) (out []byte, errno unix.Errno) {
+func (d *Disk) answer(opcode uint32, in []byte) (out []byte, errno unix.Errno) {
 	le := binary.LittleEndian
 	switch opcode {
 	case fuseInit:
@@ -192,7 +207,7 @@ func (d *disk) answer(opcode uint32, in []byte) (out []byte, errno unix.Errno) {
 }
 
 // write keeps what it overwrites. The caller holds mu.
-func (d *disk) write(p []byte, off int64) error {
+func (d *Disk) write(p []byte, off int64) error {
 	for s := off / sector; s*sector < off+int64(len(p)); s++ {
 		if d.was[s] != nil {
 			continue
@@ -208,7 +223,7 @@ func (d *disk) write(p []byte, off int64) error {
 }
 
 // attributes are those of a file that only its size is known of.
-func (d *disk) attributes() ([]byte, unix.Errno) {
+func (d *Disk) attributes() ([]byte, unix.Errno) {
 	info, err := d.file.Stat()
 	if err != nil {
 		return nil, unix.EIO
