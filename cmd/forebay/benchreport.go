@@ -30,14 +30,24 @@ type benchJSON struct {
 	WarmupSeconds float64    `json:"warmup_seconds"`
 	Connections   int        `json:"connections"`
 	bench.Result
+	FirstFailure *firstFailure `json:"first_failure"` // null: none
+}
+
+type firstFailure struct {
+	Began admin.Time `json:"began_at"`
+	What  string     `json:"what"`
 }
 
 func (r benchReport) json() benchJSON {
-	return benchJSON{
+	j := benchJSON{
 		Target: r.config.Target.String(), Method: r.config.Method, Rate: r.rate(), Arrivals: r.arrivals(),
 		ForSeconds: r.config.For.Seconds(), WarmupSeconds: r.config.Warmup.Seconds(), Connections: r.config.Connections,
 		Result: r.Result,
 	}
+	if f := r.Result.FirstFailure; f != nil {
+		j.FirstFailure = &firstFailure{admin.Time{Time: f.Began}, f.What}
+	}
+	return j
 }
 
 func (r benchReport) rate() admin.Rate {
@@ -99,6 +109,9 @@ func (r benchReport) printLatency(w io.Writer) {
 		t.add("sent late", "", latencyText(r.Lag.P50), "", "", latencyText(r.Lag.P99), "", latencyText(r.Lag.Max))
 	}
 	t.write(w)
+	if f := r.FirstFailure; f != nil {
+		fmt.Fprintf(w, "the first to fail (%s) began at %s\n", f.What, f.Began.Format("15:04:05.000"))
+	}
 	fmt.Fprintf(w, "%d connections were opened; %d requests found all of them busy\n", r.ConnectionsOpened, r.Waited)
 }
 

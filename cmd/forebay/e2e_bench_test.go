@@ -23,10 +23,15 @@ type measured struct {
 	Latency          *struct {
 		P99 float64 `json:"p99_seconds"`
 	}
-	ConnectionsOpened int64 `json:"connections_opened"`
-	Waited            int64
-	Interrupted       bool
-	Warnings          []string
+	ConnectionsOpened int64   `json:"connections_opened"`
+	AnsweredRate      float64 `json:"answered_rate"`
+	FirstFailure      *struct {
+		BeganAt time.Time `json:"began_at"`
+		What    string
+	} `json:"first_failure"`
+	Waited      int64
+	Interrupted bool
+	Warnings    []string
 }
 
 func readMeasured(t *testing.T, stdout string) (m measured) {
@@ -61,7 +66,7 @@ func TestBench(t *testing.T) {
 func TestBenchWithoutSuccess(t *testing.T) {
 	refusing := newSink(t, func([]arrival, arrival) answer { return answer{status: http.StatusServiceUnavailable} })
 	stdout, stderr, code := command(t, "bench", "--target", refusing.url, "--for", "100ms", "-o", "json")
-	if m := readMeasured(t, stdout); code != 1 || m.Statuses["503"] != 5 || m.Succeeded != 0 || !strings.Contains(stderr, "error: no request succeeded") {
+	if m := readMeasured(t, stdout); code != 1 || m.Statuses["503"] != 5 || m.Succeeded != 0 || m.FirstFailure == nil || m.FirstFailure.What != "503" || !strings.Contains(stderr, "error: no request succeeded") {
 		t.Errorf("bench = exit %d, %s%s, want 1 and five times 503", code, stdout, stderr)
 	}
 	stdout, stderr, code = command(t, "bench", "--target", "http://"+freeAddr(t), "--for", "100ms")

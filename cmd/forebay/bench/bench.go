@@ -141,7 +141,7 @@ func (b *Bench) unsent(ctx context.Context, due, now time.Duration) {
 		failure = Interrupted
 	}
 	if due >= b.cfg.Warmup {
-		b.tally.record(outcome{failure: failure, latency: now - due, waited: true, ended: now})
+		b.tally.record(outcome{failure: failure, latency: now - due, waited: true, began: due, ended: now})
 	}
 }
 
@@ -154,7 +154,7 @@ func (b *Bench) send(ctx context.Context, c *conn, s slot) {
 	if s.due < b.cfg.Warmup {
 		return
 	}
-	o := outcome{status: status, failure: failure, latency: ended - s.due, waited: s.busy, ended: ended}
+	o := outcome{status: status, failure: failure, latency: ended - s.due, waited: s.busy, began: began, ended: ended}
 	if !s.busy {
 		o.lag = began - s.ready
 	}

@@ -286,7 +286,7 @@ func TestArrivals(t *testing.T) {
 		got = append(got, next())
 	}
 	third := time.Duration(333_333_333)
-	if want := []time.Duration{0, third, 2*third, time.Second}; !slices.EqualFunc(got, want, func(a, b time.Duration) bool { return (a - b).Abs() < 2 }) {
+	if want := []time.Duration{0, third, 2 * third, time.Second}; !slices.EqualFunc(got, want, func(a, b time.Duration) bool { return (a - b).Abs() < 2 }) {
 		t.Errorf("due at %v, want %v", got, want)
 	}
 	first, again := arrivals(1000, true), arrivals(1000, true)

@@ -25,8 +25,16 @@ type Result struct {
 	Waited            int64             `json:"waited"`        // requests that found every connection busy
 	ConnectionsOpened int64             `json:"connections_opened"`
 	Lag               Lag               `json:"lag"`
+	FirstFailure      *FirstFailure     `json:"-"` // nil: all succeeded
 	Interrupted       bool              `json:"interrupted"`
 	Warnings          []string          `json:"warnings"` // why not to believe the figures
+}
+
+// FirstFailure is the request that began first of those that did not succeed. What
+// was broken off at the end of a run is none.
+type FirstFailure struct {
+	Began time.Time
+	What  string // its status, or why it has none
 }
 
 // Latency is from when a request was due to the end of its answer. Time-outs and
@@ -64,8 +72,14 @@ func (b *Bench) result(interrupted bool) Result {
 	}
 	for status, n := range t.statuses {
 		r.Statuses[strconv.Itoa(status)] = n
-		if status < 400 {
+		if (outcome{status: status}).succeeded() {
 			r.Succeeded += n
+		}
+	}
+	if o := t.failing; o != nil {
+		r.FirstFailure = &FirstFailure{Began: b.start.Add(o.began), What: string(o.failure)}
+		if o.failure == Answered {
+			r.FirstFailure.What = strconv.Itoa(o.status)
 		}
 	}
 	if took > 0 {

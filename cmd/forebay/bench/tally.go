@@ -20,8 +20,12 @@ type outcome struct {
 	latency time.Duration // from when it was due
 	lag     time.Duration // by which the generator was late, not the target
 	waited  bool          // no connection was free when it was due
-	ended   time.Duration // since the start
+	began   time.Duration // since the start, as the next
+	ended   time.Duration
 }
+
+// succeeded tells whether the target did what it was asked to.
+func (o outcome) succeeded() bool { return o.failure == Answered && o.status < 400 }
 
 // tally counts outcomes, behind one lock: a histogram takes 170 KiB, too much for
 // one a connection.
@@ -36,6 +40,7 @@ type tally struct {
 	waited   int64
 	answered int64
 	failed   int64
+	failing  *outcome      // the first that did not succeed, by when it began
 	ended    time.Duration // the last
 }
 
@@ -50,6 +55,9 @@ func (t *tally) record(o outcome) {
 	t.ended = max(t.ended, o.ended)
 	if o.waited {
 		t.waited++
+	}
+	if !o.succeeded() && o.failure != Interrupted && (t.failing == nil || o.began < t.failing.began) {
+		t.failing = &o
 	}
 	if o.failure != Unsent {
 		count(t.lag, o.lag)
