@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -53,10 +54,15 @@ type Config struct {
 	// are being read or stored, and of the messages they are split into; a
 	// request that needs more is answered 503 overloaded. 0: 256 MiB.
 	MaxBodyMemory int64
+	// Live is the way to sinks. Nil: routes that need one answer 500.
+	Live Live
 	// Closed reports whether a stream's intake is closed, and the operator's
 	// reason, which callers are not told. It is called once per request and must
 	// not block. Nil: no stream is ever closed.
 	Closed func(stream string) (reason string, closed bool)
+	// TrustedProxies are believed in what X-Forwarded-For, -Host and -Proto say.
+	// None: the caller is who holds the connection.
+	TrustedProxies []netip.Prefix
 }
 
 func (c Config) withDefaults() Config {
@@ -82,12 +88,14 @@ func (c Config) withDefaults() Config {
 // /.forebay/receipts/. It is safe for concurrent use.
 type Handler struct {
 	cfg       Config
+	trusted   proxies
 	log       *failureLog
 	metrics   *metrics
 	receipts  *Receipts
 	bodies    bodyMemory
 	inflaters chan *inflater // those not at work
 	scratch   sync.Pool      // of *scratch
+	chunks    chunkPool
 }
 
 // New returns a Handler that serves cfg.Policy. It starts nothing. With a nil
@@ -98,6 +106,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) *Handler {
 	m := newMetrics(reg)
 	h := &Handler{
 		cfg:     cfg,
+		trusted: cfg.TrustedProxies,
 		log:     failures,
 		metrics: m,
 		receipts: &Receipts{
@@ -148,6 +157,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	m, o := h.serveRoute(x, target)
 	m.observe(o, time.Since(x.start))
+	if x.cut {
+		panic(http.ErrAbortHandler) // which servers take for what it is
+	}
 }
 
 // serveReserved answers what is never routed. Requests for receipts are not
@@ -173,9 +185,14 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 		return h.metrics.unrouted, p.outcome()
 	}
 	m := h.metrics.route(route.Name)
+	if looped(x.r) {
+		return m, h.fail(x, problemLoop())
+	}
 	switch route.Mode {
 	case policies.ModeBuffer:
 		return m, h.accept(x, set, route, m, target)
+	case policies.ModePass:
+		return m, h.pass(x, route, m)
 	default:
 		return m, h.fail(x, errors.New("route "+route.Name+": unknown mode "+string(route.Mode)))
 	}
