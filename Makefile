@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-idle bench-read torture torture-power torture-model full-disk clean
+.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-read torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,7 +91,7 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 generate: ## go generate; a second run changes nothing
 	$(GO) generate ./...
 
-bench: bench-accept bench-batch bench-read bench-idle ## every benchmark against its baselines in the same run
+bench: bench-accept bench-batch bench-edge bench-read bench-idle ## every benchmark against its baselines in the same run
 
 .PHONY: bin/bench
 bin/bench: build
@@ -108,6 +108,13 @@ bench-batch: bin/bench ## accepting batches of 1,000 orders, fsynced, against a 
 bench-deep: bin/bench ## a backlog of MESSAGES (10000000): memory, disk, a start after kill -9, look-ups
 	./bin/bench deep -forebay $(BIN) -dir .bench -messages $(MESSAGES) -orders test/bench/testdata/order-lines.ndjson
 
+# A module of its own, not among MODULES: what Caddy needs takes minutes to build.
+bin/bench-caddy: test/bench/caddy/main.go test/bench/caddy/go.mod
+	cd test/bench/caddy && CGO_ENABLED=0 $(GO) build -o ../../../$@ .
+
+bench-edge: bin/bench bin/bench-caddy ## passing orders on to nginx, against httputil.ReverseProxy and Caddy; needs nginx
+	$(call BENCH,edge) -caddy bin/bench-caddy
+
 bench-idle: bin/bench ## 999 streams and drains with nothing to do: processor, memory, scrape, start, reload; BENCH_SECONDS of each
 	$(call BENCH,idle)
 
@@ -115,9 +122,9 @@ bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pr
 	$(GO) test -run '^$$' -bench '^BenchmarkReadBack$$' -benchtime $(BENCH_MESSAGES)x -count 3 -timeout 15m ./buffer
 	$(GO) test -run '^$$' -bench '^BenchmarkCommitBesideReaders$$' -benchtime 3000x -count 3 -timeout 15m ./buffer
 
-integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, a backlog of 5 million within its bounds
+integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, stops and reloads under load, a backlog of 5 million within its bounds
 	$(MAKE) torture-model N=50
-	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault' ./cmd/forebay
+	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault|^TestUnderLoad' ./cmd/forebay
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run

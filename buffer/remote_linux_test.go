@@ -69,7 +69,7 @@ func serveDisk(image, at string) error {
 }
 
 func serveEngine(dir string) error {
-	found, err := buffer.Verify(context.Background(), dir, nil)
+	found, err := buffer.Verify(context.Background(), dir, nil, nil)
 	if err == nil && len(found.Damage)+len(found.Lost) > 0 {
 		err = fmt.Errorf("verify %s: damaged %+v, lost %+v", dir, found.Damage, found.Lost)
 	}

@@ -15,13 +15,25 @@ const progressDraw = 200 * time.Millisecond
 // it is silent.
 type progress struct {
 	n, of atomic.Int64 // bytes
+	text  func(took time.Duration) string
 	stop  chan struct{}
 	drawn sync.WaitGroup
 }
 
-// startProgress draws on w until end.
+// startProgress draws how many bytes are done, on w until end.
 func startProgress(w io.Writer, what string) *progress {
 	p := &progress{stop: make(chan struct{})}
+	p.text = func(took time.Duration) string { return progressText(p.n.Load(), p.of.Load(), took) }
+	return p.start(w, what)
+}
+
+// startProgressOf draws a text.
+func startProgressOf(w io.Writer, what string, text func(took time.Duration) string) *progress {
+	p := &progress{stop: make(chan struct{}), text: text}
+	return p.start(w, what)
+}
+
+func (p *progress) start(w io.Writer, what string) *progress {
 	if ok, _ := terminal(w); ok {
 		p.drawn.Go(func() { p.draw(w, what, time.Now()) })
 	}
@@ -46,7 +58,7 @@ func (p *progress) draw(w io.Writer, what string, begin time.Time) {
 	for {
 		select {
 		case <-tick.C:
-			_, _ = fmt.Fprintf(w, "\r\x1b[K%s: %s", what, progressText(p.n.Load(), p.of.Load(), time.Since(begin))) // a terminal that is gone shows nothing
+			_, _ = fmt.Fprintf(w, "\r\x1b[K%s: %s", what, p.text(time.Since(begin))) // a terminal that is gone shows nothing
 		case <-p.stop:
 			_, _ = io.WriteString(w, "\r\x1b[K")
 			return

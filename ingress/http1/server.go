@@ -21,9 +21,11 @@ type Server struct {
 
 	born     time.Time // limits are held in nanoseconds since: a clock that is set does not move them
 	stopping atomic.Bool
+	accepted atomic.Uint64          // connections
 	now      atomic.Pointer[[]byte] // as Date has it
 
 	mu        sync.Mutex
+	closing   bool    // no connection is served that was not until now
 	others    *handed // connections for the http.Server
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
@@ -106,9 +108,10 @@ func (s *Server) closed(ln net.Listener) {
 }
 
 func (s *Server) start(nc net.Conn) {
+	s.accepted.Add(1)
 	c := newConn(s, nc)
 	s.mu.Lock()
-	if s.stopping.Load() { // Shutdown has counted the connections already
+	if s.closing { // Shutdown has counted the connections already
 		s.mu.Unlock()
 		_ = nc.Close()
 		return
@@ -157,11 +160,44 @@ func (s *Server) handOn(c *conn) {
 	s.others.give(&prefixed{Conn: c.conn, unread: unread})
 }
 
-// Shutdown stops listening, closes connections that wait for a request, and
-// waits for the others to end; when ctx ends first, it returns its error.
+const (
+	settleQuiet = 20 * time.Millisecond
+	settleMost  = time.Second
+)
+
+// settle goes on accepting until nobody comes any more, or for settleMost: closing a
+// listener resets those who wait to be accepted, closing a connection a request that
+// nobody read yet.
+func (s *Server) settle(ctx context.Context) {
+	quiet := time.NewTicker(settleQuiet)
+	defer quiet.Stop()
+	most := time.NewTimer(settleMost)
+	defer most.Stop()
+	for before := s.accepted.Load(); ; {
+		select {
+		case <-quiet.C:
+		case <-most.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+		now := s.accepted.Load()
+		if now == before {
+			return
+		}
+		before = now
+	}
+}
+
+// Shutdown serves what callers had begun when it was called, stops listening, closes
+// connections that wait for a request, and waits for the others to end; when ctx ends
+// first, it returns its error. From the call on every answer is the last on its
+// connection.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopping.Store(true)
+	s.settle(ctx)
 	s.mu.Lock()
+	s.closing = true
 	for ln := range s.listeners {
 		_ = ln.Close()
 	}
@@ -194,6 +230,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() error {
 	s.stopping.Store(true)
 	s.mu.Lock()
+	s.closing = true
 	for ln := range s.listeners {
 		_ = ln.Close()
 	}

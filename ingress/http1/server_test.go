@@ -511,6 +511,34 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// Who had begun when the stop came, and was neither accepted nor read yet, is
+// answered; who keeps coming does not hold the stop up.
+func TestShutdownSettles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, echo)
+		idle := s.pipe()
+		idle.ask("GET /1 HTTP/1.1\r\nHost: h\r\n\r\n", 202, "GET /1 ")
+		ended := make(chan error, 1)
+		began := time.Now()
+		go func() { ended <- s.Shutdown(t.Context()) }()
+		synctest.Wait()
+		for _, c := range []*client{idle, s.pipe()} {
+			if resp := c.ask("GET /2 HTTP/1.1\r\nHost: h\r\n\r\n", 202, "GET /2 "); !resp.Close {
+				t.Error("the connection stays open while shutting down")
+			}
+			c.ended()
+		}
+		for time.Since(began) < 2*settleMost {
+			s.pipe()
+			time.Sleep(settleQuiet / 2)
+		}
+		s.pipe().ended()
+		if err := <-ended; err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+	})
+}
+
 func TestShutdownCutOff(t *testing.T) {
 	waiting := make(chan struct{})
 	s := newServer(t, func(_ http.ResponseWriter, r *http.Request) {

@@ -19,7 +19,7 @@ func accept(ctx context.Context, o options) error {
 	json := func(addr string) target { return httpTarget(addr, "application/json") }
 	sides := []side{
 		{"bare", func(string) (*process, error) { return startBare() }, json, all},
-		{"forebay", func(dir string) (*process, error) { return startForebay(o.forebay, dir, "") }, json, all},
+		{"forebay", func(dir string) (*process, error) { return startForebay(o.forebay, dir, buffering("")) }, json, all},
 		{"nats", startNATS, natsTarget, all},
 	}
 	rounds, err := measured(ctx, o, sides)

@@ -37,7 +37,7 @@ func batch(ctx context.Context, o options) error {
 	sides := []side{
 		{"bare", bare, ndjson, all},
 		{"forebay", func(dir string) (*process, error) {
-			return startForebay(o.forebay, dir, "split: ndjson, max_body: 16MiB")
+			return startForebay(o.forebay, dir, buffering("split: ndjson, max_body: 16MiB"))
 		}, ndjson, all},
 	}
 	rounds, err := measured(ctx, o, sides)

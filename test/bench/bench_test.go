@@ -117,3 +117,10 @@ func TestAddress(t *testing.T) {
 		}
 	}
 }
+
+func TestNginxIsMissing(t *testing.T) {
+	_, err := startNginx(t.Context(), "no-such-nginx", t.TempDir())
+	if err == nil || !strings.Contains(err.Error(), "apt-get install nginx-light") {
+		t.Errorf("startNginx = %v, want an error that says what to install", err)
+	}
+}

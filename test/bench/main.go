@@ -16,17 +16,19 @@ import (
 
 type options struct {
 	forebay, orders, dir string
+	nginx, caddy         string
 	connections, rounds  int
 	warm, measure        time.Duration
 	messages, callers    int
 	hold                 bool
 }
 
-const usage = `usage: bench accept|batch|deep|idle [flags]
+const usage = `usage: bench accept|batch|deep|edge|idle [flags]
 
   accept   one order a request, against a bare handler and NATS JetStream
   batch    a thousand orders a request, against bare handlers
   deep     a backlog of many messages: memory, disk, a start, look-ups
+  edge     orders passed on to nginx, against httputil.ReverseProxy and Caddy
   idle     999 streams with a drain each and nothing to do, against one stream
 
 `
@@ -39,6 +41,8 @@ func main() {
 	switch os.Args[1] {
 	case bareArg:
 		exit(serveBare())
+	case proxyArg:
+		exit(serveProxy(os.Args[2]))
 	case natsArg:
 		exit(serveNATS(os.Args[2]))
 	case fillArg:
@@ -51,6 +55,8 @@ func main() {
 		exit(run(accept, 256))
 	case "batch":
 		exit(run(batch, 8))
+	case "edge":
+		exit(run(edge, 64))
 	case "idle":
 		exit(run(idle, 1))
 	default:
@@ -64,6 +70,8 @@ func run(measure func(context.Context, options) error, connections int) error {
 	seconds := 10
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	flags.StringVar(&o.forebay, "forebay", "bin/forebay", "the program")
+	flags.StringVar(&o.nginx, "nginx", "nginx", "nginx, for the edge")
+	flags.StringVar(&o.caddy, "caddy", "bin/bench-caddy", "Caddy with a reverse proxy, for the edge")
 	flags.StringVar(&o.orders, "orders", "cmd/forebay/demo/orders.ndjson", "orders for bodies, one a line")
 	flags.StringVar(&o.dir, "dir", ".bench", "where the rounds' data goes; on the disk that is to be measured")
 	flags.IntVar(&o.connections, "connections", connections, "keep-alive connections, each with one request at a time")

@@ -40,6 +40,14 @@ type process struct {
 	cmd           *exec.Cmd
 	public, admin string // host:port
 	drained       chan struct{}
+	borrowed      bool // stop leaves it running
+}
+
+// lent is the process for one round of many.
+func (p *process) lent() *process {
+	l := *p
+	l.borrowed = true
+	return &l
 }
 
 var readyLine = regexp.MustCompile(`(?:msg=|"msg":")ready\b`)
@@ -52,10 +60,12 @@ func startBare() (*process, error) {
 	return start(exec.Command(self, bareArg))
 }
 
-// startForebay takes more fields of its route.
-func startForebay(program, dir, route string) (*process, error) {
+// buffering is the policy with more fields of its route.
+func buffering(route string) string { return strings.Replace(policy, "ROUTE", route, 1) }
+
+func startForebay(program, dir, policy string) (*process, error) {
 	policyFile, config := filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "forebay.yaml")
-	if err := os.WriteFile(policyFile, []byte(strings.Replace(policy, "ROUTE", route, 1)), 0o600); err != nil {
+	if err := os.WriteFile(policyFile, []byte(policy), 0o600); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(config, []byte("version: 1\n"), 0o600); err != nil {
@@ -106,6 +116,9 @@ func address(name, line string) string {
 }
 
 func (p *process) stop() error {
+	if p.borrowed {
+		return nil
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -157,7 +170,8 @@ func ownTimes() (user, system time.Duration) {
 	return time.Duration(u.Utime.Nano()), time.Duration(u.Stime.Nano())
 }
 
-// storedBytes is what the messages take, compressed and in their blocks.
+// storedBytes is what the messages take, compressed and in their blocks: of no
+// stream, none.
 func (p *process) storedBytes() (uint64, error) {
 	client := http.Client{Timeout: 10 * time.Second}
 	resp, err := client.Get("http://" + p.admin + "/api/v1/streams")
@@ -172,19 +186,24 @@ func (p *process) storedBytes() (uint64, error) {
 	if err := json.NewDecoder(resp.Body).Decode(&streams); err != nil {
 		return 0, fmt.Errorf("read /api/v1/streams: %w", err)
 	}
-	if len(streams) != 1 {
-		return 0, fmt.Errorf("/api/v1/streams has %d streams, want one", len(streams))
+	switch len(streams) {
+	case 0:
+		return 0, nil
+	case 1:
+		return streams[0].Bytes, nil
 	}
-	return streams[0].Bytes, nil
+	return 0, fmt.Errorf("/api/v1/streams has %d streams, want one", len(streams))
 }
 
 // serveBare is the baseline: it reads the body, keeps nothing, answers 202.
-func serveBare() error {
+func serveBare() error { return serveUntilTerm(http.HandlerFunc(answerBare)) }
+
+func serveUntilTerm(h http.Handler) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	srv := http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(answerBare)}
+	srv := http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: h}
 	fmt.Fprintf(os.Stderr, "msg=ready public=%s\n", ln.Addr())
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
