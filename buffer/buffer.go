@@ -116,6 +116,17 @@ type Once interface {
 	Lookup(ctx context.Context, stream string, key [16]byte, now time.Time) (Accepted, error)
 }
 
+// Live is the capability of letting requests pass a stream by, on their way to the
+// sink that its drain delivers to, in order with the messages of their key.
+type Live interface {
+	// BeginLive asks whether a request with that ordering key may pass the stream by,
+	// which it may while nothing of the key is unfinished or being appended. end is nil
+	// where it may not. Else end is called once when the request is over, and until
+	// then no message of the key is handed out that was not tried before. Without a key
+	// there is no order: it may. It waits for no commit; it may read the disk.
+	BeginLive(ctx context.Context, stream, key string) (end func(), err error)
+}
+
 // OnceKey tells a request that is sent again.
 type OnceKey struct {
 	Key  [16]byte // hash of the key and its scope

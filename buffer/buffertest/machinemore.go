@@ -31,6 +31,8 @@ func (m *machine) moreActions() map[string]func(*rapid.T) {
 		{"findKey", needSearcher, m.findKey},
 		{"cancelKey", needSearcher, m.cancelKey},
 		{"lookup", needOnce, m.lookUp},
+		{"liveBegins", needLive, m.liveBegins},
+		{"liveEnds", needLive, m.liveEnds},
 		{"housekeep", needHousekeep, m.housekeep},
 	} {
 		if m.can(a.needs) {

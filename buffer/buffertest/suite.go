@@ -52,6 +52,7 @@ const (
 	needSearcher    capability = "searcher"
 	needRemover     capability = "remover"
 	needStandings   capability = "standings"
+	needLive        capability = "live"
 )
 
 func (s Subject) can(c capability) (ok bool) {
@@ -70,6 +71,8 @@ func (s Subject) can(c capability) (ok bool) {
 		_, ok = s.Buffer.(buffer.Searcher)
 	case needRemover:
 		_, ok = s.Buffer.(buffer.Remover)
+	case needLive:
+		_, ok = s.Buffer.(buffer.Live)
 	case needStandings:
 		_, ok = s.Buffer.(standings)
 	case needHousekeep:
@@ -105,6 +108,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		takeSections(),
 		startSections(),
 		orderSections(),
+		liveSections(),
 		messageSections(),
 		intakeSections(),
 		concurrentSections(),
