@@ -60,11 +60,11 @@ func BenchmarkBeginLive(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				end, err := e.BeginLive(b.Context(), "orders", "customer-of-today")
-				if err != nil || end == nil {
+				passage, err := e.BeginLive(b.Context(), "orders", "customer-of-today")
+				if err != nil || passage == nil {
 					b.Fatal("a key without a backlog may not pass", err)
 				}
-				end()
+				passage.End()
 			}
 		})
 	}

@@ -89,55 +89,76 @@ func (d *drain) park(key string, offset uint64) bool {
 	return true
 }
 
+// passage is one request under way.
+type passage struct {
+	engine  *Engine
+	stream  *stream
+	hash    uint64
+	key     *liveKey // nil: it has none
+	appends uint64   // of the key when it began
+}
+
 // BeginLive implements [Live].
-func (e *Engine) BeginLive(ctx context.Context, name, key string) (end func(), err error) {
+func (e *Engine) BeginLive(ctx context.Context, name, key string) (Passage, error) {
 	hash := e.keyHash.of(key)
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	s := e.streams[name]
 	switch {
 	case s == nil || s.orphaned:
-		e.mu.Unlock()
 		return nil, fmt.Errorf("pass %s by: %w", name, ErrNoStream)
 	case key == "":
-		e.mu.Unlock()
-		return func() {}, nil
-	case !s.idle() && e.appending(s, hash):
-		e.mu.Unlock()
+		return &passage{engine: e}, nil
+	case s.idle():
+		return e.passage(s, hash), nil
+	case e.appending(s, hash):
 		return nil, nil
-	}
-	k := s.live.entry(hash)
-	if s.idle() {
-		k.under++
-		e.mu.Unlock()
-		return e.ending(s, hash, k), nil
 	}
 	// The look-up takes its time, in which the key's messages must not wait for who
 	// may have to wait for them.
+	k := s.live.entry(hash)
 	k.asking++
 	appends := k.appends
 	e.mu.Unlock()
 	_, found, err := e.search(ctx, name, key, keyOrder, 1)
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	k.asking--
-	if err != nil || len(found) > 0 || k.appends != appends {
-		s.live.settle(hash, k)
-		if err != nil {
-			err = fmt.Errorf("pass %s by: %w", name, err)
-		}
-		return nil, err
+	if err == nil && len(found) == 0 && k.appends == appends {
+		return e.passage(s, hash), nil
 	}
-	k.under++
-	return e.ending(s, hash, k), nil
+	s.live.settle(hash, k)
+	if err != nil {
+		return nil, fmt.Errorf("pass %s by: %w", name, err)
+	}
+	return nil, nil
 }
 
-func (e *Engine) ending(s *stream, hash uint64, k *liveKey) func() {
-	return func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		k.under--
-		s.live.settle(hash, k)
+// passage begins a request. The caller holds mu.
+func (e *Engine) passage(s *stream, hash uint64) *passage {
+	k := s.live.entry(hash)
+	k.under++
+	return &passage{e, s, hash, k, k.appends}
+}
+
+// Clear implements [Passage].
+func (p *passage) Clear() bool {
+	if p.key == nil {
+		return true
 	}
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	return p.key.appends == p.appends
+}
+
+// End implements [Passage].
+func (p *passage) End() {
+	if p.key == nil {
+		return
+	}
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	p.key.under--
+	p.stream.live.settle(p.hash, p.key)
 }
 
 // idle reports whether nothing of a stream is unfinished or being appended.

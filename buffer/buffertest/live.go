@@ -20,15 +20,15 @@ func liveSections() []section {
 }
 
 // beginLive asks, and fails where the answer is another one.
-func (f *fixture) beginLive(stream, key string, want bool) (end func()) {
+func (f *fixture) beginLive(stream, key string, want bool) buffer.Passage {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	end, err := f.Buffer.(buffer.Live).BeginLive(ctx, stream, key)
-	if err != nil || (end != nil) != want {
-		f.Fatalf("BeginLive(%s, %q) lets pass: %v, %v; want %v", stream, key, end != nil, err, want)
+	passage, err := f.Buffer.(buffer.Live).BeginLive(ctx, stream, key)
+	if err != nil || (passage != nil) != want {
+		f.Fatalf("BeginLive(%s, %q) lets pass: %v, %v; want %v", stream, key, passage != nil, err, want)
 	}
-	return end
+	return passage
 }
 
 func liveHolds(f *fixture) {
@@ -37,11 +37,14 @@ func liveHolds(f *fixture) {
 	f.fillKeys("orders", "a", "b", "a")
 	f.wantTake("mail", 9, 1)
 	f.beginLive("orders", "a", false) // it would overtake
-	first()
+	if first.Clear() || second.Clear() {
+		f.Fatal("Clear after an append of the key, want that something is in the way")
+	}
+	first.End()
 	f.wantTake("mail", 9)
 	wake := f.Buffer.Wake("mail")
 	pending(wake)
-	second()
+	second.End()
 	if !signalled(wake) {
 		f.Fatal("the end of the last request of a key does not wake the drain")
 	}
@@ -63,29 +66,32 @@ func liveRefused(f *fixture) {
 	f.beginLive("orders", "a", false)
 	f.wantTake("mail", 1, 1)
 	f.ack("mail", 1)
-	f.beginLive("orders", "a", true)()
+	f.beginLive("orders", "a", true).End()
 	f.fillKeys("orders", "b")
-	f.beginLive("orders", "a", true)()
+	f.beginLive("orders", "a", true).End()
 	if _, err := f.Buffer.(buffer.Live).BeginLive(context.Background(), "nothing", "a"); err == nil {
 		f.Fatal("BeginLive of an unknown stream has no error")
 	}
 }
 
 func liveNoKey(f *fixture) {
-	end := f.beginLive("orders", "", true)
+	passage := f.beginLive("orders", "", true)
 	f.fillKeys("orders", "", "a")
-	f.beginLive("orders", "", true)()
+	if !passage.Clear() {
+		f.Fatal("without a key something is in the way")
+	}
+	f.beginLive("orders", "", true).End()
 	f.wantTake("mail", 9, 0, 1)
-	end()
+	passage.End()
 }
 
 func liveCancelled(f *fixture) {
-	end := f.beginLive("orders", "a", true)
+	passage := f.beginLive("orders", "a", true)
 	f.fillKeys("orders", "a", "a", "a")
 	f.wantTake("mail", 9)
 	f.wantErr("Cancel", f.cancel(buffer.Ref{Stream: "orders", Offset: 0}), nil)
 	f.wantTake("mail", 9)
-	end()
+	passage.End()
 	f.wantTake("mail", 9, 1)
 	f.Buffer.Return("mail", 1)
 	f.wantTake("mail", 9, 1)
@@ -104,9 +110,9 @@ func liveCancelKeys(f *fixture) {
 	f.wantTake("mail", 9)
 	f.beginLive("orders", "a", false)
 	f.beginLive("orders", "b", false)
-	endB()
+	endB.End()
 	f.wantTake("mail", 9, 1)
-	endA()
+	endA.End()
 	f.wantTake("mail", 9, 0)
 }
 
@@ -115,7 +121,7 @@ func liveReopened(f *fixture, crash bool) {
 	f.fillNoise(24, 64<<10) // seals its segment where segments are small
 	f.reopen(crash)
 	f.beginLive("orders", "a", false)
-	f.beginLive("orders", "c", true)()
+	f.beginLive("orders", "c", true).End()
 	f.ack("mail", offsets(f.takeAll("mail"))...)
-	f.beginLive("orders", "a", true)()
+	f.beginLive("orders", "a", true).End()
 }

@@ -56,7 +56,7 @@ func (m *machine) onceSome(t *rapid.T) {
 	once := onceKey(s.name+key, body)
 	once.TTL = 3 * time.Second
 
-	a, replayed, err := m.appendOnce(s.name, once, msg)
+	a, replayed, err := m.foretold(s.name, once, msg)
 	known, ok := s.once[key]
 	ok = ok && m.now.Before(known.until)
 	switch {

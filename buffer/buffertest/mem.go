@@ -46,12 +46,12 @@ type memStream struct {
 	drains    []*memDrain  // the configured ones in their order, then orphans
 	once      map[[16]byte]onceRecord
 	live      map[string]int // requests under way that pass it by, by key
-	lastAt    time.Time  // of the newest message
-	open      uint64     // messages unfinished with at least one drain
-	low       int        // no message before it is open
-	bytes     int64      // of open messages
-	deadBytes int64      // of bodies of messages that are dead with a drain
-	answers   []answered // in the order they came
+	lastAt    time.Time      // of the newest message
+	open      uint64         // messages unfinished with at least one drain
+	low       int            // no message before it is open
+	bytes     int64          // of open messages
+	deadBytes int64          // of bodies of messages that are dead with a drain
+	answers   []answered     // in the order they came
 }
 
 type memMessage struct {

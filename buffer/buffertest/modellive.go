@@ -12,23 +12,36 @@ import (
 type modelLive struct {
 	stream *modelStream
 	key    string
-	end    func()
+	buffer.Passage
+	before int // messages of the key when it began
 }
 
 func (s *modelStream) mayPass(key string) bool { return key == "" || len(s.unfinishedOf(key)) == 0 }
 
-// live reports whether a request of a message's key is under way.
-func (s *modelStream) isLive(offset uint64) bool { return s.live[s.messages[offset].Key] > 0 }
+// isLive reports whether a request of a message's key is under way.
+func (s *modelStream) isLive(offset uint64) bool {
+	key := s.messages[offset].Key
+	return key != "" && s.live[key] > 0
+}
+
+func (s *modelStream) appended(key string) (n int) {
+	for _, msg := range s.messages {
+		if key != "" && msg.Key == key {
+			n++
+		}
+	}
+	return n
+}
 
 func (m *machine) liveBegins(t *rapid.T) {
 	s, key := m.drawStream(t), drawKey(t)
-	end, err := m.Buffer.(buffer.Live).BeginLive(context.Background(), s.name, key)
-	if want := s.mayPass(key); err != nil || (end != nil) != want {
-		m.Fatalf("BeginLive(%s, %q) lets pass: %v, %v; want %v", s.name, key, end != nil, err, want)
+	passage, err := m.Buffer.(buffer.Live).BeginLive(context.Background(), s.name, key)
+	if want := s.mayPass(key); err != nil || (passage != nil) != want {
+		m.Fatalf("BeginLive(%s, %q) lets pass: %v, %v; want %v", s.name, key, passage != nil, err, want)
 	}
-	if end != nil && key != "" {
+	if passage != nil {
 		s.live[key]++
-		m.lives = append(m.lives, modelLive{s, key, end})
+		m.lives = append(m.lives, modelLive{s, key, passage, s.appended(key)})
 	}
 }
 
@@ -42,7 +55,10 @@ func (m *machine) liveEnds(t *rapid.T) {
 }
 
 func (m *machine) endLive(l modelLive) {
-	l.end()
+	if got, want := l.Clear(), l.stream.appended(l.key) == l.before; got != want {
+		m.Fatalf("Clear(%s, %q) = %v, want %v", l.stream.name, l.key, got, want)
+	}
+	l.End()
 	l.stream.live[l.key]--
 }
 
