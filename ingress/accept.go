@@ -76,7 +76,7 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 		}
 		body = s.body
 	}
-	s.fields = appendFields(s.fields, x.r, x.id)
+	s.fields = appendFields(s.fields, x.r, x.id, h.trusted.origin(x.r))
 	m := &s.msgs[0]
 	*m = buffer.Message{Method: x.r.Method, Target: target, Header: s.fields, Body: body, KeepAnswer: int(route.StoreResult)}
 	x.readKeys(stream, m)

@@ -42,7 +42,7 @@ func (h *Handler) readBatch(x *exchange, s *scratch, stream *policies.Stream, ro
 	if err != nil {
 		return intake{}, err
 	}
-	s.fields = appendFields(s.fields, x.r, x.id)
+	s.fields = appendFields(s.fields, x.r, x.id, h.trusted.origin(x.r))
 	h.address(s, msgs, x, target, route, key)
 	if err := h.readAllKeys(s, msgs, x, stream); err != nil {
 		return intake{}, err

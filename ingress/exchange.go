@@ -20,6 +20,8 @@ type exchange struct {
 	r     *http.Request
 	id    string // the request's, on every answer and stored with the message
 	start time.Time
+	// principal is who the caller has shown to be; empty where nobody asked.
+	principal string
 	// The answer's header fields, so that each need not be allocated.
 	values [12]string
 	fields int // how many of values are in use

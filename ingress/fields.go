@@ -12,7 +12,7 @@ const pseudonym = "1.1 forebay"
 
 // appendFields appends the header fields that are stored with a message, by
 // name, so that like requests are stored alike.
-func appendFields(dst []buffer.Field, r *http.Request, requestID string) []buffer.Field {
+func appendFields(dst []buffer.Field, r *http.Request, requestID string, from origin) []buffer.Field {
 	named := connectionOptions(r.Header["Connection"])
 	for name, values := range r.Header {
 		if dropped(name) || slices.Contains(named, name) {
@@ -23,15 +23,11 @@ func appendFields(dst []buffer.Field, r *http.Request, requestID string) []buffe
 		}
 	}
 	dst = appendTrace(dst, r.Header, named)
-	if r.Host != "" {
-		dst = append(dst, buffer.Field{Name: "X-Forwarded-Host", Value: r.Host})
-	}
-	proto := "http"
-	if r.TLS != nil {
-		proto = "https"
+	if from.host != "" {
+		dst = append(dst, buffer.Field{Name: "X-Forwarded-Host", Value: from.host})
 	}
 	dst = append(dst,
-		buffer.Field{Name: "X-Forwarded-Proto", Value: proto},
+		buffer.Field{Name: "X-Forwarded-Proto", Value: from.proto},
 		buffer.Field{Name: "X-Request-Id", Value: requestID},
 		buffer.Field{Name: "Via", Value: via(r.Header["Via"])})
 	// Stable: values of one name keep their order.
@@ -56,7 +52,8 @@ func dropped(name string) bool {
 	// Framing and conversation with this hop; a delivery has its own.
 	case "Content-Length", "Host", "Expect", "Prefer":
 		return true
-	// Claims about the caller, from a peer that is not trusted to make them.
+	// Claims about the caller, which trusted proxies alone may make; appendFields
+	// writes those that are kept.
 	case "Forwarded", "X-Real-Ip":
 		return true
 	// Written anew, or checked first, by appendFields.

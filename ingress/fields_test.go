@@ -51,14 +51,14 @@ func TestFieldsStored(t *testing.T) {
 			if tt.via == "" {
 				tt.via = "1.1 forebay"
 			}
-			if diff := cmp.Diff(append(tt.want, ours("http", tt.via)...), appendFields(nil, r, "id")); diff != "" {
+			if diff := cmp.Diff(append(tt.want, ours("http", tt.via)...), appendFields(nil, r, "id", proxies{}.origin(r))); diff != "" {
 				t.Errorf("header %q (-want +got):\n%s", tt.header, diff)
 			}
 		})
 	}
 	r := httptest.NewRequest("POST", "https://shop.example.com/", nil)
 	r.TLS = &tls.ConnectionState{}
-	if diff := cmp.Diff(ours("https", "1.1 forebay"), appendFields(nil, r, "id")); diff != "" {
+	if diff := cmp.Diff(ours("https", "1.1 forebay"), appendFields(nil, r, "id", proxies{}.origin(r))); diff != "" {
 		t.Errorf("over TLS (-want +got):\n%s", diff)
 	}
 }
@@ -92,7 +92,7 @@ func TestTraceContext(t *testing.T) {
 			r := httptest.NewRequest("POST", "/", nil)
 			r.Header["Traceparent"], r.Header["Tracestate"] = tt.parent, tt.state
 			var parent, state string
-			for _, f := range appendFields(nil, r, "id") {
+			for _, f := range appendFields(nil, r, "id", proxies{}.origin(r)) {
 				switch f.Name {
 				case "Traceparent":
 					parent = f.Value

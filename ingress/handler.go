@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -57,6 +58,9 @@ type Config struct {
 	// reason, which callers are not told. It is called once per request and must
 	// not block. Nil: no stream is ever closed.
 	Closed func(stream string) (reason string, closed bool)
+	// TrustedProxies are believed in what X-Forwarded-For, -Host and -Proto say.
+	// None: the caller is who holds the connection.
+	TrustedProxies []netip.Prefix
 }
 
 func (c Config) withDefaults() Config {
@@ -82,6 +86,7 @@ func (c Config) withDefaults() Config {
 // /.forebay/receipts/. It is safe for concurrent use.
 type Handler struct {
 	cfg       Config
+	trusted   proxies
 	log       *failureLog
 	metrics   *metrics
 	receipts  *Receipts
@@ -98,6 +103,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) *Handler {
 	m := newMetrics(reg)
 	h := &Handler{
 		cfg:     cfg,
+		trusted: cfg.TrustedProxies,
 		log:     failures,
 		metrics: m,
 		receipts: &Receipts{

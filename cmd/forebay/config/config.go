@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -47,6 +48,18 @@ type HTTP struct {
 	IdleTimeout       time.Duration `koanf:"idle_timeout"`
 	MaxHeaderBytes    int64         `koanf:"max_header_bytes"`
 	MaxConnections    int           `koanf:"max_connections"` // open at a time, on each public address
+	TrustedProxies    []string      `koanf:"trusted_proxies"` // addresses and ranges, see Proxies
+}
+
+// Proxies are the ranges of TrustedProxies.
+func (h HTTP) Proxies() []netip.Prefix {
+	var ranges []netip.Prefix
+	for _, s := range h.TrustedProxies {
+		if p, err := parseRange(s); err == nil { // a loaded Config holds no others
+			ranges = append(ranges, p)
+		}
+	}
+	return ranges
 }
 
 // Buffer places and bounds the durable log.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -54,7 +55,7 @@ listen:
   public:
     - { address: "127.0.0.1:8081" }
     - address: "127.0.0.1:8082"
-http: { idle_timeout: 1d, max_header_bytes: 64KiB }
+http: { idle_timeout: 1d, max_header_bytes: 64KiB, trusted_proxies: [10.0.0.0/8, "2001:db8::1"] }
 buffer: { dir: from-file, segment_bytes: 1MiB }
 policies: { paths: [a.yaml, "b/*.yaml"] }
 shutdown: { delay: 1s, timeout: 2s }
@@ -81,17 +82,18 @@ shutdown: { delay: 1s, timeout: 2s }
 		Connections        int
 		Paths              []string
 		Public             []Listener
+		Proxies            string
 		Admin, LogLevelStr string
 	}
 	want := layers{
 		"from-flag", 1 << 20, 3 * time.Second, 2 * time.Second, 24 * time.Hour, 64 << 10, 7,
 		[]string{"c.yaml", "d.yaml"},
-		[]Listener{{"127.0.0.1:8081"}, {"127.0.0.1:8082"}},
+		[]Listener{{"127.0.0.1:8081"}, {"127.0.0.1:8082"}}, "[10.0.0.0/8 2001:db8::1/128]",
 		"127.0.0.1:9080", "info",
 	}
 	have := layers{
 		got.Buffer.Dir, got.Buffer.SegmentBytes, got.Shutdown.Delay, got.Shutdown.Timeout, got.HTTP.IdleTimeout,
-		got.HTTP.MaxHeaderBytes, got.HTTP.MaxConnections, got.Policies.Paths, got.Listen.Public,
+		got.HTTP.MaxHeaderBytes, got.HTTP.MaxConnections, got.Policies.Paths, got.Listen.Public, fmt.Sprint(got.HTTP.Proxies()),
 		got.Listen.Admin.Address, got.Telemetry.Log.Level,
 	}
 	if diff := cmp.Diff(want, have); diff != "" {
@@ -117,14 +119,22 @@ func TestLoadMistakes(t *testing.T) {
 		},
 		{
 			name: "what is not built is refused",
-			file: "listen:\n  public:\n    - { address: \":1\", tls: { cert_file: x } }\nhttp: { trusted_proxies: [10.0.0.0/8] }\nlimits: { store: {} }\n" +
+			file: "listen:\n  public:\n    - { address: \":1\", tls: { cert_file: x } }\nlimits: { store: {} }\n" +
 				"buffer: { encryption_key_file: k }\ntelemetry: { otlp: { endpoint: x } }\n",
 			want: []Problem{
 				{Line: 3, Column: 24, Message: "listen.public[].tls is not supported yet", Hint: "end TLS in front of Forebay, or remove it"},
-				{Line: 4, Column: 9, Message: "http.trusted_proxies is not supported yet", Hint: "remove it"},
-				{Line: 5, Column: 1, Message: "limits is not supported yet", Hint: "remove it"},
-				{Line: 6, Column: 11, Message: "buffer.encryption_key_file is not supported yet", Hint: "remove it"},
-				{Line: 7, Column: 14, Message: "telemetry.otlp is not supported yet", Hint: "remove it"},
+				{Line: 4, Column: 1, Message: "limits is not supported yet", Hint: "remove it"},
+				{Line: 5, Column: 11, Message: "buffer.encryption_key_file is not supported yet", Hint: "remove it"},
+				{Line: 6, Column: 14, Message: "telemetry.otlp is not supported yet", Hint: "remove it"},
+			},
+		},
+		{
+			name: "proxies that are no addresses",
+			file: "http:\n  trusted_proxies: [10.0.0.1, 2001:db8::/32, 10.0.0.1/8, proxy.internal, \"::ffff:10.0.0.1\"]\n",
+			want: []Problem{
+				{Line: 2, Column: 20, Message: "http.trusted_proxies: 10.0.0.1/8 is no range: it begins at 10.0.0.0/8", Hint: `write ["10.0.0.0/8", "2001:db8::1"]`},
+				{Line: 2, Column: 20, Message: `http.trusted_proxies: "proxy.internal" is neither an IP address nor a range such as 10.0.0.0/8`, Hint: `write ["10.0.0.0/8", "2001:db8::1"]`},
+				{Line: 2, Column: 20, Message: `http.trusted_proxies: "::ffff:10.0.0.1" is neither an IP address nor a range such as 10.0.0.0/8`, Hint: `write ["10.0.0.0/8", "2001:db8::1"]`},
 			},
 		},
 		{
@@ -148,7 +158,6 @@ func TestLoadMistakes(t *testing.T) {
 			flags:   []Flag{{"--policies", "policies.paths", []string{}}},
 			want: []Problem{
 				{Line: 1, Column: 11, Message: `unknown setting "buffer.dirr"`, Hint: `did you mean "buffer.dir"?`},
-				{Line: 2, Column: 9, Message: "http.trusted_proxies is not supported yet", Hint: "remove it"},
 				{Line: 2, Column: 64, Message: `http.idle_timeout: "soon" is not a duration such as 250ms, 30s, 1h30m or 14d`},
 				{Line: 3, Column: 22, Message: `unknown setting "listen.public[].addr"`, Hint: "an item has an address"},
 				{

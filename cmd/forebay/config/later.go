@@ -7,7 +7,6 @@ import "strings"
 // taking them in silence would promise what does not happen.
 func notYet() map[string]map[string]any {
 	return map[string]map[string]any{
-		"http.trusted_proxies":       later(shape("", texts), "Proxies, as addresses or ranges, whose X-Forwarded-… fields are believed."),
 		"buffer.encryption_key_file": later(shape("", text), "The file of the master key that stored messages are encrypted with."),
 		"buffer.kafka":               later(map[string]any{"type": "object"}, "The cluster behind buffer.engine: kafka."),
 		"listen.admin.tls":           certificate(),

@@ -200,7 +200,7 @@ func TestEverything(t *testing.T) {
 		}
 		names = append(names, name)
 	}
-	want := []string{"listen.public[].tls", "http.trusted_proxies", "buffer.encryption_key_file", "limits", "telemetry.otlp"}
+	want := []string{"listen.public[].tls", "buffer.encryption_key_file", "limits", "telemetry.otlp"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("refused (-want +got):\n%s", diff)
 	}

@@ -32,6 +32,7 @@ func known() map[string]kind {
 		"http.idle_timeout":        duration,
 		"http.max_header_bytes":    size,
 		"http.max_connections":     count,
+		"http.trusted_proxies":     texts,
 		"buffer.engine":            text,
 		"buffer.dir":               text,
 		"buffer.segment_bytes":     size,

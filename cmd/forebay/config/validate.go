@@ -64,6 +64,11 @@ func (l *loader) validateHTTP(c HTTP) {
 	if c.MaxConnections < 1 {
 		l.fault("http.max_connections", "must be at least 1", "")
 	}
+	for _, s := range c.TrustedProxies {
+		if _, err := parseRange(s); err != nil {
+			l.fault("http.trusted_proxies", err.Error(), `write ["10.0.0.0/8", "2001:db8::1"]`)
+		}
+	}
 }
 
 func (l *loader) validateBuffer(c Buffer) {
@@ -114,6 +119,21 @@ func checkAddress(address string) error {
 		return fmt.Errorf("%q has no valid port", address)
 	}
 	return nil
+}
+
+// parseRange reads an address, or a range of them.
+func parseRange(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" && !a.Is4In6() {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil || p.Addr().Is4In6() {
+		return netip.Prefix{}, fmt.Errorf("%q is neither an IP address nor a range such as 10.0.0.0/8", s)
+	}
+	if p != p.Masked() {
+		return netip.Prefix{}, fmt.Errorf("%s is no range: it begins at %s", s, p.Masked())
+	}
+	return p, nil
 }
 
 // Loopback reports whether an address to listen on is reachable from this
