@@ -32,6 +32,7 @@ type Buffer interface {
 	Append(ctx context.Context, stream string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error)
 	buffer.Once
 	buffer.Receipts
+	buffer.Live
 }
 
 // Config is what a Handler works with. Buffer and Policy are required.

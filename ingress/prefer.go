@@ -21,6 +21,19 @@ func preferredWait(values []string) time.Duration {
 	return 0
 }
 
+// prefersAsync finds respond-async.
+func prefersAsync(values []string) bool {
+	for preference := range preferences(values) {
+		// A token without a value; an empty one is none, as the RFC says.
+		name, _, _ := strings.Cut(preference, ";")
+		name, value, _ := strings.Cut(name, "=")
+		if value = strings.TrimSpace(value); strings.EqualFold(strings.TrimSpace(name), "respond-async") && (value == "" || value == `""`) {
+			return true
+		}
+	}
+	return false
+}
+
 // prefersRepresentation finds return=representation.
 func prefersRepresentation(values []string) bool {
 	for preference := range preferences(values) {
