@@ -20,6 +20,7 @@ type exchange struct {
 	r     *http.Request
 	id    string // the request's, on every answer and stored with the message
 	start time.Time
+	cut   bool // the answer is: its connection has to be, too
 	// principal is who the caller has shown to be; empty where nobody asked.
 	principal string
 	// The answer's header fields, so that each need not be allocated.
