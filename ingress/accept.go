@@ -79,13 +79,9 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 	if route.Split != policies.SplitNone {
 		return h.readBatch(x, s, stream, route, target, key)
 	}
-	limit := min(bodyLimit(route), messageLimit(stream))
-	body := wholeBody(x.r, limit)
-	if body == nil {
-		if err := h.readBody(s, x.r, limit); err != nil {
-			return intake{}, err
-		}
-		body = s.body
+	body, err := h.bodyOf(s, x.r, min(bodyLimit(route), messageLimit(stream)))
+	if err != nil {
+		return intake{}, err
 	}
 	s.fields = appendFields(s.fields, x.r, x.id, h.trusted.origin(x.r))
 	m := &s.msgs[0]
@@ -155,7 +151,7 @@ func (h *Handler) acknowledge(x *exchange, route *policies.Route, m *routeMetric
 	now := time.Now()
 	id := h.cfg.Buffer.ID(ref)
 	if d := sinkAnswer(&st, route.WaitFor); d != nil && applied > 0 {
-		x.set("Preference-Applied", appliedWait(applied))
+		x.applied(applied)
 		x.set("Vary", "Prefer")
 		x.relay(id, d)
 		o.code = d.Status
@@ -167,11 +163,9 @@ func (h *Handler) acknowledge(x *exchange, route *policies.Route, m *routeMetric
 	} else {
 		receipt = unknownReceipt(id, ref, a, note)
 	}
-	if applied > 0 {
-		x.set("Preference-Applied", appliedWait(applied))
-		if note == "" && settled(&st, route.WaitFor) {
-			o.code = http.StatusOK
-		}
+	x.applied(applied)
+	if applied > 0 && note == "" && settled(&st, route.WaitFor) {
+		o.code = http.StatusOK
 	}
 	if o.code == http.StatusAccepted || !receipt.State.Final() {
 		x.set("Retry-After", strconv.Itoa(receipt.retryAfter(now)))

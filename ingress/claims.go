@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"forebay/buffer"
+	"forebay/policies"
 )
 
 // claimWait is how long a request waits for another one with its idempotency key.
@@ -48,6 +49,35 @@ func (c *claims) take(ctx context.Context, key buffer.OnceKey) error {
 		}
 	}
 	return nil
+}
+
+// claimed sends a live request that has an idempotency key once no other one with
+// the key is under way, and any other as it is. What is asked is a part of the key, so
+// that the body is read before it is sent.
+func (h *Handler) claimed(x *exchange, route *policies.Route, m *routeMetrics, target string, send func() outcome) outcome {
+	key, err := repeatKeyOf(x.r.Header, route)
+	if err != nil {
+		return h.refuseLive(x, m, err)
+	}
+	if key.value == "" {
+		return send()
+	}
+	s, _ := h.scratch.Get().(*scratch)
+	defer h.recycle(s)
+	defer h.giveBack(s)
+	body, err := h.bodyOf(s, x.r, bodyLimit(route))
+	if err != nil {
+		return h.refuseLive(x, m, err)
+	}
+	x.keepBody(body)
+	once := onceKey(s, key, route, &buffer.Message{Method: x.r.Method, Target: target, Body: body})
+	err = h.claims.take(x.r.Context(), once)
+	h.metrics.lookups.count(false, err)
+	if err != nil {
+		return h.refuseLive(x, m, err)
+	}
+	defer h.claims.drop(once)
+	return send()
 }
 
 // claim returns who has the key; nil: the caller, from now on.

@@ -21,6 +21,8 @@ type exchange struct {
 	id    string // the request's, on every answer and stored with the message
 	start time.Time
 	cut   bool // the answer is: its connection has to be, too
+	async bool // it is answered before it is carried out, as the caller prefers
+	spill *spill
 	// principal is who the caller has shown to be; empty where nobody asked.
 	principal string
 	// The answer's header fields, so that each need not be allocated.

@@ -97,6 +97,7 @@ type Handler struct {
 	inflaters chan *inflater // those not at work
 	scratch   sync.Pool      // of *scratch
 	chunks    chunkPool
+	claims    claims
 }
 
 // New returns a Handler that serves cfg.Policy. It starts nothing. With a nil
@@ -192,8 +193,10 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 	switch route.Mode {
 	case policies.ModeBuffer:
 		return m, h.accept(x, set, route, m, target)
+	case policies.ModeOverflow:
+		return m, h.overflow(x, set, route, m, target)
 	case policies.ModePass:
-		return m, h.pass(x, route, m)
+		return m, h.claimed(x, route, m, target, func() outcome { return h.pass(x, route, m) })
 	default:
 		return m, h.fail(x, errors.New("route "+route.Name+": unknown mode "+string(route.Mode)))
 	}

@@ -34,6 +34,18 @@ func prefersAsync(values []string) bool {
 	return false
 }
 
+// applied tells which preferences were honoured; wait is 0 where none was asked for.
+func (x *exchange) applied(wait time.Duration) {
+	switch {
+	case x.async && wait > 0:
+		x.set("Preference-Applied", "respond-async, "+appliedWait(wait))
+	case x.async:
+		x.set("Preference-Applied", "respond-async")
+	case wait > 0:
+		x.set("Preference-Applied", appliedWait(wait))
+	}
+}
+
 // prefersRepresentation finds return=representation.
 func prefersRepresentation(values []string) bool {
 	for preference := range preferences(values) {
