@@ -70,19 +70,17 @@ func (s *shares) until(now time.Time, leave int) (at time.Time) {
 
 func (s *shares) tookLive(now time.Time) {
 	s.asked = time.Time{}
+	s.ahead++
 	if s.drainsLack(now) == 0 {
-		s.ahead = 0
-	} else {
-		s.ahead++
+		s.ahead = 1 // the next drain that lacks something goes first
 	}
 }
 
 // tookDrain takes note of what a drain took, and of what it still lacks.
 func (s *shares) tookDrain(now time.Time, c *core, v verdict) {
-	if s.liveLacks(now) == 0 {
-		s.ahead = 0
-	} else {
-		s.ahead -= v.take
+	s.ahead -= v.take
+	if v.take > 0 && s.liveLacks(now) == 0 {
+		s.ahead = -1
 	}
 	if v.lacks == 0 {
 		delete(s.lacks, c)

@@ -127,10 +127,10 @@ type Route struct {
 	HoldUpTo   time.Duration // the longest wait for the sink
 	MaxWaiting int           // how many requests wait so
 
-	Auth       []string // not built yet, like all that follows
-	Limits     []string
-	Shadow     bool // limits are counted, not enforced
-	Timing     bool // callers may say when
+	Auth   []string // not built yet, like all that follows
+	Limits []string
+	Shadow bool // limits are counted, not enforced
+	Timing bool // callers may say when
 }
 
 // Split is how a body is cut into messages.

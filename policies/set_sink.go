@@ -47,9 +47,9 @@ type HTTPSink struct {
 	// PreserveHost sends the caller's Host in the place of the sink's own.
 	PreserveHost bool
 
-	Batch        *Batch // not built yet, like all that follows
-	OAuth2       *OAuth2
-	SignSecrets  []Secret // of Standard Webhooks; empty: not signed
+	Batch       *Batch // not built yet, like all that follows
+	OAuth2      *OAuth2
+	SignSecrets []Secret // of Standard Webhooks; empty: not signed
 }
 
 // Batch is several messages in one request.

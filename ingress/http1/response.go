@@ -31,7 +31,7 @@ type response struct {
 	streaming bool  // the head is out
 	chunked   bool
 	trailers  http.Header // announced: their fields come after the body; nil: none
-	close     bool // the connection ends after it
+	close     bool        // the connection ends after it
 	err       error
 }
 
