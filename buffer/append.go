@@ -191,11 +191,13 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 		at.part = p.parts[0]
 		for _, x := range p.parts {
 			x.stream, x.base, x.flags = st, st.lastAt, p.flags
+			st.live.stored(x.keys)
 		}
 		g.parts = append(g.parts, p.parts...)
 	} else {
 		at.part = g.part(st)
 		at.index = len(at.part.at)
+		st.live.stored(p.records.keys)
 		for _, x := range p.records.keys {
 			at.part.keys = append(at.part.keys, keyEntry{x.hash, uint64(at.index) + x.offset})
 		}

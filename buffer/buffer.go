@@ -113,10 +113,33 @@ type Once interface {
 	// append is under way it waits for at most a second, then ErrInProgress.
 	// ErrMismatch: the key came with other content.
 	AppendOnce(ctx context.Context, stream string, now time.Time, msgs []Message, key OnceKey) (a Accepted, replayed bool, err error)
+	// Repeated is AppendOnce where the key was seen; else it does nothing, and repeated
+	// is false.
+	Repeated(ctx context.Context, stream string, now time.Time, key OnceKey) (a Accepted, repeated bool, err error)
 	// Lookup returns what AppendOnce said of a key, as long as it would say it
 	// again at now. It may read the disk. ErrNoMessage: never, past the TTL, or the
 	// first append is still under way. ErrNoStream: no such stream is stored.
 	Lookup(ctx context.Context, stream string, key [16]byte, now time.Time) (Accepted, error)
+}
+
+// Live is the capability of letting requests pass a stream by, on their way to the
+// sink that its drain delivers to, in order with the messages of their key.
+type Live interface {
+	// BeginLive asks whether a request with that ordering key may pass the stream by,
+	// which it may while nothing of the key is unfinished or being appended; nil: it may
+	// not. Until the end of the passage no message of the key is handed out that was not
+	// tried before. Without a key there is no order: it may. It waits for no commit; it
+	// may read the disk. ErrNoStream: no such stream.
+	BeginLive(ctx context.Context, stream, key string) (Passage, error)
+}
+
+// Passage is one request that passes a stream by.
+type Passage interface {
+	// Clear reports whether nothing of the key has been appended since it began: who
+	// waited before sending would overtake that.
+	Clear() bool
+	// End is called once, when the request is over.
+	End()
 }
 
 // OnceKey tells a request that is sent again.

@@ -36,3 +36,36 @@ func BenchmarkFindKey(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkBeginLive is what a live request of a route with mode: overflow costs the
+// buffer: while nothing is stored, and with a backlog of other keys.
+func BenchmarkBeginLive(b *testing.B) {
+	for _, backlog := range []int{0, 400_000} {
+		b.Run(fmt.Sprint("backlog=", backlog), func(b *testing.B) {
+			e, err := buffer.Open(b.Context(), buffer.Config{Dir: b.TempDir(), SegmentBytes: 16 * mib})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { _ = e.Close() })
+			configure(b, e, "mail")
+			for i := 0; i < backlog; i += 1000 {
+				msgs := make([]buffer.Message, 1000)
+				for j := range msgs {
+					msgs[j] = order(i + j)
+					msgs[j].Key = fmt.Sprint("customer-", i+j)
+				}
+				if _, err := e.Append(b.Context(), "orders", noon, msgs); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				passage, err := e.BeginLive(b.Context(), "orders", "customer-of-today")
+				if err != nil || passage == nil {
+					b.Fatal("a key without a backlog may not pass", err)
+				}
+				passage.End()
+			}
+		})
+	}
+}

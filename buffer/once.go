@@ -39,6 +39,19 @@ const (
 
 // AppendOnce implements [Once].
 func (e *Engine) AppendOnce(ctx context.Context, name string, now time.Time, msgs []Message, key OnceKey) (Accepted, bool, error) {
+	return e.once(ctx, name, now, key, func(c onceClaim) (Accepted, *onceEntry, error) {
+		return e.appendNew(ctx, name, now, msgs, c)
+	})
+}
+
+// Repeated implements [Once].
+func (e *Engine) Repeated(ctx context.Context, name string, now time.Time, key OnceKey) (Accepted, bool, error) {
+	return e.once(ctx, name, now, key, func(onceClaim) (Accepted, *onceEntry, error) { return Accepted{}, nil, nil })
+}
+
+// once returns what was said of a key, or what is done with one that is new: which
+// may find that somebody else was first.
+func (e *Engine) once(ctx context.Context, name string, now time.Time, key OnceKey, do func(onceClaim) (Accepted, *onceEntry, error)) (Accepted, bool, error) {
 	key.Key = onceScope(name, key.Key)
 	patience := time.NewTimer(inProgressWait)
 	defer patience.Stop()
@@ -57,7 +70,7 @@ func (e *Engine) AppendOnce(ctx context.Context, name string, now time.Time, msg
 				return stored.replay(name, key)
 			}
 			var a Accepted
-			a, first, err = e.appendNew(ctx, name, now, msgs, onceClaim{key, files.moves})
+			a, first, err = do(onceClaim{key, files.moves})
 			if errors.Is(err, errFilesMoved) {
 				continue
 			}

@@ -44,7 +44,7 @@ func (d *drain) pickNext(p *picks, keys blockKeys) (more bool, need *blockRef) {
 	atHead := d.head < d.stream.next && !d.blocked
 	switch {
 	case len(d.returned) > 0 && (d.returned[0] < d.head || !atHead):
-		if offset := heap.Pop(&d.returned).(uint64); d.waits(offset) && !d.displaced[offset] {
+		if offset := heap.Pop(&d.returned).(uint64); d.waits(offset) && !d.displaced[offset] && !d.park(d.holding[offset], offset) {
 			d.pickUntried(p, offset)
 		}
 	case atHead:
@@ -65,10 +65,13 @@ func (d *drain) pickHead(p *picks, keys blockKeys) (need *blockRef) {
 		if need != nil {
 			return need
 		}
-		if key == "" || d.open(key, d.head) {
+		switch {
+		case key != "" && !d.open(key, d.head):
+			if d.blocked {
+				return nil
+			}
+		case !d.park(key, d.head):
 			d.pickUntried(p, d.head)
-		} else if d.blocked {
-			return nil
 		}
 	}
 	d.head++

@@ -30,6 +30,7 @@ type stream struct {
 	waiting            int64 // bytes of messages being committed
 	lastRaw, lastCount int   // room for the next block of single messages: what they lately took
 	drains             []*drain
+	live               liveKeys
 	orphaned           bool
 	read               bool                // has ever had a drain
 	appends            prometheus.Observer // how long they took

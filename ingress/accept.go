@@ -2,7 +2,6 @@ package ingress
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -22,14 +21,22 @@ type intake struct {
 // became of the messages its body was split into.
 func (h *Handler) accept(x *exchange, set *policies.Set, route *policies.Route, m *routeMetrics, target string) outcome {
 	s, _ := h.scratch.Get().(*scratch)
-	in, err := h.read(x, s, set, route, target)
+	var in intake
+	err := h.intakeOpen(route)
+	if err == nil { // all that can be refused without the body is refused before it is read
+		in, err = h.read(x, s, set, route, target)
+	}
 	var accepted buffer.Accepted
 	var replayed bool
 	if err == nil {
-		// The commit ends the wait, in milliseconds, and the buffer does when it stalls:
-		// whether the caller has left by then changes nothing, and need not be watched.
-		accepted, replayed, err = h.store(context.WithoutCancel(x.r.Context()), route.Stream, in)
+		accepted, replayed, err = h.store(x, route, in)
 	}
+	return h.answer(x, s, set, route, m, accepted, replayed, err)
+}
+
+// answer tells the caller what became of a request that was to be stored, and gives
+// back what it was worked on in.
+func (h *Handler) answer(x *exchange, s *scratch, set *policies.Set, route *policies.Route, m *routeMetrics, accepted buffer.Accepted, replayed bool, err error) outcome {
 	h.giveBack(s)
 	if err != nil {
 		if route.Split != policies.SplitNone {
@@ -54,12 +61,16 @@ func (h *Handler) accept(x *exchange, set *policies.Set, route *policies.Route, 
 	return o
 }
 
-// read refuses all that can be refused without the body before the body is
-// read.
-func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *policies.Route, target string) (intake, error) {
+// intakeOpen refuses what is to be stored while the stream's intake is closed.
+func (h *Handler) intakeOpen(route *policies.Route) error {
 	if _, closed := h.cfg.Closed(route.Stream); closed {
-		return intake{}, problemUnavailable(reasonStreamClosed)
+		return problemUnavailable(reasonStreamClosed)
 	}
+	return nil
+}
+
+// read makes messages of a request.
+func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *policies.Route, target string) (intake, error) {
 	key, err := repeatKeyOf(x.r.Header, route)
 	if err != nil {
 		return intake{}, err
@@ -68,13 +79,9 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 		return h.readBatch(x, s, set, route, target, key)
 	}
 	stream := set.Stream(route.Stream)
-	limit := min(bodyLimit(route), messageLimit(stream))
-	body := wholeBody(x.r, limit)
-	if body == nil {
-		if err := h.readBody(s, x.r, limit); err != nil {
-			return intake{}, err
-		}
-		body = s.body
+	body, err := h.bodyOf(s, x.r, min(bodyLimit(route), messageLimit(stream)))
+	if err != nil {
+		return intake{}, err
 	}
 	if err := h.limitBody(x, body); err != nil {
 		return intake{}, err
@@ -149,7 +156,7 @@ func (h *Handler) acknowledge(x *exchange, route *policies.Route, m *routeMetric
 	now := time.Now()
 	id := h.cfg.Buffer.ID(ref)
 	if d := sinkAnswer(&st, route.WaitFor); d != nil && applied > 0 {
-		x.set("Preference-Applied", appliedWait(applied))
+		x.applied(applied)
 		x.set("Vary", "Prefer")
 		x.relay(id, d)
 		o.code = d.Status
@@ -161,11 +168,9 @@ func (h *Handler) acknowledge(x *exchange, route *policies.Route, m *routeMetric
 	} else {
 		receipt = unknownReceipt(id, ref, a, note)
 	}
-	if applied > 0 {
-		x.set("Preference-Applied", appliedWait(applied))
-		if note == "" && settled(&st, route.WaitFor) {
-			o.code = http.StatusOK
-		}
+	x.applied(applied)
+	if applied > 0 && note == "" && settled(&st, route.WaitFor) {
+		o.code = http.StatusOK
 	}
 	if o.code == http.StatusAccepted || !receipt.State.Final() {
 		x.set("Retry-After", strconv.Itoa(receipt.retryAfter(now)))

@@ -29,6 +29,12 @@ func (noBuffer) Lookup(context.Context, string, [16]byte, time.Time) (buffer.Acc
 	return buffer.Accepted{}, buffer.ErrNoMessage
 }
 
+func (noBuffer) Repeated(context.Context, string, time.Time, buffer.OnceKey) (buffer.Accepted, bool, error) {
+	return buffer.Accepted{}, false, nil
+}
+
+func (noBuffer) BeginLive(context.Context, string, string) (buffer.Passage, error) { return nil, nil }
+
 func (noBuffer) ID(buffer.Ref) string { return "AAAAAAAAAAAAAAAAAAAAAAAAAA" }
 
 func (noBuffer) Find(ref buffer.Ref, now time.Time) (buffer.Status, error) {

@@ -87,6 +87,15 @@ func wholeBody(r *http.Request, limit int64) []byte {
 	return nil
 }
 
+// bodyOf returns a body of at most limit bytes, in s or where it lies.
+func (h *Handler) bodyOf(s *scratch, r *http.Request, limit int64) ([]byte, error) {
+	if body := wholeBody(r, limit); body != nil {
+		return body, nil
+	}
+	err := h.readBody(s, r, limit)
+	return s.body, err
+}
+
 // readBody reads a body of at most limit bytes into s.body. What s then holds
 // of bodyMemory is in s.held. A declared length over the limit is refused
 // before anything is read, so that a caller who sent Expect: 100-continue

@@ -22,6 +22,8 @@ type exchange struct {
 	id    string // the request's, on every answer and stored with the message
 	start time.Time
 	cut   bool // the answer is: its connection has to be, too
+	async bool // it is answered before it is carried out, as the caller prefers
+	spill *spill
 	// principal is who the caller has shown to be; empty where nobody asked.
 	principal string
 	client    netip.Addr // zero until clientOf found it

@@ -32,6 +32,7 @@ type Buffer interface {
 	Append(ctx context.Context, stream string, now time.Time, msgs []buffer.Message) (buffer.Accepted, error)
 	buffer.Once
 	buffer.Receipts
+	buffer.Live
 }
 
 // Config is what a Handler works with. Buffer and Policy are required.
@@ -97,6 +98,7 @@ type Handler struct {
 	inflaters chan *inflater // those not at work
 	scratch   sync.Pool      // of *scratch
 	chunks    chunkPool
+	claims    claims
 }
 
 // New returns a Handler that serves cfg.Policy. It starts nothing. With a nil
@@ -212,8 +214,10 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 	switch route.Mode {
 	case policies.ModeBuffer:
 		return m, h.accept(x, set, route, m, target)
+	case policies.ModeOverflow:
+		return m, h.overflow(x, set, route, m, target)
 	case policies.ModePass:
-		return m, h.pass(x, route, m)
+		return m, h.claimed(x, route, m, target, func() outcome { return h.pass(x, route, m) })
 	default:
 		return m, h.fail(x, errors.New("route "+route.Name+": unknown mode "+string(route.Mode)))
 	}

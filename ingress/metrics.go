@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"forebay/buffer"
 	"forebay/policies"
 )
 
@@ -79,6 +81,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 
 // lookups counts idempotency keys by what was known of them.
 type lookups struct{ fresh, replay, inProgress, mismatch prometheus.Counter }
+
+// count takes note of what a look-up said.
+func (l *lookups) count(replayed bool, err error) {
+	switch {
+	case err == nil && replayed:
+		l.replay.Inc()
+	case err == nil:
+		l.fresh.Inc()
+	case errors.Is(err, buffer.ErrMismatch):
+		l.mismatch.Inc()
+	case errors.Is(err, buffer.ErrInProgress):
+		l.inProgress.Inc()
+	}
+}
 
 func newLookups(v *prometheus.CounterVec) lookups {
 	return lookups{

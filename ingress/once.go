@@ -163,22 +163,15 @@ func appendTerminated(b []byte, all ...string) []byte {
 }
 
 // store makes msgs durable; once only where a key came with them.
-func (h *Handler) store(ctx context.Context, stream string, in intake) (a buffer.Accepted, replayed bool, err error) {
-	now := time.Now()
+func (h *Handler) store(x *exchange, route *policies.Route, in intake) (a buffer.Accepted, replayed bool, err error) {
+	// The commit ends the wait, in milliseconds, and the buffer does when it stalls:
+	// whether the caller has left by then changes nothing, and need not be watched.
+	ctx, now, stream := context.WithoutCancel(x.r.Context()), time.Now(), route.Stream
 	if in.once.TTL == 0 {
 		a, err = h.cfg.Buffer.Append(ctx, stream, now, in.msgs)
 		return a, false, err
 	}
 	a, replayed, err = h.cfg.Buffer.AppendOnce(ctx, stream, now, in.msgs, in.once)
-	switch {
-	case err == nil && replayed:
-		h.metrics.lookups.replay.Inc()
-	case err == nil:
-		h.metrics.lookups.fresh.Inc()
-	case errors.Is(err, buffer.ErrMismatch):
-		h.metrics.lookups.mismatch.Inc()
-	case errors.Is(err, buffer.ErrInProgress):
-		h.metrics.lookups.inProgress.Inc()
-	}
+	h.metrics.lookups.count(replayed, err)
 	return a, replayed, err
 }

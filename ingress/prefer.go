@@ -21,6 +21,31 @@ func preferredWait(values []string) time.Duration {
 	return 0
 }
 
+// prefersAsync finds respond-async.
+func prefersAsync(values []string) bool {
+	for preference := range preferences(values) {
+		// A token without a value; an empty one is none, as the RFC says.
+		name, _, _ := strings.Cut(preference, ";")
+		name, value, _ := strings.Cut(name, "=")
+		if value = strings.TrimSpace(value); strings.EqualFold(strings.TrimSpace(name), "respond-async") && (value == "" || value == `""`) {
+			return true
+		}
+	}
+	return false
+}
+
+// applied tells which preferences were honoured; wait is 0 where none was asked for.
+func (x *exchange) applied(wait time.Duration) {
+	switch {
+	case x.async && wait > 0:
+		x.set("Preference-Applied", "respond-async, "+appliedWait(wait))
+	case x.async:
+		x.set("Preference-Applied", "respond-async")
+	case wait > 0:
+		x.set("Preference-Applied", appliedWait(wait))
+	}
+}
+
 // prefersRepresentation finds return=representation.
 func prefersRepresentation(values []string) bool {
 	for preference := range preferences(values) {

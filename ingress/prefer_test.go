@@ -38,6 +38,27 @@ func TestPreferredWait(t *testing.T) {
 	}
 }
 
+func TestPrefersAsync(t *testing.T) {
+	tests := []struct {
+		values []string
+		want   bool
+	}{
+		{nil, false},
+		{[]string{"respond-async"}, true},
+		{[]string{"wait=5", " Respond-Async ; x=y"}, true},
+		{[]string{`wait=5, respond-async=""`}, true},
+		{[]string{"respond-async=no"}, false},
+		{[]string{`a="respond-async"`}, false},
+		{[]string{`a="b, respond-async"`}, false},
+		{[]string{"respond-asynchronously, async"}, false},
+	}
+	for _, tt := range tests {
+		if got := prefersAsync(tt.values); got != tt.want {
+			t.Errorf("prefersAsync(%q) = %v, want %v", tt.values, got, tt.want)
+		}
+	}
+}
+
 func FuzzPreferredWait(f *testing.F) {
 	for _, s := range []string{"wait=5", `a="b\", c", wait="6";x`, "wait=,wait", `"`, `\`} {
 		f.Add(s)

@@ -124,7 +124,7 @@ func problemIdempotencyMismatch() *problem {
 func problemIdempotencyInProgress() *problem {
 	return &problem{
 		kind: problemPrefix + "idempotency-in-progress", title: "Idempotency in progress", status: http.StatusConflict,
-		detail: "the first request with this idempotency key is still being stored", retryAfter: 1,
+		detail: "the first request with this idempotency key is still under way", retryAfter: 1,
 	}
 }
 

@@ -107,8 +107,8 @@ func (p *passage) rewrite(r *httputil.ProxyRequest) {
 			delete(h, name)
 		}
 	}
-	if strings.EqualFold(h.Get("Upgrade"), "h2c") {
-		// Whoever speaks HTTP/2 over it is past every route.
+	if p.x.spill != nil || strings.EqualFold(h.Get("Upgrade"), "h2c") {
+		// What may be stored is no tunnel, and whoever speaks HTTP/2 is past every route.
 		delete(h, "Upgrade")
 		delete(h, "Connection")
 	}
@@ -166,6 +166,12 @@ func hideFromTransport(h http.Header, name string) {
 // answer makes the sink's answer what the caller is to see.
 func (p *passage) answer(resp *http.Response) error {
 	status := resp.StatusCode
+	if p.x.spill.busy(status) {
+		return errBusy
+	}
+	if p.x.spill != nil {
+		resp.Header.Add("Vary", "Prefer") // respond-async has another answer
+	}
 	for name := range resp.Header {
 		if strings.HasPrefix(name, "Forebay-") {
 			delete(resp.Header, name) // between the sink and us
@@ -193,6 +199,9 @@ func (p *passage) failed(_ http.ResponseWriter, _ *http.Request, err error) {
 		err = cause // the request itself has no end
 	}
 	p.x.set("X-Request-Id", p.x.id)
+	if p.x.r.Context().Err() == nil && p.x.spill.take(err) {
+		return // it is to be stored, and is answered then
+	}
 	p.outcome = p.h.refuseLive(p.x, p.m, err)
 }
 

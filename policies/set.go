@@ -162,7 +162,7 @@ type Idempotency struct {
 // Mode is what a route does with a request.
 type Mode string
 
-// The modes. ModeOverflow is not built yet.
+// The modes.
 const (
 	ModeBuffer   Mode = "buffer"   // store it and answer 202
 	ModePass     Mode = "pass"     // send it to the sink if that has room

@@ -45,6 +45,7 @@ func (l *lane) run() {
 // What returned before is there. Of the first that did not return in each lane all
 // is there or nothing, if it was an append, else any part.
 func (m *machine) crashAmid(t *rapid.T) {
+	m.endLives()
 	var lanes []*lane
 	for _, s := range m.model.streams {
 		lanes = append(lanes, m.drawLane(t, s))

@@ -48,6 +48,7 @@ type machine struct {
 	model  *model
 	serial int       // of the next message
 	kept   time.Time // when Housekeep was called last
+	lives  []modelLive
 }
 
 func newMachine(t *rapid.T, s Subject) *machine {
@@ -353,6 +354,7 @@ func (m *machine) restart(t *rapid.T) {
 	if !crash || m.Settled == nil {
 		m.forgetEarlier()
 	}
+	m.endLives()
 	m.reopenAs(crash, func() {}, func() {})
 }
 

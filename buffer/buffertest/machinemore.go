@@ -34,6 +34,8 @@ func (m *machine) moreActions() map[string]func(*rapid.T) {
 		{"findKey", needSearcher, m.findKey},
 		{"cancelKey", needSearcher, m.cancelKey},
 		{"lookup", needOnce, m.lookUp},
+		{"liveBegins", needLive, m.liveBegins},
+		{"liveEnds", needLive, m.liveEnds},
 		{"housekeep", needHousekeep, m.housekeep},
 	} {
 		if m.can(a.needs) {
@@ -57,7 +59,7 @@ func (m *machine) onceSome(t *rapid.T) {
 	once := onceKey(s.name+key, body)
 	once.TTL = 3 * time.Second
 
-	a, replayed, err := m.appendOnce(s.name, once, msg)
+	a, replayed, err := m.foretold(s.name, once, msg)
 	known, ok := s.once[key]
 	ok = ok && m.now.Before(known.until)
 	switch {

@@ -45,12 +45,13 @@ type memStream struct {
 	messages  []memMessage // by offset
 	drains    []*memDrain  // the configured ones in their order, then orphans
 	once      map[[16]byte]onceRecord
-	lastAt    time.Time  // of the newest message
-	open      uint64     // messages unfinished with at least one drain
-	low       int        // no message before it is open
-	bytes     int64      // of open messages
-	deadBytes int64      // of bodies of messages that are dead with a drain
-	answers   []answered // in the order they came
+	live      map[string]int // requests under way that pass it by, by key
+	lastAt    time.Time      // of the newest message
+	open      uint64         // messages unfinished with at least one drain
+	low       int            // no message before it is open
+	bytes     int64          // of open messages
+	deadBytes int64          // of bodies of messages that are dead with a drain
+	answers   []answered     // in the order they came
 }
 
 type memMessage struct {
@@ -127,7 +128,7 @@ func (m *Mem) checkNames(streams []buffer.Stream) error {
 func (m *Mem) configure(want buffer.Stream) {
 	s := m.stored(want.Name)
 	if s == nil {
-		s = &memStream{number: len(m.streams), once: make(map[[16]byte]onceRecord)}
+		s = &memStream{number: len(m.streams), once: make(map[[16]byte]onceRecord), live: make(map[string]int)}
 		m.streams = append(m.streams, s)
 	}
 	want.Drains = slices.Clone(want.Drains)

@@ -277,6 +277,7 @@ func (m *Mem) copied() *Mem {
 		sc.messages = slices.Clone(s.messages)
 		sc.once = maps.Clone(s.once)
 		sc.answers = slices.Clone(s.answers)
+		sc.live = make(map[string]int)
 		sc.drains = nil
 		for _, d := range s.drains {
 			dc := d.copied(&sc)

@@ -19,6 +19,7 @@ var (
 	_ buffer.DeadLetters = (*Mem)(nil)
 	_ buffer.Searcher    = (*Mem)(nil)
 	_ buffer.Remover     = (*Mem)(nil)
+	_ buffer.Live        = (*Mem)(nil)
 )
 
 func TestMemBlocked(t *testing.T) {

@@ -29,11 +29,8 @@ func (m *Mem) AppendOnce(ctx context.Context, stream string, now time.Time, msgs
 	if s == nil || s.orphaned {
 		return buffer.Accepted{}, false, fmt.Errorf("append once to %s: %w", stream, buffer.ErrNoStream)
 	}
-	if r, ok := s.once[key.Key]; ok && r.holds(now) {
-		if r.body != key.Body {
-			return buffer.Accepted{}, false, fmt.Errorf("append once to %s: %w", stream, buffer.ErrMismatch)
-		}
-		return r.accepted, true, nil
+	if a, known, err := s.repeated(key, now); known || err != nil {
+		return a, known, err
 	}
 	a, err := s.append(now, msgs)
 	if err != nil {
@@ -41,6 +38,32 @@ func (m *Mem) AppendOnce(ctx context.Context, stream string, now time.Time, msgs
 	}
 	s.once[key.Key] = onceRecord{accepted: a, body: key.Body, until: now.Add(key.TTL)}
 	return a, false, nil
+}
+
+// repeated is what was said of a key.
+func (s *memStream) repeated(key buffer.OnceKey, now time.Time) (buffer.Accepted, bool, error) {
+	r, ok := s.once[key.Key]
+	switch {
+	case !ok || !r.holds(now):
+		return buffer.Accepted{}, false, nil
+	case r.body != key.Body:
+		return buffer.Accepted{}, false, fmt.Errorf("append once to %s: %w", s.Name, buffer.ErrMismatch)
+	}
+	return r.accepted, true, nil
+}
+
+// Repeated implements buffer.Once.
+func (m *Mem) Repeated(ctx context.Context, stream string, now time.Time, key buffer.OnceKey) (buffer.Accepted, bool, error) {
+	if err := ctx.Err(); err != nil {
+		return buffer.Accepted{}, false, fmt.Errorf("append once to %s: %w", stream, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stored(stream)
+	if s == nil {
+		return buffer.Accepted{}, false, nil
+	}
+	return s.repeated(key, now)
 }
 
 // Lookup implements buffer.Once.

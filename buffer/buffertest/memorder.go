@@ -38,7 +38,7 @@ func (d *memDrain) isNext(offset uint64) bool {
 	case l.held:
 		return l.holder == offset
 	}
-	return l.offsets[0] == offset
+	return l.offsets[0] == offset && d.stream.live[d.key(offset)] == 0
 }
 
 // enter gives an unfinished message its place in its line, and reports whether

@@ -19,6 +19,7 @@ type modelStream struct {
 	accepted []time.Time // by offset
 	drains   []*modelDrain
 	once     map[string]modelOnce
+	live     map[string]int // requests under way, by key
 }
 
 type modelDrain struct {
@@ -98,7 +99,7 @@ func (p *modelPlace) waits() bool { return !p.inFlight && !p.state.Final() }
 func newModel(streams []buffer.Stream) *model {
 	m := &model{}
 	for _, want := range streams {
-		m.streams = append(m.streams, &modelStream{name: want.Name, once: make(map[string]modelOnce)})
+		m.streams = append(m.streams, &modelStream{name: want.Name, once: make(map[string]modelOnce), live: make(map[string]int)})
 	}
 	m.configure(streams)
 	return m
@@ -154,7 +155,8 @@ func (d *modelDrain) take(now time.Time, limit int) (taken []uint64, next time.T
 	for _, state := range []buffer.State{buffer.Scheduled, buffer.Queued} {
 		for i, p := range d.places {
 			offset := d.start + uint64(i)
-			if len(taken) < limit && p.waits() && p.state == state && !p.due.After(now) && hasTurn(offset) {
+			held := state == buffer.Queued && d.stream.isLive(offset)
+			if len(taken) < limit && p.waits() && p.state == state && !p.due.After(now) && hasTurn(offset) && !held {
 				p.inFlight = true
 				taken = append(taken, offset)
 			}

@@ -45,10 +45,23 @@ func (f *fixture) appendOnce(stream string, key buffer.OnceKey, msgs ...buffer.M
 	return f.Buffer.(buffer.Once).AppendOnce(ctx, stream, f.now, msgs, key)
 }
 
+// foretold is appendOnce, after it was asked whether that would find an append.
+func (f *fixture) foretold(stream string, key buffer.OnceKey, msgs ...buffer.Message) (buffer.Accepted, bool, error) {
+	f.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	known, repeated, asked := f.Buffer.(buffer.Once).Repeated(ctx, stream, f.now, key)
+	a, replayed, err := f.appendOnce(stream, key, msgs...)
+	if repeated != replayed || repeated && known != a || errors.Is(asked, buffer.ErrMismatch) != errors.Is(err, buffer.ErrMismatch) {
+		f.Fatalf("Repeated(%s): %v, %v, %v; then AppendOnce: %v, %v, %v", stream, known, repeated, asked, a, replayed, err)
+	}
+	return a, replayed, err
+}
+
 // wantOnce appends, and compares the first offset, and whether it was stored before.
 func (f *fixture) wantOnce(what, stream string, key buffer.OnceKey, first uint64, replayed bool, msgs ...buffer.Message) buffer.Accepted {
 	f.Helper()
-	a, again, err := f.appendOnce(stream, key, msgs...)
+	a, again, err := f.foretold(stream, key, msgs...)
 	if err != nil {
 		f.Fatalf("AppendOnce of %s: %v", what, err)
 	}
@@ -98,7 +111,7 @@ func onceAfterTTL(f *fixture) {
 func onceMismatch(f *fixture) {
 	f.wantOnce("a new key", "orders", onceKey("order 1", "body"), 0, false, small(0))
 	for range 2 {
-		_, _, err := f.appendOnce("orders", onceKey("order 1", "another body"), small(1))
+		_, _, err := f.foretold("orders", onceKey("order 1", "another body"), small(1))
 		f.wantErr("AppendOnce of other content with the same key", err, buffer.ErrMismatch)
 	}
 	f.wantOnce("the same again", "orders", onceKey("order 1", "body"), 0, true, small(0))

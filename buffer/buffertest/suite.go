@@ -56,6 +56,7 @@ const (
 	needRemover     capability = "remover"
 	needStandings   capability = "standings"
 	needCrashAmid   capability = "crash amid calls"
+	needLive        capability = "live"
 )
 
 func (s Subject) can(c capability) (ok bool) {
@@ -74,6 +75,8 @@ func (s Subject) can(c capability) (ok bool) {
 		_, ok = s.Buffer.(buffer.Searcher)
 	case needRemover:
 		_, ok = s.Buffer.(buffer.Remover)
+	case needLive:
+		_, ok = s.Buffer.(buffer.Live)
 	case needStandings:
 		_, ok = s.Buffer.(standings)
 	case needHousekeep:
@@ -111,6 +114,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		takeSections(),
 		startSections(),
 		orderSections(),
+		liveSections(),
 		messageSections(),
 		intakeSections(),
 		concurrentSections(),
