@@ -19,9 +19,9 @@ func order(n int) buffer.Message {
 	}
 }
 
-func benchEngine(b *testing.B) *buffer.Engine {
+func benchEngine(b *testing.B, masters ...buffer.MasterKey) *buffer.Engine {
 	b.Helper()
-	e, err := buffer.Open(b.Context(), buffer.Config{Dir: b.TempDir(), SegmentBytes: 64 * mib})
+	e, err := buffer.Open(b.Context(), buffer.Config{Dir: b.TempDir(), SegmentBytes: 64 * mib, MasterKeys: masters})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -87,9 +87,9 @@ func TestKeyTableTellsNothing(t *testing.T) {
 		open.gather(1, []keyEntry{{hash.of(fmt.Sprint(i % 1000)), i}})
 		open.gather(2, []keyEntry{{hash.of("one for all"), i * i}})
 	}
-	for _, with := range []*block.DataKeys{nil, keys} {
+	for _, with := range []mask{{}, {keys, 7}} {
 		raw, secret := encodeKeys(allRuns(open), with)
-		if with != nil {
+		if with.keys != nil {
 			var err error
 			if secret, err = keys.SealChunks(secret); err != nil {
 				t.Fatal(err)
@@ -116,11 +116,20 @@ func TestKeyTableTellsNothing(t *testing.T) {
 		if got, err := table.find(nil, 2, hash.of("one for all"), 0, n*n); err != nil || len(got) != n || got[7] != 49 {
 			t.Fatalf("%d messages of one key are found, %v; want %d", len(got), err, n)
 		}
-		if (seen == 0) != (with != nil) {
-			t.Errorf("encrypted %v: %d of 1000 hashes are to be seen", with != nil, seen)
+		if (seen == 0) != (with.keys != nil) {
+			t.Errorf("encrypted %v: %d of 1000 hashes are to be seen", with.keys != nil, seen)
 		}
-		if with == nil {
+		if with.keys == nil {
 			continue
+		}
+		elsewhere, _ := encodeKeys(allRuns(open), mask{keys, 8})
+		common, set := 0, 0
+		for i, b := range table.streams[2].filter {
+			set += bits.OnesCount8(b)
+			common += bits.OnesCount8(b & elsewhere[len(elsewhere)-len(table.streams[2].filter)+i])
+		}
+		if set != keyProbes || common > 1 {
+			t.Errorf("%d of the %d bits of one key are those of another segment", common, set)
 		}
 		raw[len(raw)-20] ^= 1
 		if _, err := table.find(nil, 2, hash.of("one for all"), 0, n*n); err == nil {

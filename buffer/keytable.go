@@ -3,18 +3,13 @@ package buffer
 import (
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"sort"
 
 	"forebay/buffer/block"
-	"forebay/buffer/segment"
 )
 
 // Beside the blocks of a sealed segment lies a table of the keys of its messages,
@@ -27,7 +22,8 @@ import (
 //	…           entries: the rest of the hash, and the offset less the stream's first
 //
 // In an encrypted directory the filters come first, of masked hashes, and the rest,
-// which would say who has the same key, behind them in chunks that are sealed.
+// which would say who has the same key, behind them in chunks that are sealed. First in
+// the envelope is a salt of the mask: equal keys of two segments have other bits.
 
 const (
 	keysFile    = "KEYS"
@@ -40,7 +36,13 @@ const (
 // keyTable is the table of one segment.
 type keyTable struct {
 	streams map[uint32]*streamKeys
-	keys    *block.DataKeys // nil: it is in the clear
+	mask
+}
+
+// mask is what filters are asked through.
+type mask struct {
+	keys *block.DataKeys // nil: through none, as the table is in the clear
+	salt uint64
 }
 
 // streamKeys is what a table has of one stream, parts of a mapping.
@@ -66,14 +68,15 @@ func (t clearTable) At(at, n int) []byte { return t[at : at+n] }
 
 func (clearTable) Err() error { return nil }
 
-// probeOf is what a filter is asked for a hash with.
-func probeOf(keys *block.DataKeys, hash uint64) (a, b uint64) {
-	if keys == nil {
+// probe is what a filter is asked for a hash with.
+func (m mask) probe(hash uint64) (a, b uint64) {
+	if m.keys == nil {
 		return hash, spread(hash)
 	}
 	var key [16]byte
 	binary.LittleEndian.PutUint64(key[:], hash)
-	return halves(keys.Mask(key))
+	binary.LittleEndian.PutUint64(key[8:], m.salt)
+	return halves(m.keys.Mask(key))
 }
 
 func compareEntries(a, b keyEntry) int {
@@ -91,8 +94,8 @@ func leadOf(entries int) int {
 }
 
 // encodeKeys makes the content of a table of sorted runs of entries by stream, and
-// with keys the part of it that is to be sealed.
-func encodeKeys(byStream map[uint32][][]keyEntry, keys *block.DataKeys) (raw, secret []byte) {
+// with a mask the part of it that is to be sealed.
+func encodeKeys(byStream map[uint32][][]keyEntry, m mask) (raw, secret []byte) {
 	var nums []uint32
 	for num, runs := range byStream {
 		if spanOf(runs).entries > 0 {
@@ -116,10 +119,10 @@ func encodeKeys(byStream map[uint32][][]keyEntry, keys *block.DataKeys) (raw, se
 		at, bits := len(raw), bloomLen(span.entries, keyBits)
 		raw = append(slices.Grow(raw, bits+span.table()), make([]byte, bits)...)
 		filter := bloom(raw[at:])
-		if keys == nil {
-			raw = appendKeys(raw, filter, nil, byStream[num], span)
+		if m.keys == nil {
+			raw = appendKeys(raw, filter, m, byStream[num], span)
 		} else {
-			secret = appendKeys(slices.Grow(secret, span.table()), filter, keys, byStream[num], span)
+			secret = appendKeys(slices.Grow(secret, span.table()), filter, m, byStream[num], span)
 		}
 	}
 	return raw, secret
@@ -160,7 +163,7 @@ func (x keySpan) dir() int { return 4 * (1<<(8*x.lead()) + 1) }
 func (x keySpan) table() int { return x.dir() + x.entries*(8-x.lead()+x.width()) }
 
 // appendKeys appends the table of a stream, which raw has room for, and fills its filter.
-func appendKeys(raw []byte, filter bloom, keys *block.DataKeys, runs [][]keyEntry, span keySpan) []byte {
+func appendKeys(raw []byte, filter bloom, m mask, runs [][]keyEntry, span keySpan) []byte {
 	lead, width, dir := span.lead(), span.width(), span.dir()
 	at := len(raw)
 	raw = append(raw, make([]byte, dir)...)
@@ -168,7 +171,7 @@ func appendKeys(raw []byte, filter bloom, keys *block.DataKeys, runs [][]keyEntr
 	i, bucket := 0, 0
 	buckets := raw[at:]
 	for x := range sortedKeys(runs) {
-		first, second := probeOf(keys, x.hash)
+		first, second := m.probe(x.hash)
 		filter.add(first, second, keyProbes)
 		for ; bucket <= int(x.hash>>(64-8*lead)); bucket++ {
 			binary.LittleEndian.PutUint32(buckets[4*bucket:], uint32(i))
@@ -186,16 +189,15 @@ func appendKeys(raw []byte, filter bloom, keys *block.DataKeys, runs [][]keyEntr
 }
 
 // parseKeys finds the parts of a table. It was checked as a whole, so that only a
-// program that wrote it otherwise can make it fail. keys is nil where it is not
-// encrypted.
-func parseKeys(raw []byte, keys *block.DataKeys) (t *keyTable, err error) {
+// program that wrote it otherwise can make it fail.
+func parseKeys(raw []byte, m mask) (t *keyTable, err error) {
 	defer func() {
 		if recover() != nil {
 			t, err = nil, fmt.Errorf("%w: a table of keys of another shape", block.ErrDamaged)
 		}
 	}()
 	le := binary.LittleEndian
-	t = &keyTable{streams: map[uint32]*streamKeys{}, keys: keys}
+	t = &keyTable{streams: map[uint32]*streamKeys{}, mask: m}
 	var places []int // of the tables that are sealed
 	var list []*streamKeys
 	end, sum := 8+int(le.Uint64(raw))*streamHead, 0
@@ -206,7 +208,7 @@ func parseKeys(raw []byte, keys *block.DataKeys) (t *keyTable, err error) {
 		at, bits := int(le.Uint64(h[32:])), bloomLen(n, keyBits)
 		s.filter = bloom(raw[at : at+bits])
 		size := s.dir() + n*s.entry()
-		if keys == nil {
+		if m.keys == nil {
 			table := clearTable(raw[at+bits:][:size])
 			s.table = func() tableReader { return table }
 		}
@@ -214,13 +216,13 @@ func parseKeys(raw []byte, keys *block.DataKeys) (t *keyTable, err error) {
 		end, sum = at+bits, sum+size
 		t.streams[le.Uint32(h)] = s
 	}
-	if keys == nil {
+	if m.keys == nil {
 		return t, nil
 	}
 	if len(raw)-end != block.ChunksLen(sum) {
 		return nil, fmt.Errorf("%w: a table of keys of another length", block.ErrDamaged)
 	}
-	chunks, err := keys.OpenChunks(raw[end:])
+	chunks, err := m.keys.OpenChunks(raw[end:])
 	for i, s := range list {
 		s.table = func() tableReader { return shifted{chunks.Reader(), places[i]} }
 	}
@@ -241,8 +243,8 @@ func (s *streamKeys) dir() int { return 4 * (1<<(8*s.lead) + 1) }
 func (s *streamKeys) entry() int { return 8 - s.lead + s.width }
 
 // find appends the offsets of a hash, in order.
-func (s *streamKeys) find(dst []uint64, keys *block.DataKeys, hash uint64) ([]uint64, error) {
-	if a, b := probeOf(keys, hash); !s.filter.has(a, b, keyProbes) {
+func (s *streamKeys) find(dst []uint64, m mask, hash uint64) ([]uint64, error) {
+	if a, b := m.probe(hash); !s.filter.has(a, b, keyProbes) {
 		return dst, nil
 	}
 	le, bucket, table := binary.LittleEndian, hash>>(64-8*s.lead), s.table()
@@ -275,128 +277,5 @@ func (t *keyTable) find(dst []uint64, stream uint32, hash, from, end uint64) (fo
 	if s == nil || s.last < from || s.first >= end {
 		return dst, nil
 	}
-	return s.find(dst, t.keys, hash)
-}
-
-// openKeyTable checks the table of a segment and maps it.
-func openKeyTable(c *block.Coder, dir string) (t *keyTable, err error) {
-	h, data, raw, err := mapChecked(c, filepath.Join(dir, keysFile))
-	if err != nil {
-		return nil, err
-	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	if err = fmt.Errorf("%w: no table of keys", block.ErrDamaged); h.Kind == block.Keys {
-		t, err = parseKeys(raw, keysFor(c, h))
-	}
-	if err != nil {
-		return nil, errors.Join(err, segment.Unmap(data))
-	}
-	// Lookups hold t, not a lock: the mapping ends when nobody has it any more.
-	runtime.AddCleanup(t, func(b []byte) { _ = segment.Unmap(b) }, data)
-	return t, nil
-}
-
-// keysFor is what a mapped file is encrypted with; nil: it is not.
-func keysFor(c *block.Coder, h block.Header) *block.DataKeys {
-	if h.Flags&block.Encrypted == 0 {
-		return nil
-	}
-	return c.Keys
-}
-
-func (e *Engine) saveKeys(dir string, byStream map[uint32][][]keyEntry) error {
-	raw, secret := encodeKeys(byStream, e.comp.Keys)
-	h := block.Header{Kind: block.Keys}
-	if e.comp.Keys != nil {
-		h.Flags = block.Encrypted
-		var err error
-		if secret, err = e.comp.Keys.SealChunks(secret); err != nil {
-			return err
-		}
-	}
-	return writeFileFrom(filepath.Join(dir, keysFile), func(w io.Writer) error {
-		return e.comp.SealTo(w, &h, raw, secret)
-	})
-}
-
-// keyTableOf returns the table of a sealed segment, which is opened at its first use,
-// and made again from the blocks where it is missing or damaged; nil: nothing in the
-// segment is needed any more.
-func (e *Engine) keyTableOf(s *segmentRef) (*keyTable, error) {
-	s.keysOnce.Lock()
-	defer s.keysOnce.Unlock()
-	e.mu.Lock()
-	t, gone, whole := s.table, s.phase >= dropping, s.phase == sealed
-	e.mu.Unlock()
-	if t != nil || gone {
-		return t, nil
-	}
-	t, err := openKeyTable(e.comp, s.seg.Dir)
-	if errors.Is(err, block.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
-		if whole {
-			e.log.Warn("a table of keys is missing or damaged; it is made again from the blocks", "segment", s.seg.Dir, "err", err)
-		}
-		if err = e.rebuildKeys(s); err == nil {
-			t, err = openKeyTable(e.comp, s.seg.Dir)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("keys of %s: %w", s.seg.Dir, err)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	s.table = t
-	return t, nil
-}
-
-// openTables opens the tables that a start found, so that no look-up waits for it.
-func (e *Engine) openTables() error {
-	e.mu.Lock()
-	segments := slices.Clone(e.segments)
-	e.mu.Unlock()
-	for _, s := range segments {
-		e.mu.Lock()
-		asked := s.keyed && s.open == nil
-		e.mu.Unlock()
-		if !asked {
-			continue
-		}
-		if _, err := e.keyTableOf(s); err != nil || e.Err() != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// rebuildKeys makes the table of a segment from its blocks, and saves it. Blocks
-// that cannot be read have none: their messages end when they are met.
-func (e *Engine) rebuildKeys(s *segmentRef) error {
-	e.mu.Lock()
-	blocks := slices.Clone(s.blocks)
-	e.mu.Unlock()
-	byStream := openKeys{}
-	for _, b := range blocks {
-		if b.flags&(block.Keyed|block.Cancels) == 0 {
-			continue
-		}
-		dec, err := e.fetch(b.stream, b.blockRef)
-		if errors.Is(err, block.ErrDamaged) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		byStream.gather(b.stream.num, e.keysIn(dec))
-	}
-	return e.saveKeys(s.seg.Dir, allRuns(byStream))
-}
-
-// keysIn is what the messages of a block can be found by.
-func (e *Engine) keysIn(dec *decoded) []keyEntry {
-	list := make([]keyEntry, 0, len(dec.at))
-	for i := range dec.at {
-		key, cancel := dec.keys(i)
-		list = e.keyHash.entries(list, dec.offset(i), key, cancel)
-	}
-	return list
+	return s.find(dst, t.mask, hash)
 }

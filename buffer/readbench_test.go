@@ -44,10 +44,10 @@ func realOrders(b *testing.B) func(from int) []buffer.Message {
 }
 
 // stored is a directory with n messages in sealed segments.
-func stored(b *testing.B, n int) string {
+func stored(b *testing.B, n int, masters ...buffer.MasterKey) string {
 	b.Helper()
 	dir := b.TempDir()
-	e, err := buffer.Open(b.Context(), buffer.Config{Dir: dir, SegmentBytes: 64 * mib})
+	e, err := buffer.Open(b.Context(), buffer.Config{Dir: dir, SegmentBytes: 64 * mib, MasterKeys: masters})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -152,9 +152,9 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
-func reopened(b *testing.B, dir string) *buffer.Engine {
+func reopened(b *testing.B, dir string, masters ...buffer.MasterKey) *buffer.Engine {
 	b.Helper()
-	e, err := buffer.Open(b.Context(), buffer.Config{Dir: dir, SegmentBytes: 64 * mib})
+	e, err := buffer.Open(b.Context(), buffer.Config{Dir: dir, SegmentBytes: 64 * mib, MasterKeys: masters})
 	if err != nil {
 		b.Fatal(err)
 	}
