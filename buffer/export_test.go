@@ -48,8 +48,12 @@ func (e *Engine) FailCommits(stored bool) {
 	}
 }
 
-// KeepHouse does at once what the engine does every minute.
+// KeepHouse does at once what the engine does every minute, when it seals nothing: one
+// goroutine does both.
 func (e *Engine) KeepHouse(now time.Time) {
+	for e.sealUnderWay() && e.Err() == nil {
+		<-time.After(time.Millisecond)
+	}
 	e.keepHouse(now)
 	_ = e.Rewrite() // a failure is the engine's, which says so at the next call
 }
@@ -253,4 +257,18 @@ func (e *Engine) AwaitDurable() error {
 		}
 	}
 	return errors.New("changes are not durable after 10 s")
+}
+
+// SettledOnces is how many files of idempotency records may be merged while a segment
+// is to be sealed again.
+func (e *Engine) SettledOnces(id uint64) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.segments {
+		if s.id == id {
+			defer func(was phase) { s.phase = was }(s.phase)
+			s.phase = sealing
+		}
+	}
+	return len(e.settledOnces())
 }

@@ -168,7 +168,7 @@ func (e *Engine) forgotten(damage error) {
 func (e *Engine) compactOnces() error {
 	for e.Err() == nil {
 		e.mu.Lock()
-		row := mergeable(e.onceFiles)
+		row := mergeable(e.settledOnces())
 		e.mu.Unlock()
 		if row == nil {
 			return nil
@@ -192,6 +192,18 @@ func (e *Engine) compactOnces() error {
 		}
 	}
 	return nil
+}
+
+// settledOnces is the files before the first that the janitor is to write again, as a
+// crash came between it and the end of its segment. The caller holds mu.
+func (e *Engine) settledOnces() []*onceTable {
+	for i, t := range e.onceFiles {
+		_, last, _ := onceSpan(t.path)
+		if slices.ContainsFunc(e.segments, func(s *segmentRef) bool { return s.id == last && s.phase == sealing }) {
+			return e.onceFiles[:i]
+		}
+	}
+	return e.onceFiles
 }
 
 // mergeable is the first row of files that is worth merging, or nil.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -215,5 +216,24 @@ func TestOnceFilesMerge(t *testing.T) {
 	known(e)
 	if again := files(t, dir, "once/*.once"); len(again) != len(after) {
 		t.Errorf("%d files after a merge that was cut short, want %d", len(again), len(after))
+	}
+}
+
+// TestOncesAreNotMergedBeforeTheirSegmentIsSealed: where a crash came between the two,
+// the janitor writes the file again, under the name that a merge would remove.
+func TestOncesAreNotMergedBeforeTheirSegmentIsSealed(t *testing.T) {
+	dir := kept(t)
+	e := open(t, dir)
+	all := files(t, dir, "once/*.once")
+	newest := all[len(all)-1]
+	var first, last uint64
+	if _, err := fmt.Sscanf(filepath.Base(newest), "%x-%x.once", &first, &last); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.SettledOnces(last); got != len(all)-1 {
+		t.Errorf("%d of %d files may be merged while segment %d is sealed, want all but its own", got, len(all), last)
+	}
+	if got := e.SettledOnces(last + 1000); got != len(all) {
+		t.Errorf("%d of %d files may be merged while nothing is sealed, want all", got, len(all))
 	}
 }

@@ -110,11 +110,14 @@ func (m *machine) subject(t *testing.T) buffertest.Subject {
 		}
 	}
 	return buffertest.Subject{
-		Buffer:    first,
-		CrashAmid: true,
-		Settled:   func() error { return m.now().call("AwaitDurable", nil) },
-		// It fails amid a crash.
-		Housekeep: func(now time.Time) { _ = m.now().call("KeepHouse", nil, now) },
+		Buffer:  first,
+		Amid:    func() { _ = m.now().call("Rewrite", nil) }, // fails amid a crash
+		Settled: func() error { return m.now().call("AwaitDurable", nil) },
+		Housekeep: func(now time.Time) {
+			if err := m.now().call("KeepHouse", nil, now); err != nil {
+				t.Error(err)
+			}
+		},
 		Reopen: func(crash bool) (buffertest.Engine, error) {
 			if crash {
 				m.cut()

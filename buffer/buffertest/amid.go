@@ -50,16 +50,15 @@ func (m *machine) crashAmid(t *rapid.T) {
 	for _, s := range m.model.streams {
 		lanes = append(lanes, m.drawLane(t, s))
 	}
-	keepsHouse := rapid.Bool().Draw(t, "keeps house")
+	beside := rapid.Bool().Draw(t, "beside a rewrite")
 	wait := time.Duration(rapid.IntRange(0, 30_000).Draw(t, "crash after us")) * time.Microsecond
 
 	var callers sync.WaitGroup
 	for _, l := range lanes {
 		callers.Go(l.run)
 	}
-	if keepsHouse {
-		callers.Go(func() { m.Housekeep(m.now) })
-		m.kept = m.now
+	if beside {
+		callers.Go(m.Amid)
 	}
 	<-time.After(wait)
 	m.reopenAs(true, func() {

@@ -33,9 +33,9 @@ type Subject struct {
 	// clean stop, or with only what was durable, as after kill -9. Settled and
 	// Close work on the new one from then on. Nil means that nothing is stored.
 	Reopen func(crash bool) (Engine, error)
-	// CrashAmid says that Reopen may crash it while there are calls under way, which
-	// then fail.
-	CrashAmid bool
+	// Amid does what the engine does beside calls. Not nil says that Reopen may crash it
+	// while that and calls are under way, which then fail.
+	Amid func()
 	// Close ends the buffer and removes its store. It is called once, as soon
 	// as the subject is done with.
 	Close func() error
@@ -82,7 +82,7 @@ func (s Subject) can(c capability) (ok bool) {
 	case needHousekeep:
 		ok = s.Housekeep != nil
 	case needCrashAmid:
-		ok = s.CrashAmid
+		ok = s.Amid != nil
 	case needReopen:
 		ok = s.Reopen != nil
 	}
