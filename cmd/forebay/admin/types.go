@@ -120,6 +120,21 @@ type Sink struct {
 	Concurrency int      `json:"concurrency"`
 }
 
+// Limit is one element of GET /api/v1/limits. Rates and bursts are in requests.
+type Limit struct {
+	Name              string   `json:"name"`
+	Rate              Rate     `json:"rate"`
+	Burst             int      `json:"burst"`
+	Key               []string `json:"key"` // as the policy writes it; empty: one bucket for all
+	Scope             string   `json:"scope"`
+	TrackedKeys       int      `json:"tracked_keys"`
+	MaxKeys           int      `json:"max_keys"`
+	AllowedTotal      uint64   `json:"allowed_total"`
+	DeniedTotal       uint64   `json:"denied_total"`
+	ShadowDeniedTotal uint64   `json:"shadow_denied_total"`
+	EvictionsTotal    uint64   `json:"evictions_total"`
+}
+
 // Mistake is one thing that is wrong with a policy. File is empty and Line 0
 // where it is the change that is refused, not a line of a file.
 type Mistake struct {
