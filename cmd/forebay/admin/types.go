@@ -227,11 +227,21 @@ func (r Rate) MarshalJSON() ([]byte, error) {
 // write it.
 func (r *Rate) UnmarshalJSON(raw []byte) error {
 	var written string
-	if json.Unmarshal(raw, &written) != nil {
-		written = string(raw)
+	if json.Unmarshal(raw, &written) == nil {
+		rate, err := policies.ParseRate(written)
+		*r = Rate(rate)
+		return err
 	}
-	rate, err := policies.ParseRate(written)
-	*r = Rate(rate)
+	var n float64
+	if json.Unmarshal(raw, &n) != nil {
+		return fmt.Errorf("%s is no rate", raw)
+	}
+	digits := 8
+	if n < 1 {
+		digits = 16 // 1/h has more digits than anybody writes
+	}
+	_, err := policies.ParseRate(strconv.FormatFloat(n, 'f', digits, 64))
+	*r = Rate(n)
 	return err
 }
 
