@@ -291,6 +291,9 @@ func TestLimitsReload(t *testing.T) {
 	if got := left(); got != `"l";r=8;t=28800` {
 		t.Errorf("after another key: %s, want a full bucket less one", got)
 	}
+	if got := f.Limits()[0].Tracked; got != 1 {
+		t.Errorf("%d keys are known after another key, want the new one alone", got)
+	}
 	wantDecisions(t, f, "l", 4, 0, 0)
 }
 

@@ -101,6 +101,23 @@ func TestKeyedAgainstModel(t *testing.T) {
 	})
 }
 
+// Time that runs backwards is never credited twice.
+func TestKeyedClampsTime(t *testing.T) {
+	k := limiter.NewKeyed(start(), limiter.Limit{Rate: 10, Burst: 10}, 10)
+	take := func(now time.Time) bool { return k.Take(now, nil).OK }
+	later := start().Add(time.Second)
+	take(later)
+	if !take(start()) {
+		t.Error("no token for an earlier time, of a bucket that has some")
+	}
+	for range 8 {
+		take(later)
+	}
+	if take(start()) || take(later) {
+		t.Error("a token for time that was spent")
+	}
+}
+
 func TestKeyedForgetsFullBucketsAlone(t *testing.T) {
 	k := limiter.NewKeyed(start(), limiter.Limit{Rate: 1, Burst: 2}, 2)
 	take := func(now time.Time, key string) bool { return k.Take(now, []byte(key)).OK }
