@@ -3,6 +3,7 @@ package ingress
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -40,9 +41,8 @@ func (p proxies) trust(a netip.Addr) bool {
 // it is itself the caller. The zero Addr where the connection has none.
 func (p proxies) client(r *http.Request) netip.Addr {
 	at := peerOf(r)
-	lines := r.Header["X-Forwarded-For"]
-	for i := len(lines) - 1; i >= 0; i-- {
-		for rest, more := lines[i], true; more; {
+	for _, line := range slices.Backward(r.Header["X-Forwarded-For"]) {
+		for rest, more := line, true; more; {
 			if !p.trust(at) {
 				return at
 			}

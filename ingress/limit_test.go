@@ -143,11 +143,15 @@ func TestLimitKeys(t *testing.T) {
 		{"a longer prefix", ", key: [client_ip], ipv6_prefix: 128", sent{peer: "[2001:db8::1]:1"}, sent{peer: "[2001:db8::2]:1"}, false},
 		{
 			"behind a proxy", ", key: [client_ip]",
-			sent{peer: "10.0.0.1:1", header: []string{"X-Forwarded-For: 192.0.2.1"}}, sent{peer: "10.0.0.1:1", header: []string{"X-Forwarded-For: 192.0.2.2"}}, false,
+			sent{peer: "10.0.0.1:1", header: []string{"X-Forwarded-For: 192.0.2.1"}},
+			sent{peer: "10.0.0.1:1", header: []string{"X-Forwarded-For: 192.0.2.2"}},
+			false,
 		},
 		{
 			"a spoofer", ", key: [client_ip]",
-			sent{peer: "192.0.2.1:1", header: []string{"X-Forwarded-For: 192.0.2.8"}}, sent{peer: "192.0.2.1:1", header: []string{"X-Forwarded-For: 192.0.2.9"}}, true,
+			sent{peer: "192.0.2.1:1", header: []string{"X-Forwarded-For: 192.0.2.8"}},
+			sent{peer: "192.0.2.1:1", header: []string{"X-Forwarded-For: 192.0.2.9"}},
+			true,
 		},
 		{"principals", ", key: [principal]", sent{principal: "shop"}, sent{principal: "app"}, false},
 		{"a principal moves", ", key: [principal]", sent{principal: "shop", peer: "192.0.2.1:1"}, sent{principal: "shop", peer: "192.0.2.2:1"}, true},
@@ -290,6 +294,9 @@ func TestLimitsReload(t *testing.T) {
 	reload("  - { name: l, rate: 1/h, burst: 9, key: [\"header:X-A\"] }\n", "l")
 	if got := left(); got != `"l";r=8;t=28800` {
 		t.Errorf("after another key: %s, want a full bucket less one", got)
+	}
+	if got := f.Limits()[0].Tracked; got != 1 {
+		t.Errorf("%d keys are known after another key, want the new one alone", got)
 	}
 	wantDecisions(t, f, "l", 4, 0, 0)
 }

@@ -71,21 +71,17 @@ func (l *callerLimits) apply(now time.Time, set *policies.Set) {
 // become returns the limit as spec has it; l is nil where the name is new. Other
 // keys are another table.
 func (l *limit) become(now time.Time, spec *policies.Limit) *limit {
-	most := spec.MaxKeys
-	if len(spec.Key) == 0 {
-		most = 1
-	}
 	if l == nil {
-		return &limit{spec, limiter.NewKeyed(now, spec.Limit, most), &limitCounts{}}
+		return &limit{spec, limiter.NewKeyed(now, spec.Limit, spec.MaxKeys), &limitCounts{}}
 	}
 	next := &limit{spec, l.table, l.limitCounts}
 	switch {
 	case !spec.SameKeys(l.Limit):
 		_, evicted := l.table.Keys()
 		l.evicted.Add(evicted)
-		next.table = limiter.NewKeyed(now, spec.Limit, most)
+		next.table = limiter.NewKeyed(now, spec.Limit, spec.MaxKeys)
 	case spec.Limit != l.Limit.Limit || spec.MaxKeys != l.MaxKeys:
-		l.table.Set(now, spec.Limit, most)
+		l.table.Set(now, spec.Limit, spec.MaxKeys)
 	}
 	return next
 }

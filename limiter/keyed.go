@@ -183,13 +183,7 @@ func (b *slot) change(at int64, from, to pace) {
 	}
 }
 
-// fullAt is when the bucket holds its burst, if nobody takes from it.
-func (b *slot) fullAt(p pace) int64 {
-	missing := p.burst - b.tokens
-	if wait := math.Ceil(missing / p.perNano); missing > 0 && wait < math.MaxInt64/2 {
-		return b.last + int64(wait)
-	} else if missing > 0 {
-		return math.MaxInt64
-	}
-	return b.last
+// full reports whether the bucket holds its burst.
+func (b *slot) full(at int64, p pace) bool {
+	return b.tokens+float64(max(0, at-b.last))*p.perNano >= p.burst
 }

@@ -101,6 +101,23 @@ func TestKeyedAgainstModel(t *testing.T) {
 	})
 }
 
+// Time that runs backwards is never credited twice.
+func TestKeyedClampsTime(t *testing.T) {
+	k := limiter.NewKeyed(start(), limiter.Limit{Rate: 10, Burst: 10}, 10)
+	take := func(now time.Time) bool { return k.Take(now, nil).OK }
+	later := start().Add(time.Second)
+	take(later)
+	if !take(start()) {
+		t.Error("no token for an earlier time, of a bucket that has some")
+	}
+	for range 8 {
+		take(later)
+	}
+	if take(start()) || take(later) {
+		t.Error("a token for time that was spent")
+	}
+}
+
 func TestKeyedForgetsFullBucketsAlone(t *testing.T) {
 	k := limiter.NewKeyed(start(), limiter.Limit{Rate: 1, Burst: 2}, 2)
 	take := func(now time.Time, key string) bool { return k.Take(now, []byte(key)).OK }
@@ -111,8 +128,10 @@ func TestKeyedForgetsFullBucketsAlone(t *testing.T) {
 		t.Error("new keys do not share one bucket of two tokens while none is full")
 	}
 	later := start().Add(1500 * time.Millisecond)
-	if !take(later, "c") || !take(later, "c") || take(later, "c") {
-		t.Error("a new key has no bucket of its own though there is room")
+	for i, want := range []bool{true, true, false} {
+		if take(later, "c") != want {
+			t.Errorf("take %d of a new key for which there is room: %t, want a bucket of its own", i, !want)
+		}
 	}
 	if !take(later, "b") || take(later, "b") {
 		t.Error("a bucket that is not full was forgotten, or gave too much")

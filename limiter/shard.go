@@ -1,7 +1,6 @@
 package limiter
 
 import (
-	"math"
 	"math/bits"
 	"sync"
 )
@@ -15,9 +14,7 @@ type shard struct {
 	used    int
 	most    int // keys
 	evicted uint64
-	// A sweep for full buckets finds none before earliest, and is not made
-	// before rested.
-	earliest, rested int64
+	rested  int64 // no sweep for full buckets before
 }
 
 // sweepRest is in nanoseconds a key: a sweep takes about one.
@@ -33,11 +30,7 @@ func (s *shard) take(at int64, hash uint64) (Decision, bool) {
 			return Decision{}, false
 		}
 	}
-	d := s.slots[i].take(at, s.pace)
-	if !known {
-		s.earliest = min(s.earliest, s.slots[i].fullAt(s.pace))
-	}
-	return d, true
+	return s.slots[i].take(at, s.pace), true
 }
 
 // give does nothing where the key was forgotten since: then its bucket was full.
@@ -46,7 +39,6 @@ func (s *shard) give(at int64, hash uint64) {
 	defer s.mu.Unlock()
 	if i, known := s.find(hash); known {
 		s.slots[i].give(at, s.pace)
-		s.earliest = min(s.earliest, s.slots[i].fullAt(s.pace))
 	}
 }
 
@@ -58,7 +50,7 @@ func (s *shard) set(at int64, to pace, most int) {
 			s.slots[i].change(at, s.pace, to)
 		}
 	}
-	s.pace, s.most, s.earliest = to, most, 0
+	s.pace, s.most = to, most
 }
 
 // find returns the slot of a key, or the one where it would be; -1 while there
@@ -91,10 +83,10 @@ func (s *shard) after(i int) int {
 // is no room.
 func (s *shard) add(at int64, hash uint64) int {
 	if s.used >= s.most {
-		if at < max(s.earliest, s.rested) {
-			return -1
+		if at >= s.rested {
+			s.sweep(at)
 		}
-		if s.sweep(at); s.used >= s.most {
+		if s.used >= s.most {
 			return -1
 		}
 	}
@@ -121,19 +113,14 @@ func (s *shard) grow() {
 
 // sweep forgets all full buckets.
 func (s *shard) sweep(at int64) {
-	s.earliest, s.rested = math.MaxInt64, at+int64(s.used)*sweepRest
+	s.rested = at + int64(s.used)*sweepRest
 	for i := 0; i < len(s.slots); {
-		b := &s.slots[i]
-		if b.hash != 0 {
-			if full := b.fullAt(s.pace); full > at {
-				s.earliest = min(s.earliest, full)
-			} else {
-				s.remove(i)
-				s.evicted++
-				continue // another may have moved here
-			}
+		if b := &s.slots[i]; b.hash == 0 || !b.full(at, s.pace) {
+			i++
+			continue
 		}
-		i++
+		s.remove(i) // another may have moved here
+		s.evicted++
 	}
 }
 

@@ -127,6 +127,9 @@ var limitSchema = schema[limitDraft]{
 		if r := l.out.Limit.Rate; l.out.Limit.Burst == 0 && r != limiter.Unlimited {
 			l.out.Limit.Burst = max(1, int(min(r, maxBurst)))
 		}
+		if len(l.out.Key) == 0 {
+			l.out.MaxKeys = 1
+		}
 		checkStoreError(v, l.out.Scope, keys)
 		if keys["max_keys"] != nil && keys["key"] == nil {
 			keys.at(v, "max_keys").fail("add a key, or remove it", "max_keys has no effect without key: there is one bucket")

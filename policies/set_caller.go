@@ -45,8 +45,8 @@ type Limit struct {
 	Name         string
 	Limit        limiter.Limit // burst where the policy has none: max(1, a second of the rate)
 	Key          []LimitKey    // empty: one bucket for all
-	MaxKeys      int
-	IPv6Prefix   int // bits of an IPv6 address that are one caller
+	MaxKeys      int           // 1 without Key
+	IPv6Prefix   int           // bits of an IPv6 address that are one caller
 	Scope        Scope
 	OnStoreError StoreError
 }

@@ -175,7 +175,7 @@ func TestWholeLanguageIsCompiled(t *testing.T) {
 		}}},
 		"mtls": {set.Auth[2], Auth{Name: "mesh", MTLS: &MTLS{"/etc/forebay/tls/clients-ca.pem", "san_uri"}}},
 		"limits": {set.Limits, []Limit{
-			{"everyone", limiter.Limit{Rate: 20000, Burst: 40000}, nil, 100000, 64, ScopeLocal, StoreLocal},
+			{"everyone", limiter.Limit{Rate: 20000, Burst: 40000}, nil, 1, 64, ScopeLocal, StoreLocal},
 			{"per-customer", limiter.Limit{Rate: 5, Burst: 20}, []LimitKey{{Word: "principal"}, {Header: "X-Customer-Id"}}, 200000, 64, ScopeCluster, StoreLocal},
 			{"per-ip", limiter.Limit{Rate: 50, Burst: 100}, []LimitKey{{Word: "client_ip"}}, 100000, 64, ScopeLocal, StoreLocal},
 		}},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -129,6 +130,7 @@ func printSet(w io.Writer, set *policies.Set) {
 		t.add(r.Name, matchText(r), string(r.Mode), r.Stream, bytesText(r.MaxBody))
 	}
 	t.write(w)
+	printSetLimits(w, set.Limits)
 	if len(set.Drains) == 0 {
 		return
 	}
@@ -136,6 +138,22 @@ func printSet(w io.Writer, set *policies.Set) {
 	t = table{head: []string{"DRAIN", "STREAM", "SINK", ">BASE", ">SINK BUDGET", "ENTRIES"}}
 	for _, d := range set.Drains {
 		t.add(d.Name, d.Stream, d.Sink, rateText(d.Schedule.Base), rateText(set.Sink(d.Sink).Budget.Limit.Rate), entriesText(d.Schedule))
+	}
+	t.write(w)
+}
+
+func printSetLimits(w io.Writer, limits []policies.Limit) {
+	if len(limits) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t := table{head: []string{"LIMIT", ">RATE", ">BURST", "KEY", ">MAX KEYS"}}
+	for _, l := range limits {
+		parts := make([]string, len(l.Key))
+		for i, k := range l.Key {
+			parts[i] = k.String()
+		}
+		t.add(l.Name, rateText(l.Limit.Rate), strconv.Itoa(l.Limit.Burst), limitKeyText(parts), strconv.Itoa(l.MaxKeys))
 	}
 	t.write(w)
 }

@@ -228,6 +228,14 @@ func TestClient(t *testing.T) {
 			name: "sinks", args: "sinks", stdout: "k     http  unlimited      1            8  http://a\n",
 			server: asked(t, `GET /api/v1/sinks`, `[{"name":"k","kind":"http","urls":["http://a"],"rate":"unlimited","burst":1,"concurrency":8}]`),
 		},
+		{
+			name: "limits", args: "limits", stdout: "LIMIT  RATE  BURST  KEY                      KEYS  MAX KEYS  ALLOWED  DENIED  SHADOW DENIED  EVICTIONS\n" +
+				"a       5/s     20  principal,header:X-Shop     3       100        7       2              1          0\n" +
+				"b       5/s      5  one for all                 1         1        7       0              0          0\n",
+			server: asked(t, `GET /api/v1/limits`, `[{"name":"a","rate":5,"burst":20,"key":["principal","header:X-Shop"],"scope":"local","tracked_keys":3,"max_keys":100,`+
+				`"allowed_total":7,"denied_total":2,"shadow_denied_total":1,"evictions_total":0},`+
+				`{"name":"b","rate":5,"burst":5,"key":[],"scope":"local","tracked_keys":1,"max_keys":1,"allowed_total":7,"denied_total":0,"shadow_denied_total":0,"evictions_total":0}]`),
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -168,6 +168,22 @@ func printSinks(w io.Writer, sinks []admin.Sink) {
 	t.write(w)
 }
 
+func printLimits(w io.Writer, limits []admin.Limit) {
+	t := table{head: []string{"LIMIT", ">RATE", ">BURST", "KEY", ">KEYS", ">MAX KEYS", ">ALLOWED", ">DENIED", ">SHADOW DENIED", ">EVICTIONS"}, none: "No limits."}
+	for _, l := range limits {
+		t.add(l.Name, l.Rate.String(), strconv.Itoa(l.Burst), limitKeyText(l.Key), strconv.Itoa(l.TrackedKeys), strconv.Itoa(l.MaxKeys),
+			number(l.AllowedTotal), number(l.DeniedTotal), number(l.ShadowDeniedTotal), number(l.EvictionsTotal))
+	}
+	t.write(w)
+}
+
+func limitKeyText(parts []string) string {
+	if len(parts) == 0 {
+		return "one for all"
+	}
+	return strings.Join(parts, ",")
+}
+
 func printRoutes(w io.Writer, routes []admin.Route) {
 	t := table{head: []string{"ROUTE", "MODE", "METHODS", "HOSTS", "PATH", "STREAM", ">MAX BODY"}, none: "No routes."}
 	for _, r := range routes {

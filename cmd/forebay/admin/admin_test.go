@@ -31,6 +31,7 @@ func backend() Backend {
 		Policy:   func() (Policy, error) { return Policy{Hash: "abc"}, nil },
 		Routes:   func() ([]Route, error) { return nil, nil },
 		Sinks:    func() ([]Sink, error) { return nil, nil },
+		Limits:   func() ([]Limit, error) { return nil, nil },
 		Windows:  func(q WindowsQuery) (any, error) { return []WindowsQuery{q}, nil },
 		Why:      func(drain string) (Why, error) { return Why{Drain: drain, Constraints: []Constraint{}}, nil },
 		Messages: func(_ context.Context, q MessagesQuery) (any, error) { return []MessagesQuery{q}, nil },

@@ -120,6 +120,21 @@ type Sink struct {
 	Concurrency int      `json:"concurrency"`
 }
 
+// Limit is one element of GET /api/v1/limits. Rates and bursts are in requests.
+type Limit struct {
+	Name              string   `json:"name"`
+	Rate              Rate     `json:"rate"`
+	Burst             int      `json:"burst"`
+	Key               []string `json:"key"` // as the policy writes it; empty: one bucket for all
+	Scope             string   `json:"scope"`
+	TrackedKeys       int      `json:"tracked_keys"`
+	MaxKeys           int      `json:"max_keys"`
+	AllowedTotal      uint64   `json:"allowed_total"`
+	DeniedTotal       uint64   `json:"denied_total"`
+	ShadowDeniedTotal uint64   `json:"shadow_denied_total"`
+	EvictionsTotal    uint64   `json:"evictions_total"`
+}
+
 // Mistake is one thing that is wrong with a policy. File is empty and Line 0
 // where it is the change that is refused, not a line of a file.
 type Mistake struct {
@@ -212,11 +227,21 @@ func (r Rate) MarshalJSON() ([]byte, error) {
 // write it.
 func (r *Rate) UnmarshalJSON(raw []byte) error {
 	var written string
-	if json.Unmarshal(raw, &written) != nil {
-		written = string(raw)
+	if json.Unmarshal(raw, &written) == nil {
+		rate, err := policies.ParseRate(written)
+		*r = Rate(rate)
+		return err
 	}
-	rate, err := policies.ParseRate(written)
-	*r = Rate(rate)
+	var n float64
+	if json.Unmarshal(raw, &n) != nil {
+		return fmt.Errorf("%s is no rate", raw)
+	}
+	digits := 8
+	if n < 1 {
+		digits = 16 // 1/h has more digits than anybody writes
+	}
+	_, err := policies.ParseRate(strconv.FormatFloat(n, 'f', digits, 64))
+	*r = Rate(n)
 	return err
 }
 

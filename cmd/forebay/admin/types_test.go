@@ -67,6 +67,24 @@ func TestRateText(t *testing.T) {
 	}
 }
 
+func TestRateRoundTrip(t *testing.T) {
+	for _, want := range []Rate{0, 1.0 / 3600, 0.01 / 3600, 1.0 / 3, 20000.5, 1e9, Rate(limiter.Unlimited)} {
+		raw, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := Rate(-1)
+		if err := json.Unmarshal(raw, &got); err != nil || got != want {
+			t.Errorf("%v through JSON, %s, is %v, %v", float64(want), raw, float64(got), err)
+		}
+	}
+	for _, bad := range []string{"-1", "1e-9", "1e10", `"5 per second"`, "true", "[]"} {
+		if err := json.Unmarshal([]byte(bad), new(Rate)); err == nil {
+			t.Errorf("%s is taken for a rate", bad)
+		}
+	}
+}
+
 func TestBoundRoundTrip(t *testing.T) {
 	for text, want := range map[string]Bound{`"unlimited"`: 0, "1024": 1024} {
 		got := Bound(7)

@@ -86,8 +86,9 @@ drains:
     stream: orders
     sink: shop
     schedule: { base: %s, entries: [{ name: catch up, during: [night], rate: %s }] }
+limits: [{ name: callers, rate: 1000000/s, key: [client_ip] }]
 routes:
-  - { name: create-order, match: { methods: [POST], path: /v1/orders }, mode: buffer, stream: orders }
+  - { name: create-order, match: { methods: [POST], path: /v1/orders }, limits: [callers], mode: buffer, stream: orders }
 `, sink, base, base)
 }
 
@@ -290,7 +291,7 @@ func TestNotReady(t *testing.T) {
 	h := admin.Handler(a.backend(http.NotFoundHandler()), nil, a.log)
 	for path, want := range map[string]int{
 		"/livez": 200, "/readyz": 503, "/api/v1/streams": 503, "/api/v1/drains": 503, "/api/v1/drains/d": 503, "/api/v1/audit": 503,
-		"/api/v1/policy": 503, "/api/v1/routes": 503, "/api/v1/sinks": 503, "/api/v1/windows": 503, "/api/v1/receipts/x": 503,
+		"/api/v1/policy": 503, "/api/v1/routes": 503, "/api/v1/sinks": 503, "/api/v1/limits": 503, "/api/v1/windows": 503, "/api/v1/receipts/x": 503,
 	} {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
 		r.Host = "localhost"

@@ -15,7 +15,7 @@ import (
 func named(url, suffix string) string {
 	return strings.NewReplacer("night", "night-"+suffix, "name: shop", "name: shop-"+suffix, "sink: shop", "sink: shop-"+suffix,
 		"name: orders", "name: orders-"+suffix, "stream: orders", "stream: stream-"+suffix,
-		"streams:\n  - name: orders", "streams:\n  - name: stream-"+suffix, "create-order", "create-"+suffix,
+		"streams:\n  - name: orders", "streams:\n  - name: stream-"+suffix, "create-order", "create-"+suffix, "callers", "callers-"+suffix,
 	).Replace(policyText(url, "1000/s"))
 }
 
@@ -74,12 +74,14 @@ func closedSeries(suffix string) (list []string) {
 	each("forebay_sink_%s{sink=\""+sink+"\"}", "in_flight_requests", "concurrency_limit", "budget_rate")
 	each("forebay_sink_breaker_state{sink=\""+sink+"\",state=%q}", "closed", "open", "half_open")
 	each("forebay_time_interval_%s{interval=\"night-"+suffix+"\"}", "active", "next_change_timestamp_seconds")
-	for _, outcome := range []string{"202\",decision=\"buffered", "202\",decision=\"replayed", "503\",decision=\"full", "400\",decision=\"invalid", "500\",decision=\"error"} {
+	for _, outcome := range []string{"202\",decision=\"buffered", "202\",decision=\"replayed", "429\",decision=\"limited", "503\",decision=\"full", "400\",decision=\"invalid", "500\",decision=\"error"} {
 		each("forebay_ingress_requests_total{code=\""+outcome+"\",route=%q}", "create-"+suffix)
 		each("forebay_ingress_request_duration_seconds{code=\""+outcome+"\",route=%q}", "create-"+suffix)
 	}
 	each("forebay_ingress_refusals_total{reason=%q,route=\"create-"+suffix+"\"}", "buffer-full", "disk-full", "overloaded", "dead-letters-full", "stream-closed", "shutting-down")
 	each("forebay_ingress_waiting_requests{route=%q}", "create-"+suffix)
+	each("forebay_limit_decisions_total{decision=%q,limit=\"callers-"+suffix+"\"}", "allow", "deny", "shadow_deny")
+	each("forebay_limit_%s{limit=\"callers-"+suffix+"\"}", "tracked_keys", "key_evictions_total", "store_errors_total")
 	return append(list, fmt.Sprintf("forebay_ledger_imbalance{drain=%q,stream=%q}", drain, stream))
 }
 

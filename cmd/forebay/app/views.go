@@ -30,6 +30,7 @@ func (a *App) backend(metrics http.Handler) admin.Backend {
 		Policy: with(a, policy),
 		Routes: with(a, routes),
 		Sinks:  with(a, sinks),
+		Limits: with(a, limits),
 		Why: func(drain string) (admin.Why, error) {
 			return of(a, func(l *live) (admin.Why, error) { return why(l, drain) })
 		},
@@ -225,6 +226,22 @@ func sinks(l *live) []admin.Sink {
 		}
 		for _, u := range s.HTTP.URLs {
 			v.URLs = append(v.URLs, u.Redacted())
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func limits(l *live) []admin.Limit {
+	var out []admin.Limit
+	for _, s := range l.handler.Limits() {
+		v := admin.Limit{
+			Name: s.Name, Rate: admin.Rate(s.Limit.Limit.Rate), Burst: s.Limit.Limit.Burst, Key: []string{}, Scope: string(s.Scope),
+			TrackedKeys: s.Tracked, MaxKeys: s.MaxKeys, AllowedTotal: s.Allowed, DeniedTotal: s.Denied,
+			ShadowDeniedTotal: s.ShadowDenied, EvictionsTotal: s.Evicted,
+		}
+		for _, k := range s.Key {
+			v.Key = append(v.Key, k.String())
 		}
 		out = append(out, v)
 	}

@@ -89,7 +89,8 @@ shutdown: { delay: 1s, timeout: 2s }
 	want := layers{
 		"from-flag", 1 << 20, 3 * time.Second, 2 * time.Second, 24 * time.Hour, 64 << 10, 7,
 		[]string{"c.yaml", "d.yaml"},
-		[]Listener{{"127.0.0.1:8081"}, {"127.0.0.1:8082"}}, "[10.0.0.0/8 2001:db8::1/128]",
+		[]Listener{{"127.0.0.1:8081"}, {"127.0.0.1:8082"}},
+		"[10.0.0.0/8 2001:db8::1/128]",
 		"127.0.0.1:9080", "info", "k",
 	}
 	have := layers{
