@@ -66,10 +66,13 @@ func (e *Engine) keepOwners(p *part) {
 	}
 }
 
-// ownerEntry says whose a message is in the place of when it was accepted.
+// ownerEntry says whose a message is in the place of attempts and status: those are
+// stored as they are, so that the same owner is the same bytes each time.
 func ownerEntry(offset uint64, owner Owner) outcome {
-	return outcome{offset: offset, accepted: int64(owner)}
+	return outcome{offset: offset, attempts: uint32(owner >> 32), status: uint32(owner)}
 }
+
+func (o *outcome) owner() Owner { return Owner(o.attempts)<<32 | Owner(o.status) }
 
 // Owner implements [Receipts].
 func (e *Engine) Owner(ref Ref) (Owner, error) {
@@ -84,7 +87,7 @@ func (e *Engine) Owner(ref Ref) (Owner, error) {
 	if err != nil {
 		return 0, fmt.Errorf("whose a message is: %w", err)
 	}
-	return Owner(o.accepted), nil
+	return o.owner(), nil
 }
 
 // oldestDead is the first offset that is dead with each drain, as far as it was asked for.

@@ -51,9 +51,10 @@ type inflater struct {
 }
 
 // newInflaters returns as many as can be at work at a time, which bounds their
-// memory too. What they work in is made at first use.
+// memory too: they leave a processor to everything else, where there are two, so that
+// bombs do not hold up others. What they work in is made at first use.
 func newInflaters() chan *inflater {
-	all := make(chan *inflater, runtime.GOMAXPROCS(0))
+	all := make(chan *inflater, max(1, runtime.GOMAXPROCS(0)-1))
 	for range cap(all) {
 		all <- &inflater{}
 	}

@@ -203,6 +203,9 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 	if looped(x.r) {
 		return m, h.fail(x, problemLoop())
 	}
+	if set.Disguised(route, x.r.Host, x.r.Method, x.r.URL.Path) {
+		return m, h.fail(x, problemBadRequest("the path could be that of another route, which is for some callers alone: mind letters, the last slash and semicolons"))
+	}
 	if p := x.identify(set, route); p != nil {
 		x.fail(p)
 		return m, p.outcome()

@@ -19,6 +19,15 @@ import (
 // app; and /open for anybody. A name is its own key.
 func keyed(t *testing.T) *fixture {
 	t.Helper()
+	set := keyedPolicy(t, `  - { name: open, match: { path: /open }, mode: buffer, stream: orders }
+  - { name: lines, match: { path: /lines }, mode: buffer, stream: orders, split: lines, auth: [shop, app] }
+`)
+	return newFixture(t, func(c *Config) { c.Policy = func() *policies.Set { return set } })
+}
+
+// keyedPolicy is the policy of keyed with other routes in the place of its last two.
+func keyedPolicy(t testing.TB, routes string) *policies.Set {
+	t.Helper()
 	dir := t.TempDir()
 	for file, names := range map[string][]string{"shop": {"web", "old-web:web"}, "app": {"app"}, "partners": {"partner", "web-again:web"}} {
 		var text string
@@ -44,11 +53,7 @@ func keyed(t *testing.T) *fixture {
 streams:`, 1)
 	text = strings.Replace(text, "stream: orders, max_body", "stream: orders, auth: [shop, app], max_body", 1)
 	text = strings.Replace(text, "stream: registrations, max_body", "stream: registrations, auth: [partners, app], max_body", 1)
-	text += `  - { name: open, match: { path: /open }, mode: buffer, stream: orders }
-  - { name: lines, match: { path: /lines }, mode: buffer, stream: orders, split: lines, auth: [shop, app] }
-`
-	set := parsePolicy(t, text)
-	return newFixture(t, func(c *Config) { c.Policy = func() *policies.Set { return set } })
+	return parsePolicy(t, text+routes)
 }
 
 func TestIdentify(t *testing.T) {

@@ -2,7 +2,11 @@ package ingress
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
+	"unicode/utf8"
+
+	"forebay/policies"
 )
 
 // maxTarget bounds path and query, in bytes.
@@ -35,6 +39,7 @@ func targetFault(target string) string {
 	if !strings.HasPrefix(path, "/") {
 		return "the request target has no path"
 	}
+	plain := true
 	if strings.IndexByte(target, '#') >= 0 {
 		return "the request target has a fragment"
 	}
@@ -49,13 +54,53 @@ func targetFault(target string) string {
 				return why
 			}
 			i += 2
+			plain = false
 		case c == '\\':
 			return "the path has a backslash"
 		case c <= ' ' || c == 0x7f:
 			return "the path has a space or a control character"
+		case c == ';' || c >= utf8.RuneSelf:
+			plain = false
+		}
+	}
+	if plain {
+		return ""
+	}
+	return decodedFault(path)
+}
+
+// decodedFault looks at a path as those read it who decode it: perhaps a second time, as
+// any bytes that look like UTF-8, or without parameters.
+func decodedFault(path string) string {
+	decoded, err := url.PathUnescape(path)
+	switch {
+	case err != nil:
+		return "the path has a broken percent-encoding"
+	case !utf8.ValidString(decoded):
+		return "the path is not UTF-8" // C0 AF is a slash to some
+	case encoded(decoded):
+		return "the path is percent-encoded twice"
+	}
+	bare := policies.WithoutParameters(decoded)
+	for i := range len(bare) {
+		if bare[i] != '/' {
+			continue
+		}
+		if why := segmentFault(bare[i+1:]); why != "" {
+			return why
 		}
 	}
 	return ""
+}
+
+// encoded reports whether a string has a percent-encoding in it.
+func encoded(s string) bool {
+	for i := 0; i+2 < len(s); i++ {
+		if s[i] == '%' && unhex(s[i+1]) < 16 && unhex(s[i+2]) < 16 {
+			return true
+		}
+	}
+	return false
 }
 
 // segmentFault looks at the beginning of what follows a slash. Some servers

@@ -115,6 +115,7 @@ func (l *linker) routes(drafts []routeDraft) {
 	}
 	var ties []tie
 	l.set.router, ties = compile(l.set.Routes)
+	l.set.loose = loose(l.set.Routes)
 	for _, t := range ties {
 		first, second := &l.set.Routes[t.first], &l.set.Routes[t.second]
 		l.fail(matches[t.second],

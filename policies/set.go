@@ -22,6 +22,7 @@ type Set struct {
 	Intervals []Interval
 
 	router router
+	loose  *router
 	places map[object]place // where each object is defined, for warnings
 	keys   []string         // the header fields that hold callers' keys
 }

@@ -24,6 +24,16 @@ func owned(n, size int, principal string) buffer.Message {
 	return buffer.Message{Body: noise(uint64(n), size), Owner: buffer.OwnerOf(principal)}
 }
 
+// ownTen appends ten of them, large enough that segments roll.
+func (f *fixture) ownTen(from int, principal func(i int) string) {
+	f.Helper()
+	var msgs []buffer.Message
+	for i := from; i < from+10; i++ {
+		msgs = append(msgs, owned(i, 64<<10, principal(i)))
+	}
+	f.append("orders", msgs...)
+}
+
 func (f *fixture) wantOwner(offset uint64, principal string) {
 	f.Helper()
 	got, err := f.receipts().Owner(order(offset))
@@ -79,8 +89,8 @@ func ownersOfMany(f *fixture) {
 
 func ownersOutlive(f *fixture) {
 	const n = 60
-	for i := range n {
-		f.append("orders", owned(i, 64<<10, []string{"web", "app"}[i%2])) // 4 MiB in all
+	for i := 0; i < n; i += 10 {
+		f.ownTen(i, func(i int) string { return []string{"web", "app"}[i%2] }) // 4 MiB in all
 	}
 	check := func() {
 		f.Helper()
@@ -108,8 +118,8 @@ func ownersOutlive(f *fixture) {
 
 func ownersReopened(f *fixture, crash bool) {
 	const n = 60
-	for i := range n {
-		f.append("orders", owned(i, 64<<10, []string{"web", "app", ""}[i%3]))
+	for i := 0; i < n; i += 10 {
+		f.ownTen(i, func(i int) string { return []string{"web", "app", ""}[i%3] })
 	}
 	check := func() {
 		f.Helper()
