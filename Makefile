@@ -128,7 +128,7 @@ integration: bin/bench ## what needs minutes, or root and strace: faults of disk
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run
-	FOREBAY_TORTURE_KILLS=$(N) $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestTorture$$' ./cmd/forebay
+	FOREBAY_TORTURE_KILLS=$(N) $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestTorture' ./cmd/forebay
 
 # In a mount namespace of its own, so that no mount and no loop device outlives it.
 torture-power: ## power cuts at N (20) random points of an ext4 of its own, and one without syncs as a control; Linux, root

@@ -219,8 +219,8 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 		return m, h.accept(x, set, route, m, target)
 	case policies.ModeOverflow:
 		return m, h.overflow(x, set, route, m, target)
-	case policies.ModePass:
-		return m, h.claimed(x, route, m, target, func() outcome { return h.pass(x, route, m) })
+	case policies.ModePass, policies.ModeHold:
+		return m, h.claimed(x, route, m, target, func() outcome { return h.live(x, route, m) })
 	default:
 		return m, h.fail(x, errors.New("route "+route.Name+": unknown mode "+string(route.Mode)))
 	}

@@ -65,29 +65,25 @@ func (h *Handler) overflow(x *exchange, set *policies.Set, route *policies.Route
 // place finds a place for a request. Before it is told what it was, the caller may
 // wait for the end of a stored message: neither key is held then any more.
 func (h *Handler) place(x *exchange, route *policies.Route, m *routeMetrics, in intake) (p placed, err error) {
-	ctx := x.r.Context()
+	x.async = prefersAsync(x.r.Header["Prefer"])
 	if in.once.TTL > 0 {
-		if err := h.claims.take(ctx, in.once); err != nil {
-			h.metrics.lookups.count(false, err)
-			return p, err
+		ctx := x.r.Context()
+		if err = h.claims.take(ctx, in.once); err == nil {
+			defer h.claims.drop(in.once)
+			p.accepted, p.replayed, err = h.cfg.Buffer.Repeated(ctx, route.Stream, time.Now(), in.once)
 		}
-		defer h.claims.drop(in.once)
-		p.accepted, p.replayed, err = h.cfg.Buffer.Repeated(ctx, route.Stream, time.Now(), in.once)
 		if p.replayed || err != nil {
 			h.metrics.lookups.count(p.replayed, err)
 			return p, err
 		}
 	}
-	if x.async = prefersAsync(x.r.Header["Prefer"]); !x.async {
-		passage, err := h.cfg.Buffer.BeginLive(ctx, route.Stream, in.msgs[0].Key)
-		if err != nil {
-			h.log.report(x, err) // in the buffer it keeps its place, whatever is there
-		}
-		if passage != nil {
-			defer passage.End() // once what may be stored is: those behind it stay behind it
-			if p.outcome, p.live = h.tryLive(x, route, m, in, passage); p.live {
-				return p, nil
+	if passage := h.passage(x, route, &in.msgs[0]); passage != nil {
+		defer passage.End() // once what may be stored is: those behind it stay behind it
+		if p.outcome, p.live = h.tryLive(x, route, m, in, passage); p.live {
+			if in.once.TTL > 0 {
+				h.metrics.lookups.fresh.Inc()
 			}
+			return p, nil
 		}
 	}
 	if err = h.intakeOpen(route); err == nil {
@@ -96,43 +92,36 @@ func (h *Handler) place(x *exchange, route *policies.Route, m *routeMetrics, in 
 	return p, err
 }
 
+// passage begins a live request; nil: it is to be stored.
+func (h *Handler) passage(x *exchange, route *policies.Route, m *buffer.Message) buffer.Passage {
+	if x.async {
+		return nil
+	}
+	p, err := h.cfg.Buffer.BeginLive(x.r.Context(), route.Stream, m.Key)
+	if err != nil {
+		h.log.report(x, err) // in the buffer it keeps its place, whatever is there
+		return nil
+	}
+	return p
+}
+
 // tryLive sends a request if its sink has room for it. done is false where it is to
 // be stored.
 func (h *Handler) tryLive(x *exchange, route *policies.Route, m *routeMetrics, in intake, passage buffer.Passage) (o outcome, done bool) {
-	turn, held := h.turn(x, route)
+	turn, decision, err := h.enter(x, route, m)
 	if x.r.Context().Err() != nil {
 		o, done = outcome{decisionError, statusClientClosed}, true
 	}
-	if turn == nil {
+	if err != nil {
 		return o, done
 	}
 	defer turn.End()
-	decision := decisionPass
-	if held {
-		decision = decisionHeld
-	}
-	if done || held && !passage.Clear() {
+	if done || decision == decisionHeld && !passage.Clear() {
 		return o, done // another one of its key was stored while it waited
 	}
 	x.spill = &spill{again: in.once.TTL > 0}
-	if in.once.TTL > 0 {
-		h.metrics.lookups.fresh.Inc()
-	}
-	o = h.relay(x, m, turn, bodyLimit(route), decision)
+	o = h.relay(x, m, turn, newLiveBody(x, bodyLimit(route)), decision)
 	return o, !x.spill.taken
-}
-
-// turn is the leave to send a request, at once or after a wait; nil: there is none.
-func (h *Handler) turn(x *exchange, route *policies.Route) (t Turn, held bool) {
-	t, err := h.cfg.Live.Enter(x.r.Context(), route.Sink, 0)
-	if r, ok := errors.AsType[*Refusal](err); ok && r.Of == NoBudget && route.HoldUpTo > 0 {
-		held = true
-		t, err = h.cfg.Live.Enter(x.r.Context(), route.Sink, route.HoldUpTo)
-	}
-	if err != nil {
-		return nil, held
-	}
-	return t, held
 }
 
 // keepBody has a body read again that was read.

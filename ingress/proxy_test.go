@@ -34,6 +34,8 @@ func dial(t *testing.T, addr string) (net.Conn, *bufio.Reader) {
 	return c, bufio.NewReader(c)
 }
 
+func policyOf(set *policies.Set) func() *policies.Set { return func() *policies.Set { return set } }
+
 // count is how many requests of a route were counted so.
 func count(f *fixture, route, decision, code string) float64 {
 	return testutil.ToFloat64(f.metrics.requests.WithLabelValues(route, decision, code))
@@ -377,7 +379,7 @@ func TestProxyProblems(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, func(c *Config) {
 				set := parsePolicy(t, livePolicy)
-				c.Policy = func() *policies.Set { return set }
+				c.Policy = policyOf(set)
 				c.Live = &sinks{service: &url.URL{}, via: noAnswer{tt.failed}, enter: func(context.Context, time.Duration) error { return tt.refused }}
 			})
 			resp := f.do("GET", "/x", "", "X-Request-Id: 7")

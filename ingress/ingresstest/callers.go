@@ -19,7 +19,8 @@ type Callers struct {
 	// URL is where orders are posted at the moment.
 	URL       func() string
 	Customers int
-	Each      int // callers of a customer
+	Each      int           // callers of a customer
+	Rest      time.Duration // of each between two requests, at most
 	Seed      uint64
 }
 
@@ -37,6 +38,8 @@ func (c *Callers) Run(ctx, end context.Context) {
 			wg.Go(func() {
 				rng := rand.New(rand.NewPCG(c.Seed, uint64(customer<<8+caller)))
 				for n := 0; ctx.Err() == nil; n++ {
+					// Long enough for what is stored to be delivered, at times.
+					<-time.After(time.Duration(rng.Int64N(int64(c.Rest + 1))))
 					key := fmt.Sprint("customer-", customer)
 					c.one(end, client, rng, Request{Key: key, ID: fmt.Sprintf("%s/%d/%d", key, caller, n)})
 				}

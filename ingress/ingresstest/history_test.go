@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestCheck(t *testing.T) {
+func TestDisorder(t *testing.T) {
 	x, y := Request{Key: "k", ID: "x", Sent: 1, Answered: 10, Taken: true}, Request{Key: "k", ID: "y", Sent: 20, Answered: 90, Taken: true}
 	drained := func(id string, begin, end int64) Attempt {
 		return Attempt{Key: "k", ID: id, Begin: begin, End: end, Success: true}
@@ -30,8 +30,8 @@ func TestCheck(t *testing.T) {
 		{"in order, live", []Request{x, y}, []Attempt{live("x", 2, 9), live("y", 21, 30)}, ""},
 		{"in order, stored", []Request{x, y}, []Attempt{drained("x", 25, 30), drained("y", 31, 40)}, ""},
 		{"repeated later", []Request{x, y}, []Attempt{drained("x", 15, 18), drained("y", 31, 40), drained("x", 50, 55)}, ""},
-		{"lost", []Request{x}, nil, "never carried out"},
-		{"failed for good", []Request{x}, []Attempt{failed(drained("x", 11, 12))}, "never carried out"},
+		{"not carried out yet", []Request{x}, []Attempt{failed(drained("x", 11, 12))}, ""},
+		{"passed by before it was carried out", []Request{x, y}, []Attempt{failed(drained("x", 11, 12)), live("y", 21, 30)}, "request y was sent"},
 		{"refused", []Request{untaken}, nil, ""},
 		{"passed by", []Request{x, y}, []Attempt{live("y", 21, 30), drained("x", 40, 50)}, "request y was sent"},
 		{"passed by between attempts", []Request{x, y}, []Attempt{failed(drained("x", 11, 12)), live("y", 21, 30), drained("x", 40, 50)}, "request y was sent"},
@@ -47,9 +47,9 @@ func TestCheck(t *testing.T) {
 	}
 	for _, tt := range tests {
 		h := &History{requests: tt.requests, attempts: tt.attempts}
-		got := strings.Join(h.Check(), "; ")
+		got := strings.Join(h.Disorder(), "; ")
 		if (tt.want == "") != (got == "") || !strings.Contains(got, tt.want) {
-			t.Errorf("%s: Check() = %q, want %q", tt.name, got, tt.want)
+			t.Errorf("%s: Disorder() = %q, want %q", tt.name, got, tt.want)
 		}
 	}
 }
