@@ -159,7 +159,6 @@ func (p *passage) rewrite(r *httputil.ProxyRequest) {
 	hideFromTransport(h, "Idempotency-Key")
 	hideFromTransport(h, "X-Idempotency-Key")
 	r.Out.URL.RawQuery = r.In.URL.RawQuery // as it was sent
-	r.Out.Host = r.In.Host
 	p.body.trailer(r.In, r.Out)
 }
 
@@ -187,6 +186,7 @@ func (p *passage) forward(r *httputil.ProxyRequest) {
 	if peer.IsValid() {
 		r.Out.Header["X-Forwarded-For"] = []string{hops}
 	}
+	r.Out.Host = from.host // for a sink that is to see it
 	r.Out.Header["X-Forwarded-Host"] = []string{from.host}
 	r.Out.Header["X-Forwarded-Proto"] = []string{from.proto}
 }
