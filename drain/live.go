@@ -103,7 +103,6 @@ func (s *sinkState) enter(now time.Time, w *waiter) (*Turn, closed) {
 	if c.by != "" {
 		return nil, c
 	}
-	s.live.Add(1)
 	return &Turn{sink: s, term: s.breaker.began(1)}, closed{}
 }
 
@@ -153,6 +152,7 @@ func (s *sinkState) after(now time.Time, n int) time.Time {
 // request counts as sent, unless Unsent is called.
 func (t *Turn) Context(ctx context.Context) context.Context {
 	t.sent.Store(true)
+	t.sink.live.Add(1)
 	return WithBegin(ctx, func() error { return awaitWrite(ctx, t.sink.mayWriteLive, func() {}) })
 }
 
@@ -188,7 +188,6 @@ func (t *Turn) End() {
 		t.sink.budget.Release()
 		return
 	}
-	t.sink.live.Add(-1)
 	t.sink.budget.Return(time.Now(), 1)
 }
 

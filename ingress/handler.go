@@ -191,8 +191,8 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 	switch route.Mode {
 	case policies.ModeBuffer:
 		return m, h.accept(x, set, route, m, target)
-	case policies.ModePass:
-		return m, h.pass(x, route, m)
+	case policies.ModePass, policies.ModeHold:
+		return m, h.live(x, route, m)
 	default:
 		return m, h.fail(x, errors.New("route "+route.Name+": unknown mode "+string(route.Mode)))
 	}

@@ -128,6 +128,7 @@ type routeMetrics struct {
 	name    string
 	mode    policies.Mode
 	waiting prometheus.Gauge
+	held    atomic.Int64 // requests that wait for the sink
 	// The outcomes that come by the ten thousand a second need no lock. After
 	// drop they count into the void.
 	accepted, replayed, passed, full series

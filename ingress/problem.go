@@ -301,10 +301,25 @@ func problemRefusal(r *Refusal, now time.Time) *problem {
 		reason = reasonHoldTimeout
 	}
 	p := problemUnavailable(reason)
-	if !r.Until.IsZero() {
-		p.retryAfter = retrySeconds(r.Until, now)
-	}
+	p.retryUntil(r.Until, now)
 	return p
+}
+
+// problemHoldFull is for a request that would be refused, and cannot wait either.
+func problemHoldFull(r *Refusal, now time.Time) *problem {
+	if r.Of != NoBudget {
+		return problemRefusal(r, now)
+	}
+	p := problemUnavailable(reasonHoldFull)
+	p.retryUntil(r.Until, now)
+	return p
+}
+
+// retryUntil has a retry come at a time, if that is known.
+func (p *problem) retryUntil(at, now time.Time) {
+	if !at.IsZero() {
+		p.retryAfter = retrySeconds(at, now)
+	}
 }
 
 // problemSlowDisk is for requests that came while a commit takes long.

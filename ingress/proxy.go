@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log"
@@ -23,21 +24,59 @@ const (
 	answerMark = time.Second
 )
 
-// pass sends a request to the route's sink, if there is room for it.
-func (h *Handler) pass(x *exchange, route *policies.Route, m *routeMetrics) outcome {
+// live sends a request to the route's sink, at once or when its turn comes.
+func (h *Handler) live(x *exchange, route *policies.Route, m *routeMetrics) outcome {
 	limit := bodyLimit(route)
 	if x.r.ContentLength > limit {
 		return h.refuseLive(x, m, problemTooLarge(limit))
 	}
-	if h.cfg.Live == nil {
-		return h.fail(x, errors.New("route "+route.Name+": there is no way to sinks"))
-	}
-	turn, err := h.cfg.Live.Enter(x.r.Context(), route.Sink, 0)
+	// Of a body that has come already it is known when its caller leaves.
+	body := newLiveBody(x, limit)
+	turn, decision, err := h.enter(x, route, m)
 	if err != nil {
 		return h.refuseLive(x, m, err)
 	}
 	defer turn.End()
-	return h.relay(x, m, turn, limit, decisionPass)
+	return h.relay(x, m, turn, body, decision)
+}
+
+// enter takes a request's turn. Where the route holds requests, it may wait.
+func (h *Handler) enter(x *exchange, route *policies.Route, m *routeMetrics) (Turn, string, error) {
+	if h.cfg.Live == nil {
+		return nil, "", errors.New("route " + route.Name + ": there is no way to sinks")
+	}
+	turn, err := h.cfg.Live.Enter(x.r.Context(), route.Sink, 0)
+	refused, ok := errors.AsType[*Refusal](err)
+	if !ok || route.Mode != policies.ModeHold {
+		return turn, decisionPass, err
+	}
+	turn, err = h.await(x, route, m, refused)
+	return turn, decisionHeld, err
+}
+
+// await waits for a request's turn: in number, in time and by a stop bounded.
+func (h *Handler) await(x *exchange, route *policies.Route, m *routeMetrics, refused *Refusal) (Turn, error) {
+	stopping := h.receipts.waits.serving
+	if stopping.Err() != nil {
+		return nil, problemUnavailable(reasonShuttingDown)
+	}
+	if m.held.Add(1) > int64(route.MaxWaiting) {
+		m.held.Add(-1)
+		return nil, problemHoldFull(refused, time.Now())
+	}
+	m.waiting.Inc()
+	defer func() {
+		m.held.Add(-1)
+		m.waiting.Dec()
+	}()
+	ctx, cancel := context.WithCancel(x.r.Context())
+	defer cancel()
+	defer context.AfterFunc(stopping, cancel)()
+	turn, err := h.cfg.Live.Enter(ctx, route.Sink, route.HoldUpTo)
+	if err != nil && stopping.Err() != nil {
+		return nil, problemUnavailable(reasonShuttingDown)
+	}
+	return turn, err
 }
 
 // refuseLive answers a request that has no answer of its sink's.
@@ -51,13 +90,12 @@ func (h *Handler) refuseLive(x *exchange, m *routeMetrics, err error) outcome {
 	return o
 }
 
-// relay sends a request whose turn it is, and its caller the answer. Bodies are
-// streamed; the request's has at most limit bytes.
-func (h *Handler) relay(x *exchange, m *routeMetrics, turn Turn, limit int64, decision string) outcome {
-	p := &passage{h: h, x: x, m: m, body: newLiveBody(x, limit), outcome: outcome{decision, 0}}
-	defer p.body.end()
+// relay sends a request whose turn it is, and its caller the answer.
+func (h *Handler) relay(x *exchange, m *routeMetrics, turn Turn, body *liveBody, decision string) outcome {
+	p := &passage{h: h, x: x, m: m, body: body, outcome: outcome{decision, 0}}
+	defer body.end()
 	out := x.r.WithContext(x.r.Context())
-	out.Body, out.GetBody = p.body.open()
+	out.Body, out.GetBody = body.open()
 	// ReverseProxy forgets what stands here with an informational answer; answer
 	// sets it in its place.
 	delete(x.w.Header(), "X-Request-Id")
@@ -121,7 +159,6 @@ func (p *passage) rewrite(r *httputil.ProxyRequest) {
 	hideFromTransport(h, "Idempotency-Key")
 	hideFromTransport(h, "X-Idempotency-Key")
 	r.Out.URL.RawQuery = r.In.URL.RawQuery // as it was sent
-	r.Out.Host = r.In.Host
 	p.body.trailer(r.In, r.Out)
 }
 
@@ -149,6 +186,7 @@ func (p *passage) forward(r *httputil.ProxyRequest) {
 	if peer.IsValid() {
 		r.Out.Header["X-Forwarded-For"] = []string{hops}
 	}
+	r.Out.Host = from.host // for a sink that is to see it
 	r.Out.Header["X-Forwarded-Host"] = []string{from.host}
 	r.Out.Header["X-Forwarded-Proto"] = []string{from.proto}
 }
