@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -277,7 +278,7 @@ func (c benchFlags) bodies() ([][]byte, error) {
 			continue
 		}
 		if n%c.batch == 0 {
-			bodies = append(bodies, line[:len(line):len(line)])
+			bodies = append(bodies, slices.Clip(line))
 		} else {
 			last := &bodies[len(bodies)-1]
 			*last = append(append(*last, '\n'), line...)

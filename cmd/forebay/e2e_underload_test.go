@@ -2,10 +2,14 @@ package main_test
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,15 +25,48 @@ type generated struct {
 }
 
 const (
-	underLoadRate        = "5000/s"
-	underLoadConnections = 64
+	underLoadRate        = "2500/s" // on each of two routes
+	underLoadConnections = 32
 )
+
+// underLoadPolicy has a route that buffers and one that passes.
+const underLoadPolicy = `version: 1
+sinks:
+  - { name: shop, http: { urls: ["%s"] } }
+streams:
+  - name: orders
+drains:
+  - { name: held, stream: orders, sink: shop, schedule: { base: 0 } }
+routes:
+  - { name: create-order, match: { methods: [POST], path: /v1/orders }, mode: buffer, stream: orders }
+  - { name: check-out, match: { methods: [POST], path: /v1/checkout }, mode: pass, sink: shop }
+`
+
+// underLoad starts the program and a load on each of its routes.
+func underLoad(t *testing.T, config string) (*server, []*generated) {
+	t.Helper()
+	shop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // what the caller is told counts
+		w.WriteHeader(http.StatusCreated)
+	}))
+	t.Cleanup(shop.Close)
+	site := newSite(t, fmt.Sprintf(underLoadPolicy, shop.URL))
+	site.write("forebay.yaml", config)
+	srv := site.start()
+	loads := []*generated{generate(t, srv.public+"/v1/orders"), generate(t, srv.public+"/v1/checkout")}
+	for _, route := range underLoadRoutes {
+		awaitAnswered(t, srv, route, 500)
+	}
+	return srv, loads
+}
+
+var underLoadRoutes = []string{"create-order", "check-out"}
 
 // generate loads a route until ends.
 func generate(t *testing.T, url string) *generated {
 	t.Helper()
 	g := &generated{t: t, cmd: exec.Command(forebay(t), "bench", "--target", url, "--lines", filepath.Join("demo", "orders.ndjson"),
-		"--rate", underLoadRate, "--for", "10m", "--connections", "64", "--timeout", "30s", "-o", "json")}
+		"--rate", underLoadRate, "--for", "10m", "--connections", strconv.Itoa(underLoadConnections), "--timeout", "30s", "-o", "json")}
 	g.cmd.Env = cleanEnv()
 	g.cmd.Stdout, g.cmd.Stderr = &g.stdout, &g.stderr
 	if err := g.cmd.Start(); err != nil {
@@ -49,27 +86,31 @@ func (g *generated) ends() measured {
 		g.t.Fatalf("bench: %v\n%s", err, &g.stderr)
 	}
 	m := readMeasured(g.t, g.stdout.String())
-	g.t.Logf("%d requests, %.0f a second of the %s asked for; %d connections; %v %v", m.Requests, m.AnsweredRate, underLoadRate, m.ConnectionsOpened, m.Statuses, m.Errors)
+	g.t.Logf("%s: %d requests, %.0f a second of the %s asked for; %d connections; %v %v", m.Target, m.Requests, m.AnsweredRate, underLoadRate, m.ConnectionsOpened, m.Statuses, m.Errors)
 	return m
 }
 
-// answered is how many requests of the tests' one route were answered so far.
-func answered(t *testing.T, srv *server) (n float64) {
+// answered is how many requests of a route were answered so far.
+func answered(t *testing.T, srv *server, route string) (n float64) {
 	t.Helper()
 	for line := range strings.Lines(metrics(t, srv)) {
-		if strings.HasPrefix(line, `forebay_ingress_requests_total{`) && strings.Contains(line, `route="create-order"`) {
-			v, _ := metric(t, srv, line[:strings.LastIndexByte(line, ' ')])
-			n += v
+		if !strings.HasPrefix(line, "forebay_ingress_requests_total{") || !strings.Contains(line, `route="`+route+`"`) {
+			continue
 		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]), 64)
+		if err != nil {
+			t.Fatalf("sample %q: %v", line, err)
+		}
+		n += v
 	}
 	return n
 }
 
-// awaitAnswered waits until so many more requests were answered.
-func awaitAnswered(t *testing.T, srv *server, n float64) {
+// awaitAnswered waits until so many more requests of a route were answered.
+func awaitAnswered(t *testing.T, srv *server, route string, n float64) {
 	t.Helper()
-	target := answered(t, srv) + n
-	until(t, 60*time.Second, "the load gets on", func() bool { return answered(t, srv) >= target })
+	target := answered(t, srv, route) + n
+	until(t, 60*time.Second, "the load on "+route+" gets on", func() bool { return answered(t, srv, route) >= target })
 }
 
 // thorough is how much longer these tests are in make integration.
@@ -84,50 +125,42 @@ func thorough() int {
 // the signal. Those after it do: else the load was none.
 func TestUnderLoadStop(t *testing.T) {
 	delay := time.Duration(thorough()) * time.Second
-	shop := newSink(t, nil)
-	site := newSite(t, orderPolicy(shop.url, "0"))
-	site.write("forebay.yaml", "version: 1\nbuffer: { segment_bytes: 1MiB }\nshutdown: { delay: "+delay.String()+", timeout: 30s }\n")
-	srv := site.start()
-	load := generate(t, srv.public+"/v1/orders")
-	awaitAnswered(t, srv, 1000)
+	srv, loads := underLoad(t, "version: 1\nbuffer: { segment_bytes: 1MiB }\nshutdown: { delay: "+delay.String()+", timeout: 30s }\n")
 	signalled := time.Now()
 	if err := srv.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	until(t, 10*time.Second, "/readyz turns", func() bool {
-		r, err := newCaller(t, 1).do(http.MethodGet, srv.admin+"/readyz", nil)
-		return err == nil && r.status == http.StatusServiceUnavailable
-	})
 	if code := srv.exit(delay + 60*time.Second); code != 0 {
 		t.Errorf("exit %d, want 0", code)
 	}
-	m := load.ends()
-	if m.FirstFailure == nil {
-		t.Fatalf("nothing failed though the program has ended: %+v", m)
-	}
-	if early := signalled.Add(delay).Sub(m.FirstFailure.BeganAt.Add(time.Millisecond)); early > 0 { // it is cut to milliseconds
-		t.Errorf("a request failed (%s) that began %v before the delay was over: %+v", m.FirstFailure.What, early, m)
+	for _, load := range loads {
+		m := load.ends()
+		if m.FirstFailure == nil {
+			t.Fatalf("%s: nothing failed though the program has ended: %+v", m.Target, m)
+		}
+		began := m.FirstFailure.BeganAt.Add(time.Millisecond) // it is cut to milliseconds
+		if early := signalled.Add(delay).Sub(began); early > 0 {
+			t.Errorf("%s: a request failed (%s) that began %v before the delay was over", m.Target, m.FirstFailure.What, early)
+		}
 	}
 }
 
 // Ten reloads under load: no request fails, and no connection ends.
 func TestUnderLoadReload(t *testing.T) {
-	shop := newSink(t, nil)
-	site := newSite(t, orderPolicy(shop.url, "0"))
-	srv := site.start()
-	load := generate(t, srv.public+"/v1/orders")
-	for range 10 * thorough() {
-		awaitAnswered(t, srv, 200)
+	srv, loads := underLoad(t, "version: 1\nbuffer: { segment_bytes: 1MiB }\n")
+	for i := range 10 * thorough() {
 		if r := reload(t, srv); r.status != http.StatusOK {
 			t.Fatalf("reload = %d %s", r.status, r.body)
 		}
+		awaitAnswered(t, srv, underLoadRoutes[i%2], 100)
 	}
-	awaitAnswered(t, srv, 200)
-	m := load.ends()
-	if m.FirstFailure != nil || m.Statuses["202"] < 2000 || len(m.Statuses) != 1 {
-		t.Errorf("measured %+v, want nothing but 202", m)
-	}
-	if m.ConnectionsOpened != underLoadConnections {
-		t.Errorf("%d connections were opened, want %d that were kept", m.ConnectionsOpened, underLoadConnections)
+	for i, load := range loads {
+		m, want := load.ends(), []string{"202", "201"}[i]
+		if m.FirstFailure != nil || m.Succeeded < 500 || m.Statuses[want] != m.Succeeded {
+			t.Errorf("%s: measured %+v, want nothing but %s", m.Target, m, want)
+		}
+		if m.ConnectionsOpened != underLoadConnections {
+			t.Errorf("%s: %d connections were opened, want %d that were kept", m.Target, m.ConnectionsOpened, underLoadConnections)
+		}
 	}
 }

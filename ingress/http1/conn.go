@@ -196,7 +196,7 @@ func (c *conn) exchange() bool {
 		return false
 	}
 	// A stop that did not find it idle is found here.
-	return c.state.CompareAndSwap(stateActive, stateIdle) && !c.srv.stopping.Load()
+	return c.state.CompareAndSwap(stateActive, stateIdle) && !c.srv.closing.Load()
 }
 
 // answer sends what the handler left to be sent. It reports whether another

@@ -19,13 +19,13 @@ type Server struct {
 	refuse  func(http.ResponseWriter, *http.Request, *Fault)
 	log     *slog.Logger
 
-	born     time.Time // limits are held in nanoseconds since: a clock that is set does not move them
-	stopping atomic.Bool
+	born     time.Time              // limits are held in nanoseconds since: a clock that is set does not move them
+	stopping atomic.Bool            // every answer is the last on its connection
+	closing  atomic.Bool            // and connections that wait for a request are closed
 	accepted atomic.Uint64          // connections
 	now      atomic.Pointer[[]byte] // as Date has it
 
 	mu        sync.Mutex
-	closing   bool    // no connection is served that was not until now
 	others    *handed // connections for the http.Server
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
@@ -111,7 +111,7 @@ func (s *Server) start(nc net.Conn) {
 	s.accepted.Add(1)
 	c := newConn(s, nc)
 	s.mu.Lock()
-	if s.closing { // Shutdown has counted the connections already
+	if s.closing.Load() { // Shutdown has counted the connections already
 		s.mu.Unlock()
 		_ = nc.Close()
 		return
@@ -197,7 +197,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopping.Store(true)
 	s.settle(ctx)
 	s.mu.Lock()
-	s.closing = true
+	s.closing.Store(true)
 	for ln := range s.listeners {
 		_ = ln.Close()
 	}
@@ -230,7 +230,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() error {
 	s.stopping.Store(true)
 	s.mu.Lock()
-	s.closing = true
+	s.closing.Store(true)
 	for ln := range s.listeners {
 		_ = ln.Close()
 	}

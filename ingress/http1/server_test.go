@@ -522,12 +522,14 @@ func TestShutdownSettles(t *testing.T) {
 		began := time.Now()
 		go func() { ended <- s.Shutdown(t.Context()) }()
 		synctest.Wait()
-		for _, c := range []*client{idle, s.pipe()} {
+		fresh := s.pipe()
+		for _, c := range []*client{idle, fresh} {
 			if resp := c.ask("GET /2 HTTP/1.1\r\nHost: h\r\n\r\n", 202, "GET /2 "); !resp.Close {
 				t.Error("the connection stays open while shutting down")
 			}
-			c.ended()
 		}
+		idle.ended()
+		fresh.ended()
 		for time.Since(began) < 2*settleMost {
 			s.pipe()
 			time.Sleep(settleQuiet / 2)

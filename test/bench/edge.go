@@ -85,6 +85,8 @@ func edge(ctx context.Context, o options) error {
 	report(os.Stdout, sides, rounds, 1)
 	ratios(os.Stdout, "forebay / ReverseProxy", rounds[3], rounds[1])
 	ratios(os.Stdout, "forebay / caddy", rounds[3], rounds[2])
+	costs(os.Stdout, "processor time, forebay / ReverseProxy", rounds[3], rounds[1])
+	costs(os.Stdout, "processor time, forebay / caddy", rounds[3], rounds[2])
 	return nil
 }
 

@@ -47,9 +47,18 @@ func aRequest(rounds []round, of func(round) time.Duration) float64 {
 // ratios prints the ratio of each round's pair: its median is less moved by what
 // else the machine did than the medians' ratio.
 func ratios(w io.Writer, name string, of, to []round) {
+	ratiosBy(w, name, of, to, round.rate)
+}
+
+// costs is ratios of the processor time that a server takes for a request.
+func costs(w io.Writer, name string, of, to []round) {
+	ratiosBy(w, name, of, to, func(r round) float64 { return (r.serverUser + r.serverSystem).Seconds() / float64(r.sent) })
+}
+
+func ratiosBy(w io.Writer, name string, of, to []round, by func(round) float64) {
 	all := make([]float64, len(of))
 	for i := range of {
-		all[i] = of[i].rate() / to[i].rate()
+		all[i] = by(of[i]) / by(to[i])
 	}
 	fmt.Fprintf(w, "%s: %.3f in the median (%.3f to %.3f)\n", name, median(all), slices.Min(all), slices.Max(all))
 }
