@@ -212,10 +212,18 @@ func routes(l *live) []admin.Route {
 		out = append(out, admin.Route{
 			Name: r.Name, Mode: string(r.Mode), Hosts: orEmpty(r.Hosts), Methods: orEmpty(r.Methods),
 			Path: r.Path, PathPrefix: r.PathPrefix, Stream: r.Stream, Sink: r.Sink,
-			Auth: orEmpty(r.Auth), Limits: orEmpty(r.Limits), MaxBodyBytes: r.MaxBody,
+			Auth: authNames(r.Auth), Limits: orEmpty(r.Limits), MaxBodyBytes: r.MaxBody,
 		})
 	}
 	return out
+}
+
+func authNames(auth []*policies.Auth) []string {
+	names := []string{}
+	for _, a := range auth {
+		names = append(names, a.Name)
+	}
+	return names
 }
 
 func sinks(l *live) []admin.Sink {
