@@ -20,7 +20,7 @@ const Never = time.Duration(math.MaxInt64)
 // Decision is what a Keyed says to one request.
 type Decision struct {
 	OK   bool
-	Left int           // whole tokens that are left
+	Left int           // whole tokens that are left; MaxInt where the rate is Unlimited
 	Wait time.Duration // until there is one, where none is left and nobody else takes it; Never at rate 0
 
 	hash   uint64
