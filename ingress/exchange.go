@@ -21,6 +21,7 @@ type exchange struct {
 	r     *http.Request
 	id    string // the request's, on every answer and stored with the message
 	start time.Time
+	cut   bool // the answer is: its connection has to be, too
 	// principal is who the caller has shown to be; empty where nobody asked.
 	principal string
 	client    netip.Addr // zero until clientOf found it

@@ -54,6 +54,8 @@ type Config struct {
 	// are being read or stored, and of the messages they are split into; a
 	// request that needs more is answered 503 overloaded. 0: 256 MiB.
 	MaxBodyMemory int64
+	// Live is the way to sinks. Nil: routes that need one answer 500.
+	Live Live
 	// Closed reports whether a stream's intake is closed, and the operator's
 	// reason, which callers are not told. It is called once per request and must
 	// not block. Nil: no stream is ever closed.
@@ -94,6 +96,7 @@ type Handler struct {
 	bodies    bodyMemory
 	inflaters chan *inflater // those not at work
 	scratch   sync.Pool      // of *scratch
+	chunks    chunkPool
 }
 
 // New returns a Handler that serves cfg.Policy. It starts nothing. With a nil
@@ -163,6 +166,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	m, o := h.serveRoute(x, target)
 	m.observe(o, time.Since(x.start))
+	if x.cut {
+		panic(http.ErrAbortHandler) // which servers take for what it is
+	}
 }
 
 // serveReserved answers what is never routed. Requests for receipts are not
@@ -188,6 +194,9 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 		return h.metrics.unrouted, p.outcome()
 	}
 	m := h.metrics.route(route.Name)
+	if looped(x.r) {
+		return m, h.fail(x, problemLoop())
+	}
 	if err := h.limit(x, route); err != nil {
 		return m, h.fail(x, err)
 	}
@@ -195,6 +204,8 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 	switch route.Mode {
 	case policies.ModeBuffer:
 		return m, h.accept(x, set, route, m, target)
+	case policies.ModePass, policies.ModeHold:
+		return m, h.live(x, route, m)
 	default:
 		return m, h.fail(x, errors.New("route "+route.Name+": unknown mode "+string(route.Mode)))
 	}

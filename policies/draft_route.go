@@ -52,8 +52,8 @@ var routeSchema = schema[routeDraft]{
 			says("Limits, all of which hold."),
 		choiceField("enforcement", []string{"enforce", "shadow"}, nil, func(r *routeDraft) *string { return &r.enforcement }).
 			says("Whether limits are enforced, or only counted; default enforce."),
-		choiceField("mode", []Mode{ModeBuffer}, []Mode{ModePass, ModeHold, ModeOverflow}, func(r *routeDraft) *Mode { return &r.out.Mode }).must("buffer").
-			says("What happens to a request; buffer: store, then answer 202."),
+		choiceField("mode", []Mode{ModeBuffer, ModePass, ModeHold}, []Mode{ModeOverflow}, func(r *routeDraft) *Mode { return &r.out.Mode }).must("buffer").
+			says("What happens to a request; buffer: store, then answer 202; pass: send to the sink; hold: wait for the sink, then send."),
 		refField("stream", func(r *routeDraft) *text { return &r.stream }).such("orders").says("The stream that it is stored in."),
 		refField("sink", func(r *routeDraft) *text { return &r.sink }).such("order-service").
 			says("The sink that live requests go to, with mode: pass, hold or overflow."),
