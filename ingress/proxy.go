@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"strconv"
@@ -102,7 +102,7 @@ func (h *Handler) relay(x *exchange, m *routeMetrics, turn Turn, body *liveBody,
 	delete(x.w.Header(), "Connection")
 	proxy := httputil.ReverseProxy{
 		Transport: turn, Rewrite: p.rewrite, ModifyResponse: p.answer, ErrorHandler: p.failed,
-		BufferPool: &h.chunks, ErrorLog: log.New(io.Discard, "", 0), // what it has to say is in the answer
+		BufferPool: &h.chunks, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // what it has to say is in the answer
 	}
 	p.serve(&proxy, out)
 	return p.outcome
@@ -159,7 +159,6 @@ func (p *passage) rewrite(r *httputil.ProxyRequest) {
 	hideFromTransport(h, "Idempotency-Key")
 	hideFromTransport(h, "X-Idempotency-Key")
 	r.Out.URL.RawQuery = r.In.URL.RawQuery // as it was sent
-	r.Out.Host = r.In.Host
 	p.body.trailer(r.In, r.Out)
 }
 
@@ -187,6 +186,7 @@ func (p *passage) forward(r *httputil.ProxyRequest) {
 	if peer.IsValid() {
 		r.Out.Header["X-Forwarded-For"] = []string{hops}
 	}
+	r.Out.Host = from.host // for a sink that is to see it
 	r.Out.Header["X-Forwarded-Host"] = []string{from.host}
 	r.Out.Header["X-Forwarded-Proto"] = []string{from.proto}
 }

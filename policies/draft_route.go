@@ -11,6 +11,7 @@ const (
 	maxInflated    = 32 << 20 // half of what appends may hold in memory
 	maxResult      = 1 << 20
 	maxWaiting     = 1_000_000
+	maxLiveBody    = 1 << 40 // of what is passed on as it comes
 	maxRouteRefs   = 20
 )
 
@@ -61,8 +62,8 @@ var routeSchema = schema[routeDraft]{
 			says("How long a request waits for the sink, with mode: hold or overflow; default 1s."),
 		numberField("max_waiting", 1, maxWaiting, func(r *routeDraft) *int { return &r.out.MaxWaiting }).
 			says("How many requests wait so; default 1000."),
-		sizeField("max_body", 1, maxMessageBytes, func(r *routeDraft) *int64 { return &r.out.MaxBody }).
-			says("A longer body is refused with 413; default 1MiB."),
+		sizeField("max_body", 1, maxLiveBody, func(r *routeDraft) *int64 { return &r.out.MaxBody }).
+			says("A longer body is refused with 413; default 1MiB, at most 16MiB where it is stored."),
 		durationField("wait_max", 0, maxWait, func(r *routeDraft) *time.Duration { return &r.out.WaitMax }).
 			says("The longest Prefer: wait=N that is honoured; default 30s."),
 		refField("wait_for", func(r *routeDraft) *text { return &r.waitFor }).
@@ -92,6 +93,9 @@ var routeSchema = schema[routeDraft]{
 		if keys["enforcement"] != nil && keys["limits"] == nil {
 			keys.at(v, "enforcement").fail("add limits, or remove it", "enforcement has no effect without limits")
 		}
+		if live := r.out.Mode == ModePass || r.out.Mode == ModeHold; !live && r.out.MaxBody > maxMessageBytes {
+			keys.at(v, "max_body").fail("write at most 16MiB: what is stored is one message", "max_body is larger than any message")
+		}
 	},
 }
 
@@ -107,6 +111,11 @@ var modeKeys = []struct {
 	{"sink", "`sink: order-service`", []Mode{ModePass, ModeHold, ModeOverflow}, []Mode{ModeBuffer}},
 	{"hold_up_to", "", nil, []Mode{ModeBuffer, ModePass}},
 	{"max_waiting", "", nil, []Mode{ModeBuffer, ModePass}},
+	{"split", "", nil, []Mode{ModePass, ModeHold}},
+	{"max_inflated", "", nil, []Mode{ModePass, ModeHold}},
+	{"store_result", "", nil, []Mode{ModePass, ModeHold}},
+	{"wait_max", "", nil, []Mode{ModePass, ModeHold}},
+	{"wait_for", "", nil, []Mode{ModePass, ModeHold}},
 }
 
 func checkMode(v value, mode Mode, keys keys) {

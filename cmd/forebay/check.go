@@ -127,7 +127,7 @@ func printSet(w io.Writer, set *policies.Set) {
 		counted(len(set.Drains), "drain"), counted(len(set.Sinks), "sink"))
 	t := table{head: []string{"ROUTE", "MATCH", "MODE", "STREAM", ">MAX BODY"}}
 	for _, r := range set.Routes {
-		t.add(r.Name, matchText(r), string(r.Mode), r.Stream, bytesText(r.MaxBody))
+		t.add(r.Name, matchText(r), string(r.Mode), goesTo(r), bytesText(r.MaxBody))
 	}
 	t.write(w)
 	printSetLimits(w, set.Limits)
@@ -156,6 +156,14 @@ func printSetLimits(w io.Writer, limits []policies.Limit) {
 		t.add(l.Name, rateText(l.Limit.Rate), strconv.Itoa(l.Limit.Burst), limitKeyText(parts), strconv.Itoa(l.MaxKeys))
 	}
 	t.write(w)
+}
+
+// goesTo is the stream that a route fills, or the sink that it passes on to.
+func goesTo(r policies.Route) string {
+	if r.Stream == "" {
+		return "→ " + r.Sink
+	}
+	return r.Stream
 }
 
 func matchText(r policies.Route) string {
