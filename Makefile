@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-read torture torture-power torture-model full-disk clean
+.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-limits bench-read torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -121,6 +121,10 @@ bench-idle: bin/bench ## 999 streams and drains with nothing to do: processor, m
 bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pread and zstd alone, and commits beside cold readers
 	$(GO) test -run '^$$' -bench '^BenchmarkReadBack$$' -benchtime $(BENCH_MESSAGES)x -count 3 -timeout 15m ./buffer
 	$(GO) test -run '^$$' -bench '^BenchmarkCommitBesideReaders$$' -benchtime 3000x -count 3 -timeout 15m ./buffer
+
+bench-limits: ## limits on callers: a known key, a new one, a million; a request refused against one stored
+	$(GO) test -run '^$$' -bench '^BenchmarkKeyed$$' -count 3 ./limiter
+	$(GO) test -run '^$$' -bench '^BenchmarkLimited$$' -count 3 ./ingress
 
 integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, stops and reloads under load, a backlog of 5 million within its bounds
 	$(MAKE) torture-model N=50

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -72,7 +73,7 @@ func (h *Handler) ask(x *exchange, all []*limit, now time.Time, body []byte) err
 		return nil
 	}
 	for i := range q.grants {
-		if g := &q.grants[i]; g.OK {
+		if g := &q.grants[i]; g.OK && g.Left < math.MaxInt {
 			g.limit.table.Return(now, g.Decision)
 			g.Left++
 		}

@@ -3,6 +3,7 @@ package ingress
 import (
 	"cmp"
 	"math"
+	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -49,14 +50,31 @@ func refill(n int, rate limiter.Rate) int64 {
 	return int64(min(max(1, math.Ceil(float64(n)/float64(rate))), maxStructured))
 }
 
-// tell puts the fields about limits on an answer. A redirection is to be
-// followed at once, so that it has none.
+const (
+	policyFieldName = "Ratelimit-Policy"
+	leftFieldName   = "Ratelimit"
+)
+
+// tell puts the fields about limits on an answer of our own.
 func (q *quota) tell(x *exchange, status int) {
-	if q == nil || q.route.policy == "" || 300 <= status && status < 400 {
-		return
+	if q.tells(status) {
+		x.set(policyFieldName, q.route.policy)
+		x.set(leftFieldName, q.field())
 	}
-	x.set("Ratelimit-Policy", q.route.policy)
-	x.set("Ratelimit", q.field())
+}
+
+// tellBeside puts them on an answer of a sink's, whose own stay: both are lists.
+func (q *quota) tellBeside(h http.Header, status int) {
+	if q.tells(status) {
+		h[policyFieldName] = append([]string{q.route.policy}, h[policyFieldName]...)
+		h[leftFieldName] = append([]string{q.field()}, h[leftFieldName]...)
+	}
+}
+
+// tells reports whether an answer has them. A redirection is to be followed at
+// once.
+func (q *quota) tells(status int) bool {
+	return q != nil && q.route.policy != "" && status >= 200 && (status < 300 || 400 <= status)
 }
 
 // field is RateLimit: what each limit that was asked has left, the most

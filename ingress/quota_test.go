@@ -88,6 +88,7 @@ func TestRateLimitFields(t *testing.T) {
 		{"years", "  - { name: a, rate: 1/h, burst: 2000000000 }\n", "a", `"a";q=2000000000;w=7200000000000`, `"a";r=1999999999;t=7199999996400`},
 		{"what is unlimited is not told", "  - { name: a, rate: unlimited }\n  - { name: b, rate: 5/s }\n", "a, b", `"b";q=5;w=1`, `"b";r=4;t=1`},
 		{"nothing to tell", "  - { name: a, rate: unlimited }\n", "a", "", ""},
+		{"what is unlimited, beside a refusal", "  - { name: a, rate: unlimited }\n  - { name: b, rate: 0 }\n", "a, b", `"b";q=0`, `"b";r=0`},
 		{"nothing is allowed", "  - { name: a, rate: 0 }\n  - { name: b, rate: 5/s }\n", "a, b", `"a";q=0, "b";q=5;w=1`, `"a";r=0, "b";r=5`},
 	}
 	for _, tt := range tests {

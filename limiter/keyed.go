@@ -20,7 +20,7 @@ const Never = time.Duration(math.MaxInt64)
 // Decision is what a Keyed says to one request.
 type Decision struct {
 	OK   bool
-	Left int           // whole tokens that are left
+	Left int           // whole tokens that are left; MaxInt where the rate is Unlimited
 	Wait time.Duration // until there is one, where none is left and nobody else takes it; Never at rate 0
 
 	hash   uint64
@@ -31,7 +31,7 @@ type Decision struct {
 // first seen. It holds at most so many keys: to make room it forgets full
 // buckets, which loses nothing, and where none is full new keys share one
 // bucket until there is room. Full ones are looked for at most once in as many
-// times 100 ns as a shard has keys, so that floods of new keys cost little.
+// microseconds as a shard has keys, so that floods of new keys cost little.
 //
 // A key is known by a 64-bit hash with a secret of the table: it takes 30 bytes,
 // whatever its length, in a table at its bound. All methods take the time, which

@@ -17,8 +17,8 @@ type shard struct {
 	rested  int64 // no sweep for full buckets before
 }
 
-// sweepRest is in nanoseconds a key: a sweep takes about one.
-const sweepRest = 100
+// sweepRest is in nanoseconds a key of the shard: a sweep takes a few.
+const sweepRest = 1000
 
 // take is false where the key is new and there is no room for it.
 func (s *shard) take(at int64, hash uint64) (Decision, bool) {

@@ -239,6 +239,30 @@ routes: [{ name: r, match: {}, mode: buffer, stream: s, auth: [used], limits: [t
 	}
 }
 
+func TestDubiousLimits(t *testing.T) {
+	set, found, _ := parseWith([]File{{Name: "p.yaml", Data: []byte(`version: 1
+limits: [{ name: shut, rate: 0 }, { name: each, rate: 5/s, key: ["header:X-A", principal] }, { name: address, rate: 5/s, key: [client_ip] }]
+streams: [{ name: s }]
+sinks: [{ name: k, http: { urls: ["https://k.internal"] }, budget: { rate: 5/s } }]
+drains: [{ name: d, stream: s, sink: k }]
+routes: [{ name: r, match: {}, mode: buffer, stream: s, limits: [shut, each, address] }]
+`)}}, elsewhere())
+	if found.count() > 0 {
+		t.Fatal(found.errors())
+	}
+	want := []string{
+		"limit shut lets nothing through: its rate is 0",
+		"callers of route r have no principal: limit each tells them apart by address",
+	}
+	var got []string
+	for _, w := range Check(set, now) {
+		got = append(got, w.Message)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
 func TestWhereSourcesStart(t *testing.T) {
 	for from, want := range map[string]Source{
 		"latest": {}, "oldest": {FromOldest: true}, `"2027-11-10T00:00:00+08:00"`: {Since: time.Date(2027, 11, 9, 16, 0, 0, 0, time.UTC)},
