@@ -50,6 +50,7 @@ type verdict struct {
 	take    int              // attempts that may start now; tokens and slots for them are taken
 	binding Constraint       // why not more
 	short   limiter.Shortage // what the budget lacked, and may get before again
+	lacks   int              // attempts that the budget alone keeps from starting
 	again   time.Time        // when to look again; zero: not before something else happens
 	until   time.Time        // the end of the window in which the attempts may start; zero: none
 	term    uint64           // the breaker's, in which the attempts begin
@@ -158,6 +159,8 @@ func (c *core) gate(now time.Time, o outlook) gate {
 	switch {
 	case c.window.Rate == 0:
 		return gate{name: c.hands.pace(now), until: c.window.Until}
+	case o.held.holds(now):
+		return gate{name: Paused, until: o.held.Until}
 	case o.breaker == BreakerOpen:
 		return gate{name: Breaker, until: o.opens}
 	case o.pause.After(now):
@@ -180,17 +183,23 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	}
 	// First what was due when the timer should have fired, so that a bucket that
 	// is full by now loses nothing; then what has come since.
-	v := c.take(c.accountable(now), want)
+	v := c.take(c.accountable(now), want, o.leave)
 	v.until = c.window.Until
 	if v.take < want && v.short != limiter.OfSlots {
-		more := c.take(now, want-v.take)
+		more := c.take(now, want-v.take, o.leave)
 		v.take, v.short = v.take+more.take, more.short
+	}
+	if v.short != limiter.NoShortage {
+		v.lacks = int(max(0, min(float64(want-v.take), c.pacer.Level(now))))
 	}
 	if v.short == limiter.OfSlots {
 		c.due = time.Time{}
 		v.binding = Concurrency
 		if o.ramping() && o.whole.Concurrency > c.budget.Slots() {
 			v.binding = SlowStart
+		}
+		if o.leave > 0 {
+			v.again = now.Add(askAgain) // they may not come for the slots that are left to them
 		}
 	} else {
 		c.look(now, want, o, &v)
@@ -216,20 +225,37 @@ func (c *core) accountable(now time.Time) time.Time {
 	return c.due
 }
 
-// take takes what pacer and budget both have, at most want. An attempt carries
-// one message.
-func (c *core) take(at time.Time, want int) verdict {
+// take takes what pacer and budget both have, at most want, and leaves some of the
+// budget to live requests. An attempt carries one message.
+func (c *core) take(at time.Time, want, leave int) verdict {
 	var v verdict
 	if level := c.pacer.Level(at); level < float64(want) {
 		want = int(math.Floor(max(level, 0)))
 	}
 	for v.take < want && v.short == limiter.NoShortage {
+		if v.short = c.spare(at, leave); v.short != limiter.NoShortage {
+			break
+		}
 		if v.short = c.budget.Take(at, 1); v.short == limiter.NoShortage {
 			v.take++
 		}
 	}
 	c.pacer.Take(at, v.take)
 	return v
+}
+
+// spare says what the budget lacks beside what is left to live requests.
+func (c *core) spare(at time.Time, leave int) limiter.Shortage {
+	switch {
+	case leave == 0:
+		return limiter.NoShortage
+	case c.budget.Slots()-c.budget.InFlight() <= leave:
+		return limiter.OfSlots
+	case c.budget.Level(at) < float64(1+leave):
+		return limiter.OfTokens
+	default:
+		return limiter.NoShortage
+	}
 }
 
 // look finds when tokens are there again, and which bucket they wait for.
@@ -239,8 +265,15 @@ func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	if limit.Rate != limiter.Unlimited {
 		n = min(n, limit.Burst)
 	}
+	leave := 0
+	if v.short == limiter.OfTokens && o.leave > 0 && limit.Rate != limiter.Unlimited {
+		leave = o.leave
+	}
 	paced, _ := c.pacer.When(now, n) // always known: the rate is not 0 here, and n within the burst
-	funded, ok := c.budget.When(now, n)
+	funded, ok := c.budget.When(now, min(n+leave, limit.Burst))
+	if leave > 0 && !funded.After(now) { // all there may be is there, and is not for drains
+		funded = now.Add(time.Duration(float64(time.Second) / float64(limit.Rate)))
+	}
 	if !ok {
 		c.due = time.Time{}
 		v.binding, v.short = o.funding(), limiter.OfTokens

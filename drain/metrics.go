@@ -115,6 +115,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 	ch <- bindingDesc()
 	ch <- breakerDesc()
+	ch <- liveDesc()
 }
 
 // Collect implements prometheus.Collector. What it tells of drains comes in the
@@ -139,8 +140,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (c collector) sinks(now time.Time, ch chan<- prometheus.Metric) {
-	gauges, breaker := sinkGauges(), breakerDesc()
+	gauges, breaker, live := sinkGauges(), breakerDesc(), liveDesc()
 	for _, s := range c.drains.sinkList() {
+		ch <- prometheus.MustNewConstMetric(live, prometheus.CounterValue, float64(s.live.Load()), s.name)
 		for _, g := range gauges {
 			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(s), s.name)
 		}
@@ -149,6 +151,10 @@ func (c collector) sinks(now time.Time, ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(breaker, prometheus.GaugeValue, truth(state == present), s.name, state.String())
 		}
 	}
+}
+
+func liveDesc() *prometheus.Desc {
+	return prometheus.NewDesc("forebay_sink_live_requests_total", "Live requests whose turn at the sink came.", []string{"sink"}, nil)
 }
 
 func breakerDesc() *prometheus.Desc {
@@ -235,11 +241,11 @@ func sinkGauges() []sinkGauge {
 	labels := []string{"sink"}
 	return []sinkGauge{
 		{
-			prometheus.NewDesc("forebay_sink_in_flight_requests", "Attempts in flight.", labels, nil),
+			prometheus.NewDesc("forebay_sink_in_flight_requests", "Attempts and live requests in flight.", labels, nil),
 			func(s *sinkState) float64 { return float64(s.budget.InFlight()) },
 		},
 		{
-			prometheus.NewDesc("forebay_sink_concurrency_limit", "Attempts that may be in flight.", labels, nil),
+			prometheus.NewDesc("forebay_sink_concurrency_limit", "Attempts and live requests that may be in flight.", labels, nil),
 			func(s *sinkState) float64 { return float64(s.budget.Slots()) },
 		},
 		{

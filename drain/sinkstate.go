@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"forebay/limiter"
@@ -26,6 +27,11 @@ type sinkState struct {
 	ramp    ramp          // guarded by mu
 	share   float64       // guarded by mu; what the budget is set to
 	refused bool          // guarded by mu; it asked to cancel, and may not
+	held    SinkHold      // guarded by mu; zero: an operator holds nothing back
+	queue   []*waiter     // guarded by mu; live requests that wait, the first one's turn it is
+	shares  shares        // guarded by mu
+
+	live atomic.Int64 // live requests sent
 }
 
 func newSinkState(now time.Time, p policies.Sink, sink Sink) *sinkState {
@@ -63,6 +69,7 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 	}
 	s.share = s.ramp.share(now)
 	s.fund(now)
+	s.nudge()
 	if sink != nil {
 		closeIdle(s.sink)
 		s.sink = sink
@@ -95,6 +102,8 @@ func portion(b policies.Budget, share float64) (limiter.Limit, int) {
 type outlook struct {
 	pause   time.Time       // nothing is sent before
 	asked   asked           // what the pause comes of
+	held    SinkHold        // an operator's pause; it may have ended
+	leave   int             // tokens and slots that are for live requests
 	breaker BreakerState    //
 	opens   time.Time       // when an open breaker lets a probe through
 	probing bool            // the probe of a half-open one is under way
@@ -119,6 +128,8 @@ func (s *sinkState) look(now time.Time) outlook {
 	return outlook{
 		pause:   s.pause,
 		asked:   s.asked,
+		held:    s.held,
+		leave:   s.shares.drainsLeave(now),
 		breaker: s.breaker.state(now),
 		opens:   s.breaker.until,
 		probing: s.breaker.probing,
@@ -156,6 +167,7 @@ func (s *sinkState) step(now time.Time, c *core, want int) verdict {
 	s.climb(now)
 	v := c.step(now, want, s.look(now))
 	v.term = s.breaker.began(v.take)
+	s.shares.tookDrain(now, c, v)
 	return v
 }
 
@@ -180,6 +192,9 @@ func (s *sinkState) ended(now time.Time, term uint64, o Outcome) (BreakerState, 
 	}
 	if changed && state == BreakerClosed && s.policy.SlowStart > 0 {
 		s.ramp = ramp{from: now, lasts: s.policy.SlowStart}
+	}
+	if changed {
+		s.nudge()
 	}
 	s.climb(now)
 	return state, changed

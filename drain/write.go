@@ -72,10 +72,25 @@ func (c *core) mayHold() int {
 // begin waits until an attempt may be written. What was taken at the permitted
 // rate may come together where connecting was slow.
 func (d *drain) begin(ctx context.Context, p plan, v verdict) error {
+	held := false
+	defer func() {
+		if held {
+			d.letGo()
+		}
+	}()
+	return awaitWrite(ctx, func(now time.Time) (time.Time, error) { return d.mayWrite(now, p, v) }, func() {
+		held = true
+		d.bunched.Add(1)
+	})
+}
+
+// awaitWrite asks until the answer is a time that is not later than now. It says
+// once that it waits, and not for longer than maxHeld.
+func awaitWrite(ctx context.Context, ask func(now time.Time) (time.Time, error), waits func()) error {
 	latest := time.Now().Add(maxHeld)
 	for held := false; ; {
 		now := time.Now()
-		at, err := d.mayWrite(now, p, v)
+		at, err := ask(now)
 		if err != nil || !at.After(now) {
 			return err
 		}
@@ -84,8 +99,7 @@ func (d *drain) begin(ctx context.Context, p plan, v verdict) error {
 		}
 		if !held {
 			held = true
-			d.bunched.Add(1)
-			defer d.letGo()
+			waits()
 		}
 		select {
 		case <-time.After(at.Sub(now)):
@@ -118,7 +132,7 @@ func (s *sinkState) mayWrite(now time.Time, drain *limiter.Bucket) (time.Time, e
 	defer s.mu.Unlock()
 	paced, ok := drain.When(now, 1)
 	funded, funds := s.wire.When(now, 1)
-	if !ok || !funds || s.pause.After(now) {
+	if !ok || !funds || s.pause.After(now) || s.held.holds(now) {
 		return time.Time{}, errNotNow
 	}
 	at := later(paced, funded)

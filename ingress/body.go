@@ -171,11 +171,11 @@ func (h *Handler) letGo(s *scratch, n int64) {
 	s.held -= n
 }
 
-func bodyProblem(err error) error {
-	p := problemBadRequest("the body could not be read to its end")
+func bodyProblem(err error) *problem {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		p = problemBadRequest("the body did not arrive in time")
+		return problemBodyLate()
 	}
+	p := problemBadRequest("the body could not be read to its end")
 	p.closes = true
 	return p
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"forebay/policies"
 )
 
 // maxRequestID is in bytes.
@@ -20,8 +22,10 @@ type exchange struct {
 	r     *http.Request
 	id    string // the request's, on every answer and stored with the message
 	start time.Time
+	cut   bool // the answer is: its connection has to be, too
 	// principal is who the caller has shown to be; empty where nobody asked.
 	principal string
+	policy    *policies.Set // the running one, once its routes are looked at
 	// The answer's header fields, so that each need not be allocated.
 	values [12]string
 	fields int // how many of values are in use

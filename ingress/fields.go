@@ -8,7 +8,10 @@ import (
 	"forebay/buffer"
 )
 
-const pseudonym = "1.1 forebay"
+// proxyName is what we call ourselves among proxies.
+const proxyName = "forebay"
+
+const pseudonym = "1.1 " + proxyName
 
 // appendFields appends the header fields that are stored with a message, by
 // name, so that like requests are stored alike.

@@ -54,6 +54,8 @@ type Config struct {
 	// are being read or stored, and of the messages they are split into; a
 	// request that needs more is answered 503 overloaded. 0: 256 MiB.
 	MaxBodyMemory int64
+	// Live is the way to sinks. Nil: routes that need one answer 500.
+	Live Live
 	// Closed reports whether a stream's intake is closed, and the operator's
 	// reason, which callers are not told. It is called once per request and must
 	// not block. Nil: no stream is ever closed.
@@ -93,6 +95,7 @@ type Handler struct {
 	bodies    bodyMemory
 	inflaters chan *inflater // those not at work
 	scratch   sync.Pool      // of *scratch
+	chunks    chunkPool
 }
 
 // New returns a Handler that serves cfg.Policy. It starts nothing. With a nil
@@ -154,6 +157,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	m, o := h.serveRoute(x, target)
 	m.observe(o, time.Since(x.start))
+	if x.cut {
+		panic(http.ErrAbortHandler) // which servers take for what it is
+	}
 }
 
 // serveReserved answers what is never routed. Requests for receipts are not
@@ -173,6 +179,7 @@ func (h *Handler) serveReserved(x *exchange) {
 
 func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome) {
 	set := h.cfg.Policy()
+	x.policy = set
 	route, allow := set.Match(x.r.Host, x.r.Method, x.r.URL.Path)
 	if route == nil {
 		p := problemNoRoute()
@@ -190,9 +197,14 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 		x.fail(p)
 		return m, p.outcome()
 	}
+	if looped(x.r) {
+		return m, h.fail(x, problemLoop())
+	}
 	switch route.Mode {
 	case policies.ModeBuffer:
 		return m, h.accept(x, set, route, m, target)
+	case policies.ModePass, policies.ModeHold:
+		return m, h.live(x, route, m)
 	default:
 		return m, h.fail(x, errors.New("route "+route.Name+": unknown mode "+string(route.Mode)))
 	}

@@ -89,15 +89,6 @@ func withoutKeys(fields []buffer.Field, set *policies.Set) []buffer.Field {
 	return slices.DeleteFunc(fields, func(f buffer.Field) bool { return secretField(f.Name, set) })
 }
 
-// hideKeys takes callers' keys out of a header that goes on to a sink.
-func hideKeys(h http.Header, set *policies.Set) {
-	for name := range h {
-		if secretField(name, set) {
-			delete(h, name)
-		}
-	}
-}
-
 // secretField reports whether callers send a key of the policy in a field of that
 // name, or of one that gateways take for it.
 func secretField(name string, set *policies.Set) bool {

@@ -16,6 +16,8 @@ import (
 
 // The decisions that ingress takes.
 const (
+	decisionPass     = "pass"
+	decisionHeld     = "held"
 	decisionBuffered = "buffered"
 	decisionReplayed = "replayed"
 	decisionFull     = "full"
@@ -58,7 +60,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, labels),
 		waiting: promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{
 			Name: "forebay_ingress_waiting_requests",
-			Help: "Requests that wait for the final state of their message.",
+			Help: "Requests that wait for their sink, or for the final state of their message.",
 		}, []string{"route"}),
 	}
 	m.refusals = promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
@@ -69,7 +71,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "forebay_idempotency_lookups_total",
 		Help: "Requests with an idempotency key, by what was known of the key.",
 	}, []string{"result"}))
-	m.unrouted = m.newRoute("")
+	m.unrouted = m.newRoute("", "")
 	m.routes.Store(&map[string]*routeMetrics{})
 	return m
 }
@@ -94,11 +96,17 @@ func (m *metrics) apply(set *policies.Set) {
 	gone := maps.Clone(old)
 	routes := make(map[string]*routeMetrics, len(set.Routes))
 	for i := range set.Routes {
-		name := set.Routes[i].Name
-		if routes[name] = old[name]; routes[name] == nil {
-			routes[name] = m.newRoute(name)
+		name, mode := set.Routes[i].Name, set.Routes[i].Mode
+		if r := old[name]; r != nil && r.mode == mode {
+			routes[name] = r
+			delete(gone, name)
+			continue
 		}
-		delete(gone, name)
+		if r := old[name]; r != nil {
+			r.drop() // it is another route now
+			delete(gone, name)
+		}
+		routes[name] = m.newRoute(name, mode)
 	}
 	m.routes.Store(&routes)
 	for _, r := range gone {
@@ -119,11 +127,13 @@ func (m *metrics) route(name string) *routeMetrics {
 type routeMetrics struct {
 	metrics *metrics
 	name    string
+	mode    policies.Mode
 	waiting prometheus.Gauge
+	held    atomic.Int64 // requests that wait for the sink
 	// The outcomes that come by the ten thousand a second need no lock. After
 	// drop they count into the void.
-	accepted, replayed, full series
-	refusals                 map[string]prometheus.Counter // by reason; never changes
+	accepted, replayed, passed, full series
+	refusals                         map[string]prometheus.Counter // by reason; never changes
 
 	mu   sync.Mutex // guards what follows
 	gone bool       // removed by a reload; never counted again
@@ -137,17 +147,25 @@ type series struct {
 
 // newRoute makes the series that exist from the first scrape: each decision
 // with the code it has most often.
-func (m *metrics) newRoute(name string) *routeMetrics {
-	r := &routeMetrics{metrics: m, name: name, waiting: m.waiting.WithLabelValues(name), rest: map[outcome]series{}}
+func (m *metrics) newRoute(name string, mode policies.Mode) *routeMetrics {
+	r := &routeMetrics{metrics: m, name: name, mode: mode, waiting: m.waiting.WithLabelValues(name), rest: map[outcome]series{}}
 	if name == "" {
 		r.series(outcome{decisionInvalid, http.StatusNotFound})
 		return r
 	}
-	r.accepted = r.series(outcomeAccepted())
-	r.replayed = r.series(outcomeReplayed())
+	if mode == policies.ModeBuffer || mode == policies.ModeOverflow {
+		r.accepted = r.series(outcomeAccepted())
+		r.replayed = r.series(outcomeReplayed())
+	}
+	if mode != policies.ModeBuffer {
+		r.passed = r.series(outcomePassed())
+	}
+	if mode == policies.ModeHold || mode == policies.ModeOverflow {
+		r.series(outcome{decisionHeld, http.StatusOK})
+	}
 	r.full = r.series(outcomeFull())
-	r.refusals = make(map[string]prometheus.Counter, len(reasons()))
-	for _, reason := range reasons() {
+	r.refusals = make(map[string]prometheus.Counter)
+	for _, reason := range reasons(mode) {
 		r.refusals[reason] = m.refusals.WithLabelValues(name, reason)
 	}
 	r.series(outcome{decisionDenied, http.StatusUnauthorized})
@@ -158,6 +176,7 @@ func (m *metrics) newRoute(name string) *routeMetrics {
 
 func outcomeAccepted() outcome { return outcome{decisionBuffered, http.StatusAccepted} }
 func outcomeReplayed() outcome { return outcome{decisionReplayed, http.StatusAccepted} }
+func outcomePassed() outcome   { return outcome{decisionPass, http.StatusOK} }
 func outcomeFull() outcome     { return outcome{decisionFull, http.StatusServiceUnavailable} }
 
 // refused counts a request that was refused for want of capacity.
@@ -174,13 +193,15 @@ func (r *routeMetrics) observe(o outcome, d time.Duration) {
 		s = r.accepted
 	case outcomeReplayed():
 		s = r.replayed
+	case outcomePassed():
+		s = r.passed
 	case outcomeFull():
 		s = r.full
 	default:
 		s = r.series(o)
 	}
 	if s.requests == nil {
-		return
+		return // dropped
 	}
 	s.requests.Inc()
 	s.seconds.Observe(d.Seconds())

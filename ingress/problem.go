@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"forebay/buffer"
 	"forebay/ingress/http1"
+	"forebay/policies"
 )
 
 // This file alone knows which failure is which status.
@@ -33,11 +36,28 @@ const (
 	reasonDeadFull     = "dead-letters-full"
 	reasonStreamClosed = "stream-closed"
 	reasonShuttingDown = "shutting-down"
+	reasonSinkBudget   = "sink-budget"
+	reasonSinkPaused   = "sink-paused"
+	reasonBreakerOpen  = "breaker-open"
+	reasonHoldFull     = "hold-full"
+	reasonHoldTimeout  = "hold-timeout"
 )
 
-// reasons are all of them.
-func reasons() []string {
-	return []string{reasonBufferFull, reasonDiskFull, reasonOverloaded, reasonDeadFull, reasonStreamClosed, reasonShuttingDown}
+// reasons are those that a route of a mode can give.
+func reasons(mode policies.Mode) []string {
+	buffer := []string{reasonBufferFull, reasonDiskFull, reasonOverloaded, reasonDeadFull, reasonStreamClosed, reasonShuttingDown}
+	pass := []string{reasonSinkBudget, reasonSinkPaused, reasonBreakerOpen, reasonShuttingDown}
+	hold := append(slices.Clone(pass), reasonHoldFull, reasonHoldTimeout)
+	switch mode {
+	case policies.ModePass:
+		return pass
+	case policies.ModeHold:
+		return hold
+	case policies.ModeOverflow:
+		return append(buffer, hold...)
+	default:
+		return buffer
+	}
 }
 
 // problem is an error that says what to tell the caller.
@@ -53,6 +73,7 @@ type problem struct {
 	accept     string   // of a 415: the encodings that are taken
 	line       int      // of a bad-line
 	closes     bool     // what is left of the body is not worth reading
+	proxy      string   // of live traffic: what RFC 9209, section 2.3, calls it
 }
 
 // Error implements error.
@@ -189,6 +210,37 @@ func problemBatchTooLarge() *problem {
 	return p
 }
 
+// problemSink is for a sink that gave no answer.
+func problemSink(f *Failure) *problem {
+	p := &problem{
+		kind: problemPrefix + "sink-unreachable", title: "Sink unreachable", status: http.StatusBadGateway,
+		detail: "the service behind this route could not be reached, or broke off", proxy: f.Word,
+	}
+	switch {
+	case f.Held:
+		p = problemUnavailable(reasonSinkBudget)
+	case f.Caller:
+		p = problemBodyLate()
+	case f.Timeout:
+		p.kind, p.title, p.status = problemPrefix+"sink-timeout", "Sink timeout", http.StatusGatewayTimeout
+		p.detail = "the service behind this route did not answer in time"
+	}
+	return p
+}
+
+func problemBodyLate() *problem {
+	p := problemBadRequest("the body did not arrive in time")
+	p.closes = true
+	return p
+}
+
+func problemLoop() *problem {
+	return &problem{
+		kind: problemPrefix + "loop-detected", title: "Loop detected", status: http.StatusLoopDetected,
+		detail: fmt.Sprintf("the request has come by here %d times already, says its Via", maxHops), proxy: "proxy_loop_detected",
+	}
+}
+
 func problemNoReceipt() *problem {
 	return &problem{
 		kind: problemPrefix + "no-receipt", title: "No such receipt", status: http.StatusNotFound,
@@ -235,10 +287,59 @@ func problemUnavailable(reason string) *problem {
 		p.detail, p.retryAfter = "the stream's dead letters have reached their size limit", 60
 	case reasonStreamClosed:
 		p.detail, p.retryAfter = "the stream is closed to new messages", 60
+	case reasonSinkBudget:
+		p.detail, p.proxy = "the service behind this route takes no more at the moment", proxyLimited
+	case reasonSinkPaused:
+		p.detail, p.retryAfter, p.proxy = "the service behind this route is closed for the moment", 60, proxyAbsent
+	case reasonBreakerOpen:
+		p.detail, p.proxy = "the service behind this route fails, and is left alone for a while", proxyAbsent
+	case reasonHoldFull:
+		p.detail, p.proxy = "too many requests wait for the service behind this route", proxyLimited
+	case reasonHoldTimeout:
+		p.detail, p.proxy = "the request's turn did not come in time", proxyLimited
 	case reasonShuttingDown:
 		p.detail, p.retryAfter, p.closes = "this server is shutting down", 5, true
 	}
 	return p
+}
+
+// What RFC 9209, section 2.3, has for a sink that is not asked.
+const (
+	proxyLimited = "connection_limit_reached"
+	proxyAbsent  = "destination_unavailable"
+)
+
+// problemRefusal is for a request that its sink is not asked about.
+func problemRefusal(r *Refusal, now time.Time) *problem {
+	reason := reasonSinkBudget
+	switch {
+	case r.Of == SinkPaused:
+		reason = reasonSinkPaused
+	case r.Of == SinkUnhealthy:
+		reason = reasonBreakerOpen
+	case r.Waited:
+		reason = reasonHoldTimeout
+	}
+	p := problemUnavailable(reason)
+	p.retryUntil(r.Until, now)
+	return p
+}
+
+// problemHoldFull is for a request that would be refused, and cannot wait either.
+func problemHoldFull(r *Refusal, now time.Time) *problem {
+	if r.Of != NoBudget {
+		return problemRefusal(r, now)
+	}
+	p := problemUnavailable(reasonHoldFull)
+	p.retryUntil(r.Until, now)
+	return p
+}
+
+// retryUntil has a retry come at a time, if that is known.
+func (p *problem) retryUntil(at, now time.Time) {
+	if !at.IsZero() {
+		p.retryAfter = retrySeconds(at, now)
+	}
 }
 
 // problemSlowDisk is for requests that came while a commit takes long.
@@ -253,6 +354,12 @@ func problemSlowDisk(detail string) *problem {
 func problemOf(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
+	}
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		return problemRefusal(r, time.Now())
+	}
+	if f, ok := errors.AsType[*Failure](err); ok {
+		return problemSink(f)
 	}
 	switch {
 	case errors.Is(err, buffer.ErrBufferFull):
@@ -320,6 +427,9 @@ func (x *exchange) fail(p *problem) {
 	x.set("X-Content-Type-Options", "nosniff")
 	if doc.RetryAfter > 0 {
 		x.set("Retry-After", strconv.Itoa(doc.RetryAfter))
+	}
+	if p.proxy != "" {
+		x.set("Proxy-Status", proxyName+"; error="+p.proxy)
 	}
 	if p.allow != nil {
 		x.set("Allow", strings.Join(p.allow, ", "))

@@ -2,7 +2,6 @@ package ingress
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,24 +11,19 @@ import (
 // waits bounds the requests that wait, and ends their waits when the process
 // is to stop.
 type waits struct {
-	max  int64
-	n    atomic.Int64
-	once sync.Once
-	done chan struct{} // closed by stop
+	max     int64
+	n       atomic.Int64
+	serving context.Context // done once the process is to stop
+	done    <-chan struct{} // serving's
+	stop    func()
 }
 
-func newWaits(limit int) *waits { return &waits{max: int64(limit), done: make(chan struct{})} }
-
-func (w *waits) stop() { w.once.Do(func() { close(w.done) }) }
-
-func (w *waits) stopped() bool {
-	select {
-	case <-w.done:
-		return true
-	default:
-		return false
-	}
+func newWaits(limit int) *waits {
+	serving, stop := context.WithCancel(context.Background())
+	return &waits{max: int64(limit), serving: serving, done: serving.Done(), stop: stop}
 }
+
+func (w *waits) stopped() bool { return w.serving.Err() != nil }
 
 // enter reports whether there is room for one more; if so, leave follows.
 func (w *waits) enter() bool {

@@ -46,7 +46,7 @@ var httpSchema = schema[httpDraft]{
 			about: "Statuses that bury a message; default 400, 401, 403, 404, 405, 409, 410, 413, 415, 422.",
 		},
 		booleanField("preserve_host", func(h *httpDraft) *bool { return &h.PreserveHost }).
-			says("Whether the sink sees the caller's Host in place of its own.").later(absent),
+			says("Whether the sink sees the caller's Host in place of its own; default false."),
 		optional("batch", &batchSchema, func(h *httpDraft) **Batch { return &h.Batch }).
 			says("Several messages in one request.").later(absent),
 		nested("auth", &sinkAuthSchema, func(h *httpDraft) *HTTPSink { return &h.HTTPSink }).

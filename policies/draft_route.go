@@ -11,6 +11,7 @@ const (
 	maxInflated    = 32 << 20 // half of what appends may hold in memory
 	maxResult      = 1 << 20
 	maxWaiting     = 1_000_000
+	maxLiveBody    = 1 << 40 // of what is passed on as it comes
 	maxRouteRefs   = 20
 )
 
@@ -52,8 +53,8 @@ var routeSchema = schema[routeDraft]{
 			says("Limits, all of which hold.").later(absent),
 		choiceField("enforcement", []string{"enforce", "shadow"}, nil, func(r *routeDraft) *string { return &r.enforcement }).
 			says("Whether limits are enforced, or only counted; default enforce.").later(absent),
-		choiceField("mode", []Mode{ModeBuffer}, []Mode{ModePass, ModeHold, ModeOverflow}, func(r *routeDraft) *Mode { return &r.out.Mode }).must("buffer").
-			says("What happens to a request; buffer: store, then answer 202."),
+		choiceField("mode", []Mode{ModeBuffer, ModePass, ModeHold}, []Mode{ModeOverflow}, func(r *routeDraft) *Mode { return &r.out.Mode }).must("buffer").
+			says("What happens to a request; buffer: store, then answer 202; pass: send to the sink; hold: wait for the sink, then send."),
 		refField("stream", func(r *routeDraft) *text { return &r.stream }).such("orders").says("The stream that it is stored in."),
 		refField("sink", func(r *routeDraft) *text { return &r.sink }).such("order-service").
 			says("The sink that live requests go to, with mode: pass, hold or overflow."),
@@ -61,8 +62,8 @@ var routeSchema = schema[routeDraft]{
 			says("How long a request waits for the sink, with mode: hold or overflow; default 1s."),
 		numberField("max_waiting", 1, maxWaiting, func(r *routeDraft) *int { return &r.out.MaxWaiting }).
 			says("How many requests wait so; default 1000."),
-		sizeField("max_body", 1, maxMessageBytes, func(r *routeDraft) *int64 { return &r.out.MaxBody }).
-			says("A longer body is refused with 413; default 1MiB."),
+		sizeField("max_body", 1, maxLiveBody, func(r *routeDraft) *int64 { return &r.out.MaxBody }).
+			says("A longer body is refused with 413; default 1MiB, at most 16MiB where it is stored."),
 		durationField("wait_max", 0, maxWait, func(r *routeDraft) *time.Duration { return &r.out.WaitMax }).
 			says("The longest Prefer: wait=N that is honoured; default 30s."),
 		refField("wait_for", func(r *routeDraft) *text { return &r.waitFor }).
@@ -89,6 +90,9 @@ var routeSchema = schema[routeDraft]{
 		}
 		r.out.Shadow, r.out.Timing = r.enforcement == "shadow", r.timing != ""
 		checkMode(v, r.out.Mode, keys)
+		if live := r.out.Mode == ModePass || r.out.Mode == ModeHold; !live && r.out.MaxBody > maxMessageBytes {
+			keys.at(v, "max_body").fail("write at most 16MiB: what is stored is one message", "max_body is larger than any message")
+		}
 	},
 }
 
@@ -104,6 +108,11 @@ var modeKeys = []struct {
 	{"sink", "`sink: order-service`", []Mode{ModePass, ModeHold, ModeOverflow}, []Mode{ModeBuffer}},
 	{"hold_up_to", "", nil, []Mode{ModeBuffer, ModePass}},
 	{"max_waiting", "", nil, []Mode{ModeBuffer, ModePass}},
+	{"split", "", nil, []Mode{ModePass, ModeHold}},
+	{"max_inflated", "", nil, []Mode{ModePass, ModeHold}},
+	{"store_result", "", nil, []Mode{ModePass, ModeHold}},
+	{"wait_max", "", nil, []Mode{ModePass, ModeHold}},
+	{"wait_for", "", nil, []Mode{ModePass, ModeHold}},
 }
 
 func checkMode(v value, mode Mode, keys keys) {

@@ -9,7 +9,7 @@ func (l *linker) waitFor(r *routeDraft) {
 	}
 	l.resolve("drain", r.waitFor)
 	r.out.WaitFor = r.waitFor.word
-	if d := l.set.Drain(r.waitFor.word); d != nil && d.Stream != r.stream.word {
+	if d := l.set.Drain(r.waitFor.word); d != nil && r.stream.src != nil && d.Stream != r.stream.word {
 		l.fail(r.waitFor.place, "name a drain of the route's stream", "drain %s reads stream %s, not %s", d.Name, d.Stream, r.stream.word)
 	}
 }

@@ -130,13 +130,15 @@ type Route struct {
 	// status alone.
 	StoreResult int64
 
-	Sink       string // of the modes that are not built yet, like HoldUpTo and MaxWaiting
-	HoldUpTo   time.Duration
-	MaxWaiting int
-	Auth       []*Auth  // one of them has to know the caller; nil: anybody
-	Limits     []string // not built yet, like all that follows
-	Shadow     bool     // limits are counted, not enforced
-	Timing     bool     // callers may say when
+	Sink       string        // that requests are sent to live
+	HoldUpTo   time.Duration // the longest wait for the sink
+	MaxWaiting int           // how many requests wait so
+
+	Auth []*Auth // one of them has to know the caller; nil: anybody
+
+	Limits []string // not built yet, like all that follows
+	Shadow bool     // limits are counted, not enforced
+	Timing bool     // callers may say when
 }
 
 // Split is how a body is cut into messages.
@@ -162,13 +164,12 @@ type Idempotency struct {
 // Mode is what a route does with a request.
 type Mode string
 
-// ModeBuffer stores a request and answers 202. The other modes, which go to a sink
-// live, are not built yet.
+// The modes. ModeOverflow is not built yet.
 const (
-	ModeBuffer   Mode = "buffer"
-	ModePass     Mode = "pass"
-	ModeHold     Mode = "hold"
-	ModeOverflow Mode = "overflow"
+	ModeBuffer   Mode = "buffer"   // store it and answer 202
+	ModePass     Mode = "pass"     // send it to the sink if that has room
+	ModeHold     Mode = "hold"     // wait for room in the sink, then send it
+	ModeOverflow Mode = "overflow" // send it if there is room, or store it
 )
 
 // Stream returns the stream of that name, or nil.

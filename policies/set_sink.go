@@ -44,10 +44,12 @@ type HTTPSink struct {
 	Timeout        time.Duration // of an attempt, connection and body included
 	Permanent      []int         // statuses that bury
 
-	PreserveHost bool // not built yet, like all that follows
-	Batch        *Batch
-	OAuth2       *OAuth2
-	SignSecrets  []Secret // of Standard Webhooks; empty: not signed
+	// PreserveHost sends the caller's Host in the place of the sink's own.
+	PreserveHost bool
+
+	Batch       *Batch // not built yet, like all that follows
+	OAuth2      *OAuth2
+	SignSecrets []Secret // of Standard Webhooks; empty: not signed
 }
 
 // Batch is several messages in one request.

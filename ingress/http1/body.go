@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 const (
 	// maxChunkLine bounds the line before a chunk, its extensions included.
 	maxChunkLine = 256
-	// maxTrailer bounds the fields after the last chunk. They are read and left out.
+	// maxTrailer bounds the fields after the last chunk. Those that were not
+	// announced are read and left out.
 	maxTrailer = 4 << 10
 	// maxDrain is what is read of a body that the handler left, so that the
 	// connection can be used again; longer ones end it.
@@ -34,10 +38,18 @@ type body struct {
 	ended   bool // all of it was read
 	lent    bool // as a part of the connection's buffer
 	err     error
+
+	trailers http.Header // those that were announced; nil: none
+
+	interrupted *atomic.Bool // whoever reads is to leave
 }
 
 func (b *body) reset(h *head) {
-	*b = body{c: b.c, left: h.length, chunked: h.length < 0, expects: h.expects}
+	b.interrupted.Store(false)
+	*b = body{c: b.c, left: h.length, chunked: h.length < 0, expects: h.expects, interrupted: b.interrupted}
+	if b.chunked {
+		b.trailers = announced(h.header["Trailer"])
+	}
 	if b.left == 0 {
 		_ = b.end()
 	}
@@ -68,6 +80,8 @@ func (b *body) Read(p []byte) (n int, err error) {
 	n, err = b.c.read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
 	switch {
+	case err != nil && b.interrupted.Load():
+		return n, err // there may be more for the connection to read
 	case err != nil:
 		b.err = cut(err)
 	case b.left == 0 && !b.chunked:
@@ -92,6 +106,13 @@ func (b *body) Whole() []byte {
 // Close implements io.Closer; the connection reads what is left.
 func (b *body) Close() error { return nil }
 
+// Interrupt makes a Read end that waits on another goroutine, and those after
+// it fail if they would have to wait. It has to have ended before ServeHTTP returns.
+func (b *body) Interrupt() {
+	b.interrupted.Store(true)
+	_ = b.c.conn.SetReadDeadline(longAgo()) // where it fails, so does the read
+}
+
 func cut(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -104,7 +125,9 @@ func (b *body) sayContinue() error {
 		return nil
 	}
 	b.expects = false
-	if b.c.unread() > 0 || b.c.resp.streaming {
+	b.c.saying.Lock()
+	defer b.c.saying.Unlock()
+	if b.c.unread() > 0 || b.c.said {
 		return nil // it did not wait, or is past being told
 	}
 	_, err := b.c.conn.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
@@ -159,8 +182,13 @@ func (b *body) trailer() error {
 		case len(line) == 0:
 			return io.EOF
 		}
-		if name, value, ok := strings.Cut(string(line), ":"); !ok || !isToken(name) || !validValue(value) {
+		field, value, ok := strings.Cut(string(line), ":")
+		name, token := canonicalName(field)
+		if !ok || !token || !validValue(value) {
 			return errTrailer
+		}
+		if _, announced := b.trailers[name]; announced {
+			b.trailers[name] = append(b.trailers[name], strings.Trim(value, " \t"))
 		}
 		left -= len(line) + 2
 	}
@@ -170,6 +198,9 @@ func (b *body) trailer() error {
 // drain reads what the handler left. It reports whether the connection stands
 // at the next request then.
 func (b *body) drain() bool {
+	if b.interrupted.Swap(false) && b.c.conn.SetReadDeadline(time.Time{}) != nil {
+		return false
+	}
 	if b.err == nil && !b.expects && (b.chunked || b.left <= maxDrain) {
 		_, _ = io.CopyN(io.Discard, b, maxDrain+1)
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -49,6 +50,10 @@ type conn struct {
 
 	handedOn bool
 
+	// A body may be read on another goroutine while the answer is begun.
+	saying sync.Mutex
+	said   bool // guarded by saying; the answer has begun
+
 	head head
 	body body
 	resp response
@@ -62,6 +67,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.head.header = http.Header{}
 	c.resp.header = http.Header{}
 	c.resp.c, c.body.c = c, c
+	c.body.interrupted = new(atomic.Bool)
 	c.req = &http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: nc.RemoteAddr().String()}
 	c.renewContext()
 	return c
@@ -176,6 +182,7 @@ func (c *conn) exchange() bool {
 	now := time.Now()
 	c.readUntil.Store(c.srv.nanos(now.Add(c.srv.limits.ReadTimeout)))
 	c.body.reset(&c.head)
+	c.said = false // nobody else is there yet
 	c.writeUntil.Store(c.srv.nanos(now.Add(c.srv.limits.WriteTimeout)))
 	c.resp.reset(c.request(), c.head.close)
 	c.srv.handler.ServeHTTP(&c.resp, c.req)
@@ -212,7 +219,7 @@ func (c *conn) request() *http.Request {
 	if h.length < 0 {
 		r.TransferEncoding = []string{"chunked"}
 	}
-	r.Form, r.PostForm, r.MultipartForm, r.Trailer, r.Pattern = nil, nil, nil, nil, ""
+	r.Form, r.PostForm, r.MultipartForm, r.Trailer, r.Pattern = nil, nil, nil, c.body.trailers, ""
 	return r
 }
 
@@ -370,9 +377,11 @@ func (c *conn) stillTime(err error) bool {
 	return c.conn.SetReadDeadline(time.Time{}) == nil && !c.over()
 }
 
-// over reports whether nobody is to read on: the request has ended, or an idle
-// connection was closed by a stop.
-func (c *conn) over() bool { return c.ctx.Load().ending() || c.state.Load() == stateClosed }
+// over reports whether nobody is to read on: the request has ended, its body is
+// not wanted any more, or an idle connection was closed by a stop.
+func (c *conn) over() bool {
+	return c.ctx.Load().ending() || c.state.Load() == stateClosed || c.body.interrupted.Load()
+}
 
 // bodyEnded says that all of the request was read: from now on the next byte, or
 // the end, says something about the caller.

@@ -30,7 +30,8 @@ type response struct {
 	written   int64 // bytes of the body
 	streaming bool  // the head is out
 	chunked   bool
-	close     bool // the connection ends after it
+	trailers  http.Header // announced: their fields come after the body; nil: none
+	close     bool        // the connection ends after it
 	err       error
 }
 
@@ -51,7 +52,7 @@ func (w *response) WriteHeader(status int) {
 	case w.status != 0:
 		return
 	case status >= 100 && status < 200 && status != http.StatusSwitchingProtocols:
-		b := appendFields(appendStatus(nil, status), w.header)
+		b := appendFields(appendStatus(nil, status), w.header, nil)
 		_, w.err = w.c.conn.Write(append(b, "\r\n"...))
 		return
 	}
@@ -121,8 +122,12 @@ func (w *response) SetWriteDeadline(t time.Time) error {
 
 // stream sends the head and what was held back.
 func (w *response) stream() error {
+	w.begins()
 	w.streaming = true
 	w.chunked = w.declared < 0 && bodyAllowed(w.status) && !w.head
+	if w.chunked {
+		w.trailers = announced(w.header["Trailer"])
+	}
 	w.c.out = w.appendHead(w.c.out[:0])
 	held := w.body
 	w.body = w.body[:0]
@@ -159,8 +164,10 @@ func (w *response) finish() bool {
 	switch {
 	case w.err != nil:
 	case w.chunked:
-		_, w.err = w.c.conn.Write([]byte("0\r\n\r\n"))
+		w.c.out = append(w.appendTrailer(append(w.c.out[:0], "0\r\n"...)), "\r\n"...)
+		_, w.err = w.c.conn.Write(w.c.out)
 	case !w.streaming:
+		w.begins()
 		b := w.appendHead(w.c.out[:0])
 		if !w.head {
 			b = append(b, w.body...)
@@ -170,6 +177,13 @@ func (w *response) finish() bool {
 	}
 	short := w.declared >= 0 && w.written < w.declared && !w.head && bodyAllowed(w.status)
 	return w.err == nil && !short && !w.close
+}
+
+// begins says that nothing comes before the answer any more.
+func (w *response) begins() {
+	w.c.saying.Lock()
+	defer w.c.saying.Unlock()
+	w.c.said = true
 }
 
 // closes reports whether the connection ends after the answer.
@@ -186,7 +200,7 @@ func (w *response) saysClose() bool {
 func (w *response) appendHead(b []byte) []byte {
 	b = appendStatus(b, w.status)
 	w.close = w.closes()
-	b = appendFields(b, w.header)
+	b = appendFields(b, w.header, w.trailers)
 	if w.declared >= 0 {
 		b = append(strconv.AppendInt(append(b, "Content-Length: "...), w.declared, 10), "\r\n"...)
 	}
@@ -217,23 +231,32 @@ func appendStatus(b []byte, status int) []byte {
 	return append(append(append(b, ' '), http.StatusText(status)...), "\r\n"...)
 }
 
-// appendFields writes a header. What would break out of a line becomes a space.
-func appendFields(b []byte, header http.Header) []byte {
+// appendFields writes a header but for what comes later. What would break out of a
+// line becomes a space.
+func appendFields(b []byte, header, later http.Header) []byte {
 	for name, values := range header {
 		if name == "Transfer-Encoding" || name == "Content-Length" || !isToken(name) {
 			continue // the framing is ours
 		}
-		for _, v := range values {
-			b = append(append(b, name...), ": "...)
-			start := len(b)
-			b = append(b, v...)
-			for i := start; i < len(b); i++ {
-				if b[i] == '\r' || b[i] == '\n' {
-					b[i] = ' '
-				}
-			}
-			b = append(b, "\r\n"...)
+		if _, ok := later[name]; ok {
+			continue
 		}
+		b = appendField(b, name, values)
+	}
+	return b
+}
+
+func appendField(b []byte, name string, values []string) []byte {
+	for _, v := range values {
+		b = append(append(b, name...), ": "...)
+		start := len(b)
+		b = append(b, v...)
+		for i := start; i < len(b); i++ {
+			if b[i] == '\r' || b[i] == '\n' {
+				b[i] = ' '
+			}
+		}
+		b = append(b, "\r\n"...)
 	}
 	return b
 }

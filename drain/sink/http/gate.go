@@ -14,6 +14,7 @@ type gate struct {
 	ctx    context.Context // of the attempt
 	cancel context.CancelFunc
 	closed atomic.Bool // it must not be written
+	passed atomic.Bool // it may have been
 }
 
 // trace returns a hook that the transport calls between finding a connection and
@@ -22,6 +23,7 @@ type gate struct {
 func (g *gate) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if drain.Begin(g.ctx) == nil {
+			g.passed.Store(true)
 			return
 		}
 		g.closed.Store(true)

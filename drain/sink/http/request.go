@@ -31,13 +31,13 @@ func newRequest(ctx context.Context, m drain.Delivery) (*nethttp.Request, error)
 	if err != nil {
 		return nil, fmt.Errorf("target: %w", err)
 	}
-	// The host is the upstream's to fill in.
 	req, err := nethttp.NewRequestWithContext(ctx, m.Method, "http://sink.invalid/", nil)
 	if err != nil {
 		return nil, err
 	}
 	req.URL = to
 	req.Header = fields(m)
+	req.Host = req.Header.Get("X-Forwarded-Host") // the caller's, for a sink that is to see it
 	if len(m.Body) > 0 {
 		// GetBody lets the transport change to another connection when the one
 		// it had was closed before a byte was written.

@@ -45,14 +45,17 @@ func New(p policies.Sink) (*Sink, error) {
 		h.Timeout = defaultTimeout
 	}
 	transport := newTransport(h, max(1, p.Budget.Concurrency))
-	return &Sink{policy: h, transport: transport, upstream: newUpstream(transport, h.URLs)}, nil
+	return &Sink{policy: h, transport: transport, upstream: newUpstream(transport, h)}, nil
 }
 
 // Upstream is the way to the sink for live requests: a RoundTripper that
 // chooses among the sink's URLs and replaces scheme, host, Host and, where the
-// URL has one, the path of a request. It waits as long as the request's context
-// allows, and the body of its answer must be closed.
-func (s *Sink) Upstream() nethttp.RoundTripper { return s.upstream }
+// URL has one, the path of a request. Like Deliver it calls [drain.Begin]. An
+// attempt is given up once nothing was sent or received for as long as the
+// sink's total time-out: connecting and the answer's header take that long at
+// most, and bodies may stream on. It does not close the request's body; that of its answer must be closed.
+// An error is a [*Failure].
+func (s *Sink) Upstream() nethttp.RoundTripper { return live{s} }
 
 // CloseIdleConnections closes connections that are not in use.
 func (s *Sink) CloseIdleConnections() { s.transport.CloseIdleConnections() }
@@ -118,7 +121,23 @@ func (s *Sink) outcome(resp *nethttp.Response, t *target) drain.Outcome {
 			out.RetryAfter = s.upstream.pause(t, now, wait) // the sink once no URL is left
 		}
 	case nethttp.StatusBadGateway, nethttp.StatusGatewayTimeout:
-		s.upstream.rest(t, now, rest)
+		s.upstream.rest(t, now, 0)
 	}
 	return out
+}
+
+// Targets says how the URLs are.
+func (s *Sink) Targets(now time.Time) []drain.Target {
+	u := s.upstream
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	targets := make([]drain.Target, 0, len(u.targets))
+	for _, t := range u.targets {
+		x := drain.Target{URL: t.url.Redacted(), InFlight: t.inFlight}
+		if t.rested.After(now) {
+			x.Resting = t.rested
+		}
+		targets = append(targets, x)
+	}
+	return targets
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"forebay/policies"
 )
 
 const (
@@ -13,6 +15,8 @@ const (
 	// in trouble, is passed over while another can be used. It fails fast, so
 	// it would else always be the one with the least in flight.
 	rest = time.Second
+	// maxDoublings bounds how that grows while a URL fails again and again.
+	maxDoublings = 4
 	// maxRest bounds the Retry-After of a URL until LimitRest says otherwise.
 	maxRest = time.Hour
 )
@@ -21,7 +25,8 @@ const (
 // http.RoundTripper that chooses the URL with the least in flight, and is safe
 // for concurrent use.
 type upstream struct {
-	transport nethttp.RoundTripper
+	transport    nethttp.RoundTripper
+	preserveHost bool
 
 	mu      sync.Mutex
 	targets []*target     // the slice is fixed; what it points at is guarded by mu
@@ -33,51 +38,67 @@ type target struct {
 	url      *url.URL
 	inFlight int
 	rested   time.Time // passed over before, while another can be used
+	failures int       // in a row, each after a rest
 	picked   uint64    // the pick that chose it last, so that equals take turns
 }
 
-func newUpstream(transport nethttp.RoundTripper, urls []*url.URL) *upstream {
-	u := &upstream{transport: transport, longest: maxRest}
-	for _, x := range urls {
+func newUpstream(transport nethttp.RoundTripper, p policies.HTTPSink) *upstream {
+	u := &upstream{transport: transport, preserveHost: p.PreserveHost, longest: maxRest}
+	for _, x := range p.URLs {
 		u.targets = append(u.targets, &target{url: x})
 	}
 	return u
 }
 
-// RoundTrip implements http.RoundTripper. Scheme, host and the Host field of
-// the request are replaced by the URL's, and its path too where the URL has one.
-func (u *upstream) RoundTrip(req *nethttp.Request) (*nethttp.Response, error) {
-	resp, _, err := u.send(req)
-	return resp, err
+// send makes an attempt and tells the target. Scheme, host and, unless it is to
+// be preserved, the Host field of the request are replaced by the URL's, and its
+// path too where the URL has one. Where one cannot be reached, so that nothing
+// was sent, another is tried, once. The target counts as in use until the
+// answer's body is closed. The request's body is not closed.
+func (u *upstream) send(req *nethttp.Request) (*nethttp.Response, *target, error) {
+	t := u.pick(time.Now(), nil)
+	resp, err := u.sendTo(t, req)
+	if err != nil && unreachable(err) && len(u.targets) > 1 && req.Context().Err() == nil {
+		t = u.pick(time.Now(), t)
+		resp, err = u.sendTo(t, req)
+	}
+	return resp, t, err
 }
 
-// send is RoundTrip that tells the target. The target counts as in use until
-// the answer's body is closed.
-func (u *upstream) send(req *nethttp.Request) (*nethttp.Response, *target, error) {
-	t := u.pick(time.Now())
+func (u *upstream) sendTo(t *target, req *nethttp.Request) (*nethttp.Response, error) {
 	out := req.WithContext(req.Context()) // a shallow copy: a RoundTripper must not change req
 	out.URL = resolve(t.url, req.URL)
-	out.Host = t.url.Host
+	if !u.preserveHost || out.Host == "" {
+		out.Host = t.url.Host
+	}
+	if out.Body != nil && out.Body != nethttp.NoBody {
+		out.Body = io.NopCloser(out.Body) // a connection that fails must not end it
+	}
 	resp, err := u.transport.RoundTrip(out)
 	if err != nil {
 		u.done(t)
 		if unreachable(err) {
-			u.rest(t, time.Now(), rest)
+			u.rest(t, time.Now(), 0)
 		}
-		return nil, t, err
+		return nil, err
 	}
-	resp.Body = &body{ReadCloser: resp.Body, done: sync.OnceFunc(func() { u.done(t) })}
-	return resp, t, nil
+	switch resp.StatusCode {
+	case nethttp.StatusBadGateway, nethttp.StatusServiceUnavailable, nethttp.StatusGatewayTimeout:
+	default:
+		u.works(t)
+	}
+	resp.Body = u.counted(resp, t)
+	return resp, nil
 }
 
 // pick chooses among the targets that do not rest, or else those whose rest
-// ends first.
-func (u *upstream) pick(now time.Time) *target {
+// ends first. One may be left out.
+func (u *upstream) pick(now time.Time, but *target) *target {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var best *target
 	for _, t := range u.targets {
-		if best == nil || better(now, t, best) {
+		if t != but && (best == nil || better(now, t, best)) {
 			best = t
 		}
 	}
@@ -104,13 +125,27 @@ func (u *upstream) done(t *target) {
 	t.inFlight--
 }
 
-// rest lets a target rest for as long as it asked, within what is honoured.
+// rest lets a target rest for as long as it asked, within what is honoured, and
+// for longer each time that it fails again after a rest.
 func (u *upstream) rest(t *target, now time.Time, asked time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if until := now.Add(max(rest, min(asked, u.longest))); until.After(t.rested) {
+	least := rest << min(t.failures, maxDoublings)
+	if now.Before(t.rested) {
+		least = rest // of the same failure
+	} else {
+		t.failures++
+	}
+	if until := now.Add(max(least, min(asked, u.longest))); until.After(t.rested) {
 		t.rested = until
 	}
+}
+
+// works takes note that a target does what it is there for.
+func (u *upstream) works(t *target) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	t.failures = 0
 }
 
 // pause is how long nothing can be sent after a target asked for a rest: what it
@@ -165,6 +200,19 @@ func resolve(base, request *url.URL) *url.URL {
 	return out
 }
 
+// counted is an answer's body, with which the target is in use. That of 101 can
+// still be written to.
+func (u *upstream) counted(resp *nethttp.Response, t *target) io.ReadCloser {
+	b := body{ReadCloser: resp.Body, done: sync.OnceFunc(func() { u.done(t) })}
+	if w, ok := resp.Body.(io.Writer); ok && resp.StatusCode == nethttp.StatusSwitchingProtocols {
+		return struct {
+			body
+			io.Writer
+		}{b, w}
+	}
+	return b
+}
+
 // body tells when an answer is done with.
 type body struct {
 	io.ReadCloser
@@ -172,7 +220,7 @@ type body struct {
 }
 
 // Close implements io.Closer.
-func (b *body) Close() error {
+func (b body) Close() error {
 	defer b.done()
 	return b.ReadCloser.Close()
 }

@@ -1,0 +1,206 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"forebay/limiter"
+)
+
+// ErrNoSink means that no sink of the policy has the name.
+var ErrNoSink = errors.New("no such sink")
+
+// Refusal says why a live request may not be sent now. It is an error.
+type Refusal struct {
+	By     Constraint // Paused, Breaker, SinkBudget, SlowStart or Concurrency
+	Until  time.Time  // when that may be over; zero: not known
+	Waited bool       // it waited for that in vain
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return "the sink takes no live request now: " + string(r.By) }
+
+// Turn is the leave to send one live request: a token and a slot of the sink's
+// budget are taken for it. End has to be called once, whatever became of it.
+type Turn struct {
+	drains *Drains
+	sink   *sinkState
+	term   uint64
+	sent   atomic.Bool // Context was called
+	judged atomic.Bool // the breaker knows
+}
+
+// Enter takes a token and a slot of a sink's budget for one live request. It is
+// refused, with a [*Refusal], where the budget has none, an operator paused the
+// sink or its breaker lets nothing through. With a wait it stays for what may
+// come within that time, behind those who came before; ctx ends the wait with its
+// error. [ErrNoSink]: no such sink.
+func (d *Drains) Enter(ctx context.Context, sink string, wait time.Duration) (*Turn, error) {
+	s := d.sink(sink)
+	if s == nil {
+		return nil, fmt.Errorf("sink %s: %w", sink, ErrNoSink)
+	}
+	var t *Turn
+	var err error
+	if wait <= 0 {
+		t, err = s.pass(time.Now())
+	} else {
+		t, err = s.hold(ctx, time.Now().Add(wait))
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.drains = d
+	return t, nil
+}
+
+// pass enters at once or not at all.
+func (s *sinkState) pass(now time.Time) (*Turn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, closed := s.enter(now, nil)
+	if t == nil {
+		s.shares.ask(now)
+		return nil, closed.refusal()
+	}
+	return t, nil
+}
+
+// closed is what keeps a live request out.
+type closed struct {
+	by    Constraint
+	until time.Time        // zero: not known
+	short limiter.Shortage // what to wait for where it may come before that
+}
+
+func (c closed) refusal() *Refusal { return &Refusal{By: c.by, Until: c.until} }
+
+// enter takes what one live request needs, or says what is in the way. w is whose
+// turn it is to ask; nil: someone who does not wait. It requires that mu is held.
+func (s *sinkState) enter(now time.Time, w *waiter) (*Turn, closed) {
+	s.climb(now)
+	o := s.look(now)
+	switch {
+	case o.held.holds(now):
+		return nil, closed{by: Paused, until: o.held.Until}
+	case o.breaker == BreakerOpen:
+		return nil, closed{by: Breaker, until: o.opens}
+	case o.breaker == BreakerHalfOpen && o.probing:
+		return nil, closed{by: Breaker, short: limiter.OfSlots} // the probe's slot comes free when it ends
+	case len(s.queue) > 0 && s.queue[0] != w:
+		return nil, closed{by: o.funding(), until: s.after(now, len(s.queue)+1)}
+	}
+	c := s.take(w.accountable(now), o)
+	if c.by != "" && !w.accountable(now).Equal(now) {
+		c = s.take(now, o) // what has come since
+	}
+	if next, ramping := o.ramp.next(now); ramping && c.by != "" && (c.until.IsZero() || next.Before(c.until)) {
+		c.until = next // there may be more to take from before what was waited for
+	}
+	if c.by != "" {
+		return nil, c
+	}
+	return &Turn{sink: s, term: s.breaker.began(1)}, closed{}
+}
+
+// take requires that mu is held.
+func (s *sinkState) take(now time.Time, o outlook) closed {
+	leave := s.shares.liveLeaves(now)
+	if s.budget.Slots()-s.budget.InFlight() <= leave {
+		return closed{by: Concurrency, until: s.shares.until(now, leave), short: limiter.OfSlots}
+	}
+	if s.budget.Level(now) < float64(1+leave) {
+		return closed{by: o.funding(), until: s.funded(now, 1+leave), short: limiter.OfTokens}
+	}
+	switch s.budget.Take(now, 1) {
+	case limiter.OfSlots:
+		return closed{by: Concurrency, short: limiter.OfSlots}
+	case limiter.OfTokens:
+		return closed{by: o.funding(), until: s.funded(now, 1), short: limiter.OfTokens}
+	}
+	s.shares.tookLive(now)
+	return closed{}
+}
+
+// funded is when the budget has so many tokens or, where it never has, when
+// whoever they are left to has had the time to take them; zero: never.
+func (s *sinkState) funded(now time.Time, tokens int) time.Time {
+	if at, ok := s.budget.When(now, tokens); ok {
+		return at
+	}
+	if tokens == 1 {
+		return time.Time{}
+	}
+	return s.shares.until(now, tokens-1)
+}
+
+// after is about when the nth of those who wait has its token; zero: not known.
+func (s *sinkState) after(now time.Time, n int) time.Time {
+	at, ok := s.budget.When(now, 1)
+	rate := s.budget.Limit().Rate
+	if !ok || rate == limiter.Unlimited {
+		return at
+	}
+	return at.Add(time.Duration(float64(n-1) / float64(rate) * float64(time.Second)))
+}
+
+// Context returns the context to send the request with: a sink that calls
+// [Begin] writes it no sooner than the sink's rate allows. From now on the
+// request counts as sent, unless Unsent is called.
+func (t *Turn) Context(ctx context.Context) context.Context {
+	t.sent.Store(true)
+	t.sink.live.Add(1)
+	return WithBegin(ctx, func() error { return awaitWrite(ctx, t.sink.mayWriteLive, func() {}) })
+}
+
+// Sink returns what the request is to be sent to: what the policy that was the
+// present one when it was asked describes.
+func (t *Turn) Sink() Sink {
+	t.sink.mu.Lock()
+	defer t.sink.mu.Unlock()
+	return t.sink.sink
+}
+
+// Ended tells the breaker what the request found. An outcome that is Unsent, or
+// no call before End, says nothing of the sink.
+func (t *Turn) Ended(o Outcome) {
+	if o.Unsent {
+		t.sent.Store(false)
+		return
+	}
+	if !t.judged.CompareAndSwap(false, true) {
+		return
+	}
+	if state, changed := t.sink.ended(time.Now(), t.term, o); changed {
+		t.drains.event("breaker-"+state.String(), t.sink.name, o.Error)
+	}
+}
+
+// End frees the slot, and gives the token back where nothing was sent.
+func (t *Turn) End() {
+	if t.judged.CompareAndSwap(false, true) {
+		t.sink.withdraw(t.term)
+	}
+	if t.sent.Load() {
+		t.sink.budget.Release()
+		return
+	}
+	t.sink.budget.Return(time.Now(), 1)
+}
+
+// mayWriteLive is mayWrite for a live request, which keeps to the sink's wire alone.
+func (s *sinkState) mayWriteLive(now time.Time) (time.Time, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.wire.When(now, 1)
+	if !ok || s.held.holds(now) {
+		return time.Time{}, errNotNow
+	}
+	if !at.After(now) {
+		s.wire.Take(now, 1)
+	}
+	return at, nil
+}
