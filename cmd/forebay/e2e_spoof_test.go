@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -77,9 +78,7 @@ func TestForeignPages(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Host = tt.host
-		for field, values := range tt.header {
-			req.Header[field] = values
-		}
+		maps.Copy(req.Header, tt.header)
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
