@@ -19,8 +19,8 @@ func guardedPolicy(t testing.TB) *policies.Set {
 `)
 }
 
-// pathReaders read a path as servers do, each in its way.
-var pathReaders = map[string]func(string) string{
+// readings are how sinks read a path, each in its way.
+var readings = map[string]func(string) string{
 	"decodes":               decodedPath,
 	"decodes twice":         func(p string) string { return decodedPath(decodedPath(p)) },
 	"cuts parameters":       func(p string) string { return policies.WithoutParameters(decodedPath(p)) },
@@ -48,7 +48,7 @@ func decodedPath(p string) string {
 // whatever letters.
 func guarded(target string) (by string, is bool) {
 	target, _, _ = strings.Cut(target, "?")
-	for name, read := range pathReaders {
+	for name, read := range readings {
 		if p := strings.ToLower(read(target)); p == "/admin" || strings.HasPrefix(p, "/admin/") {
 			return name, true
 		}

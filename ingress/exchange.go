@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"forebay/policies"
 )
 
 // maxRequestID is in bytes.
@@ -28,6 +30,7 @@ type exchange struct {
 	principal string
 	client    netip.Addr // zero until clientOf found it
 	quota     *quota     // nil where the route has no limits
+	policy    *policies.Set // the running one, once its routes are looked at
 	// The answer's header fields, so that each need not be allocated.
 	values [14]string
 	fields int // how many of values are in use

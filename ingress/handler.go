@@ -190,6 +190,7 @@ func (h *Handler) serveReserved(x *exchange) {
 
 func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome) {
 	set := h.cfg.Policy()
+	x.policy = set
 	route, allow := set.Match(x.r.Host, x.r.Method, x.r.URL.Path)
 	if route == nil {
 		p := problemNoRoute()

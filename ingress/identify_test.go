@@ -156,12 +156,29 @@ func TestKeysAreNotStored(t *testing.T) {
 	}
 }
 
-func TestKeysAreHidden(t *testing.T) {
-	f := keyed(t)
-	h := http.Header{"X-Shop-Key": {"web"}, "X_shop_key": {"web"}, "X-Kept": {"yes"}, "Authorization": {"Bearer partner"}}
-	hideKeys(h, f.cfg.Policy())
-	if diff := cmp.Diff(http.Header{"X-Kept": {"yes"}}, h); diff != "" {
-		t.Errorf("what goes on (-want +got):\n%s", diff)
+// No key goes to a sink live, and nobody gets there without one.
+func TestKeysDoNotGoToSinks(t *testing.T) {
+	shop := newSink(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	set := keyedPolicy(t, `  - { name: live, match: { path_prefix: /live }, mode: pass, sink: order-service, auth: [shop, partners] }
+  - { name: free, match: { path_prefix: /free }, mode: hold, sink: order-service }
+`)
+	addr, _, _ := newProxy(t, shop.URL, func(c *Config) { c.Policy = func() *policies.Set { return set } })
+	for target, want := range map[string]int{"/live": 204, "/free": 204, "/live/x": 204, "/Live": 404} {
+		e := shop.exchange(t, addr, "GET "+target+" HTTP/1.1\r\nHost: h\r\nX-Shop-Key: web\r\nx_shop_key: web\r\nX-Api-Key: app\r\nAuthorization: Bearer partner\r\nCookie: kept\r\nConnection: close\r\n\r\n")
+		if e.Status != want || want == 204 && e.SeenHeader.Get("Cookie") != "kept" {
+			t.Errorf("%s: status %d, the sink saw %v", target, e.Status, e.SeenHeader)
+		}
+		for name, values := range e.SeenHeader {
+			if v := strings.Join(values, ","); strings.Contains(v, "web") || strings.Contains(v, "app") || strings.Contains(v, "partner") {
+				t.Errorf("%s: %s: %s goes to the sink", target, name, v)
+			}
+		}
+	}
+	for target, want := range map[string]int{"/live": 401, "/free": 204} {
+		e := shop.exchange(t, addr, "GET "+target+" HTTP/1.1\r\nHost: h\r\nX-Shop-Key: wrong\r\nConnection: close\r\n\r\n")
+		if e.Status != want || (e.Seen != "") != (want == 204) {
+			t.Errorf("%s with a wrong key: status %d, the sink saw %q", target, e.Status, e.Seen)
+		}
 	}
 }
 

@@ -141,7 +141,7 @@ func (p *passage) serve(proxy *httputil.ReverseProxy, r *http.Request) {
 func (p *passage) rewrite(r *httputil.ProxyRequest) {
 	h := r.Out.Header
 	for name := range h {
-		if claimed(name) {
+		if claimed(name) || secretField(name, p.x.policy) {
 			delete(h, name)
 		}
 	}

@@ -218,9 +218,9 @@ func routes(l *live) []admin.Route {
 	return out
 }
 
-func authNames(auth []*policies.Auth) []string {
+func authNames(entries []*policies.Auth) []string {
 	names := []string{}
-	for _, a := range auth {
+	for _, a := range entries {
 		names = append(names, a.Name)
 	}
 	return names
