@@ -43,7 +43,7 @@ func TestFiltersTellNothing(t *testing.T) {
 	}
 	filters := map[*block.DataKeys]bloom{}
 	for _, keys := range []*block.DataKeys{nil, mine, other} {
-		d := &onceDir{bits: bloomFor(n, filterBits), mask: keys}
+		d := &onceDir{bits: onceFilter(n), mask: keys}
 		for i := range n {
 			d.add(onceRecord{Key: key(i)})
 		}
