@@ -14,10 +14,7 @@ const (
 	bloomSlice = 9  // bits of a hash that say one bit of a block
 )
 
-// bloomFor is a filter for so many hashes at so many bits each.
-func bloomFor(hashes, bits int) bloom { return make(bloom, bloomLen(hashes, bits)) }
-
-// bloomLen is its length in bytes.
+// bloomLen is the length in bytes of a filter for so many hashes at so many bits each.
 func bloomLen(hashes, bits int) int {
 	return (hashes*bits/8 + bloomBlock) / bloomBlock * bloomBlock
 }

@@ -98,6 +98,7 @@ func wantRefused(t *testing.T, dir, wanted string, masters ...buffer.MasterKey) 
 // TestWrongKey: an encrypted directory is refused without its key, with another,
 // and takes it from anywhere in the file.
 func TestWrongKey(t *testing.T) {
+	t.Parallel()
 	mine, other := masterKey(t), masterKey(t)
 	dir := kept(t, mine)
 	wantRefused(t, dir, mine.ID())
@@ -115,6 +116,7 @@ func TestWrongKey(t *testing.T) {
 // TestKeyLaterThanMessages: a directory that was in the clear takes a key. What is older
 // stays as it is until it is drained, is told, and then it is gone.
 func TestKeyLaterThanMessages(t *testing.T) {
+	t.Parallel()
 	mine := masterKey(t)
 	dir := kept(t)
 	if v := wantSound(t, dir); v.Encrypted || v.Clear != 0 {
@@ -173,6 +175,7 @@ func orNone(is bool, offset uint64) []uint64 {
 // TestRotateKey: before, between and after, at each point where it may be
 // interrupted, the key file with both lines opens the directory.
 func TestRotateKey(t *testing.T) {
+	t.Parallel()
 	old, fresh := masterKey(t), masterKey(t)
 	dir := kept(t, old)
 	before, err := os.ReadFile(filepath.Join(dir, "KEY"))
@@ -229,6 +232,7 @@ func TestRotateKey(t *testing.T) {
 
 // TestRotateRefused: what is no encrypted directory, in words.
 func TestRotateRefused(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct{ dir, want string }{
 		"in the clear":      {kept(t), "is not encrypted"},
 		"no data directory": {t.TempDir(), "it has no FORMAT"},
@@ -243,6 +247,7 @@ func TestRotateRefused(t *testing.T) {
 // TestKeyCopies: all hangs on KEY, so it is there twice. One copy does, verify names
 // it, and a start writes it again.
 func TestKeyCopies(t *testing.T) {
+	t.Parallel()
 	mine := masterKey(t)
 	dir := kept(t, mine)
 	path := filepath.Join(dir, "KEY")
@@ -287,6 +292,7 @@ func TestKeyCopies(t *testing.T) {
 // TestBackupBesideSeals: what a crash left is sealed, and its files of records are
 // written again, encrypted now, while a backup copies what there is.
 func TestBackupBesideSeals(t *testing.T) {
+	t.Parallel()
 	mine := masterKey(t)
 	for range 2 {
 		dir := kept(t)
@@ -312,6 +318,7 @@ func TestBackupBesideSeals(t *testing.T) {
 // TestRewrittenStaysEncrypted: what is copied into new blocks, and records that are merged,
 // are encrypted as they were. As a control the same is done in the clear.
 func TestRewrittenStaysEncrypted(t *testing.T) {
+	t.Parallel()
 	for _, masters := range [][]buffer.MasterKey{nil, {masterKey(t)}} {
 		dir := filepath.Join(t.TempDir(), "data")
 		e := open(t, dir, masters...)

@@ -16,7 +16,7 @@ func BenchmarkEncrypted(b *testing.B) {
 			e := benchEngine(b, masters...)
 			var n atomic.Int64
 			b.SetParallelism(128)
-			b.ResetTimer()
+			m := startMeter(b)
 			b.RunParallel(func(pb *testing.PB) {
 				msgs := []buffer.Message{order(int(n.Add(1)))}
 				for pb.Next() {
@@ -26,25 +26,25 @@ func BenchmarkEncrypted(b *testing.B) {
 					}
 				}
 			})
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+			m.report(b.N)
 		})
 		b.Run("batch/"+name, func(b *testing.B) {
 			e, orders := benchEngine(b, masters...), realOrders(b)
-			b.ResetTimer()
+			m := startMeter(b)
 			for n := 0; n < b.N; n += readBatch {
 				if _, err := e.Append(b.Context(), "orders", noon, orders(n)); err != nil {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+			m.report(b.N)
 		})
 		b.Run("read/"+name, func(b *testing.B) {
 			e := reopened(b, stored(b, b.N, masters...), masters...)
-			b.ResetTimer()
+			m := startMeter(b)
 			for n := 0; n < b.N; {
 				n += len(takeSome(b, e, min(200_000, b.N-n)))
 			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+			m.report(b.N)
 		})
 	}
 }

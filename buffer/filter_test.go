@@ -43,7 +43,7 @@ func TestFiltersTellNothing(t *testing.T) {
 	}
 	filters := map[*block.DataKeys]bloom{}
 	for _, keys := range []*block.DataKeys{nil, mine, other} {
-		d := &onceDir{bits: bloomFor(n, filterBits), mask: keys}
+		d := &onceDir{bits: onceFilter(n), mask: keys}
 		for i := range n {
 			d.add(onceRecord{Key: key(i)})
 		}
@@ -134,6 +134,41 @@ func TestKeyTableTellsNothing(t *testing.T) {
 		raw[len(raw)-20] ^= 1
 		if _, err := table.find(nil, 2, hash.of("one for all"), 0, n*n); err == nil {
 			t.Error("a chunk that changed was not noticed")
+		}
+	}
+}
+
+// BenchmarkKeyLookUp finds a key in the table of a full segment, in the clear and
+// encrypted: one that is there, and one that is not, for which the filter does.
+func BenchmarkKeyLookUp(b *testing.B) {
+	keys, err := block.NewDataKeys([]block.DataKey{block.NewDataKey()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	hash, open := keyHash{5, 6}, openKeys{}
+	for i := range uint64(maxSegmentMessages) {
+		open.gather(1, []keyEntry{{hash.of(fmt.Sprint(i)), i}})
+	}
+	for name, with := range map[string]mask{"clear": {}, "encrypted": {keys, 7}} {
+		raw, secret := encodeKeys(allRuns(open), with)
+		if with.keys != nil {
+			if secret, err = keys.SealChunks(secret); err != nil {
+				b.Fatal(err)
+			}
+		}
+		table, err := parseKeys(append(raw, secret...), with)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for what, from := range map[string]int{"there": 0, "not there": maxSegmentMessages} {
+			b.Run(name+"/"+what, func(b *testing.B) {
+				for i := range b.N {
+					h := hash.of(fmt.Sprint(from + i%maxSegmentMessages))
+					if _, err := table.find(nil, 1, h, 0, maxSegmentMessages); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
 		}
 	}
 }

@@ -34,8 +34,9 @@ const (
 // TestGolden opens a directory that an earlier version left when it was killed, in the clear
 // and encrypted, and finds in it what was in it then: balances, receipts, answers,
 // idempotency keys, dead letters, messages. Files of a format stay as they are. A new
-// format gets its own, from FOREBAY_GOLDEN=write go test -run '^TestGolden$' ./buffer
+// format gets its own: FOREBAY_GOLDEN=write go test -run '^TestGolden$' ./buffer makes it.
 func TestGolden(t *testing.T) {
+	t.Parallel()
 	masters, _, err := keyLines(t, goldenKey)
 	if err != nil {
 		t.Fatal(err)

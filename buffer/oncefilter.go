@@ -135,7 +135,7 @@ func (t *onceTable) rebuildFilter() (damage error, err error) {
 	for _, x := range chunks {
 		most += min(int(x.h.Count), oncesPerChunk)
 	}
-	d := &onceDir{bits: bloomFor(most, filterBits), mask: t.coder.Keys}
+	d := &onceDir{bits: onceFilter(most), mask: t.coder.Keys}
 	t.dir = d
 	var after [16]byte // the last key that was read: a chunk that cannot be read comes after it
 	for i, x := range chunks {

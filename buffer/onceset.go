@@ -33,7 +33,7 @@ func (s *onceSet) add(r onceRecord) {
 	case s.seen != nil:
 		s.see(r.Key)
 	case len(s.fresh) == onceFew && s.sorting == nil && s.runs == nil:
-		s.seen = bloomFor(maxSegmentMessages, filterBits)
+		s.seen = onceFilter(maxSegmentMessages)
 		for key := range s.fresh {
 			s.see(key)
 		}

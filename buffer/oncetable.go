@@ -117,6 +117,9 @@ const (
 	filterBits   = 16
 )
 
+// onceFilter is an empty filter for so many records.
+func onceFilter(records int) bloom { return make(bloom, bloomLen(records, filterBits)) }
+
 func (d *onceDir) chunks() int { return len(d.places) / oncePlace }
 
 func (d *onceDir) pos(chunk int) int64 {
@@ -166,7 +169,7 @@ type onceWriter struct {
 func newOnceWriter(w io.Writer, c *block.Coder, most int) *onceWriter {
 	return &onceWriter{
 		w: w, coder: c, list: make([]onceRecord, 0, oncesPerChunk),
-		dir: &onceDir{bits: bloomFor(most, filterBits), mask: c.Keys, places: make([]byte, 0, (most/oncesPerChunk+1)*oncePlace)},
+		dir: &onceDir{bits: onceFilter(most), mask: c.Keys, places: make([]byte, 0, (most/oncesPerChunk+1)*oncePlace)},
 	}
 }
 

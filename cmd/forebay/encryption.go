@@ -128,13 +128,15 @@ func keyFlags(cmd *cobra.Command) *keySource {
 	k := &keySource{}
 	cmd.Flags().StringVar(&k.file, "encryption-key-file", "", "the `FILE` of the master keys, where the directory is encrypted")
 	cmd.Flags().StringVar(&k.config, "config", "", "or the server's forebay.yaml, as `FILE`, which names it")
-	cmd.MarkFlagsMutuallyExclusive("encryption-key-file", "config")
 	return k
 }
 
 // read returns no keys where none are named.
 func (k *keySource) read(warn io.Writer) ([]buffer.MasterKey, error) {
 	file := k.file
+	if k.config != "" && file != "" {
+		return nil, usageError{errors.New("--encryption-key-file and --config both name a key file"), "pass one of them"}
+	}
 	if k.config != "" {
 		var err error
 		if file, err = config.KeyFile(k.config); err != nil {

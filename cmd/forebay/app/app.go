@@ -252,7 +252,7 @@ func (a *App) masterKeys() ([]buffer.MasterKey, error) {
 		return nil, fmt.Errorf("buffer.encryption_key_file: %w", err)
 	}
 	if warning != "" {
-		a.log.Warn(warning)
+		a.log.Warn("encryption key file", "warning", warning)
 	}
 	return keys, nil
 }
