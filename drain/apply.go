@@ -79,7 +79,9 @@ func (d *Drains) applySinks(now time.Time, set *policies.Set, built map[string]S
 			s.update(now, p, built[p.Name])
 			continue
 		}
-		d.sinks[p.Name] = newSinkState(now, p, built[p.Name])
+		s := newSinkState(now, p, built[p.Name])
+		s.held = d.sinkHolds[p.Name]
+		d.sinks[p.Name] = s
 	}
 	for name, s := range d.sinks {
 		if set.Sink(name) == nil {

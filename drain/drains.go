@@ -49,8 +49,8 @@ type Config struct {
 	// Random returns a uniform number in 0 … n−1 and is safe for concurrent
 	// use; nil: math/rand/v2.
 	Random func(n int64) int64
-	// Event is told what an operator should know of: breaker-open and
-	// breaker-closed (object: the sink), paused-ended and override-ended (the
+	// Event is told what an operator should know of: breaker-open,
+	// breaker-closed and sink-resume, when a pause has ended (object: the sink), paused-ended and override-ended (the
 	// drain), orphaned (a drain that is not in the policy and is held), clock-jump.
 	// It must not block; nil: they are logged alone.
 	Event func(kind, object, detail string)
@@ -58,6 +58,8 @@ type Config struct {
 	// before the call that did it returns; calls do not overlap. It must not lay
 	// on or lift holds itself; nil: holds do not survive a restart.
 	HoldsChanged func([]Hold)
+	// SinkHoldsChanged is told in the same way of the pauses of sinks.
+	SinkHoldsChanged func([]SinkHold)
 }
 
 // Drains are all drains of the policy, and the state of their sinks. All
@@ -81,6 +83,8 @@ type Drains struct {
 	drains map[string]*drain     // guarded by mu
 	sinks  map[string]*sinkState // guarded by mu
 	hands  map[string]hands      // guarded by mu; by drain
+
+	sinkHolds map[string]SinkHold // guarded by mu; by sink
 }
 
 // New returns drains without a policy. It starts nothing. A nil registerer
@@ -102,6 +106,8 @@ func New(cfg Config, buf Buffer, log *slog.Logger, reg prometheus.Registerer) *D
 		drains:  make(map[string]*drain),
 		sinks:   make(map[string]*sinkState),
 		hands:   make(map[string]hands),
+
+		sinkHolds: make(map[string]SinkHold),
 	}
 	d.expirer = newExpirer(d)
 	d.promiser = newPromiser(d)
@@ -145,11 +151,17 @@ func (d *Drains) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-d.changed:
-		case <-after(timer, d.tidyAbsent(time.Now())):
+		case <-after(timer, d.tidyHolds(time.Now())):
 		}
 	}
 	defer time.AfterFunc(d.cfg.StopTimeout, abandon).Stop()
 	return g.Wait()
+}
+
+// tidyHolds does for what has no loop of its own what drains do for themselves,
+// and returns when to do so again; zero: never.
+func (d *Drains) tidyHolds(now time.Time) time.Time {
+	return soonest(d.tidyAbsent(now), d.tidySinks(now))
 }
 
 // loops are those that run. Only Run uses it.

@@ -24,7 +24,12 @@ const (
 // buckets hold now. It is false where that is beyond the horizon.
 func (c *core) eta(now time.Time, n float64, o outlook) (time.Time, bool) {
 	c.roll(now)
-	o = o.opened(now)
+	if o = o.opened(now); o.held.holds(now) {
+		if o.held.Until.IsZero() {
+			return time.Time{}, false
+		}
+		o.pause = later(o.pause, o.held.Until)
+	}
 	f := c.flow(now)
 	w, t, end := c.window, now, now.Add(horizon)
 	for i := 0; ; {

@@ -15,7 +15,7 @@ type State string
 const (
 	// Running means that the drain delivers what is due.
 	Running State = "running"
-	// Halted means that an operator has paused the drain.
+	// Halted means that an operator has paused the drain or its sink.
 	Halted State = "paused"
 	// Blocked means that messages wait and the permitted rate is 0, or as many
 	// ordering keys wait for a failed message as may.
@@ -92,6 +92,8 @@ func (d *drain) eta(now, due time.Time, ahead uint64) (eta, p90 time.Time, note 
 		return eta, eta.Add(d.promises.margin(eta.Sub(now))), ""
 	case d.core.hands.pace(now) == Paused:
 		return time.Time{}, time.Time{}, "the drain is paused"
+	case d.plan.sink.outlook(now).held.holds(now):
+		return time.Time{}, time.Time{}, "the sink is paused"
 	default:
 		return time.Time{}, time.Time{}, "no rate in sight"
 	}
@@ -126,7 +128,7 @@ func (d *drain) status(now time.Time, count buffer.DrainStats) Status {
 		Next:      why.Next,
 	}
 	switch {
-	case d.core.hands.pace(now) == Paused:
+	case d.core.hands.pace(now) == Paused || o.held.holds(now):
 		s.State = Halted
 	case s.Waiting+count.InFlight == 0:
 		s.State = Idle

@@ -155,10 +155,10 @@ forebay_drain_paused{drain="d"} 0
 forebay_sink_breaker_state{sink="service",state="closed"} 1
 forebay_sink_breaker_state{sink="service",state="half_open"} 0
 forebay_sink_breaker_state{sink="service",state="open"} 0
-# HELP forebay_sink_in_flight_requests Attempts in flight.
+# HELP forebay_sink_in_flight_requests Attempts and live requests in flight.
 # TYPE forebay_sink_in_flight_requests gauge
 forebay_sink_in_flight_requests{sink="service"} 0
-# HELP forebay_sink_concurrency_limit Attempts that may be in flight.
+# HELP forebay_sink_concurrency_limit Attempts and live requests that may be in flight.
 # TYPE forebay_sink_concurrency_limit gauge
 forebay_sink_concurrency_limit{sink="service"} 3
 # HELP forebay_sink_budget_rate Messages a second that the sink can take; +Inf when unlimited.

@@ -119,6 +119,9 @@ func (c *core) paces(now time.Time) []Term {
 // limits lists what else holds now, each with the rate it leaves.
 func (c *core) limits(now time.Time, o outlook) []Term {
 	var terms []Term
+	if o.held.holds(now) {
+		terms = append(terms, Term{Name: Paused, Detail: "the sink is paused: " + o.held.Reason, Until: o.held.Until})
+	}
 	limit := c.budget.Limit().Rate
 	whole := limit
 	if o.ramping() {

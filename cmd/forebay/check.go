@@ -126,7 +126,7 @@ func printSet(w io.Writer, set *policies.Set) {
 		counted(len(set.Drains), "drain"), counted(len(set.Sinks), "sink"))
 	t := table{head: []string{"ROUTE", "MATCH", "MODE", "STREAM", ">MAX BODY"}}
 	for _, r := range set.Routes {
-		t.add(r.Name, matchText(r), string(r.Mode), r.Stream, bytesText(r.MaxBody))
+		t.add(r.Name, matchText(r), string(r.Mode), goesTo(r), bytesText(r.MaxBody))
 	}
 	t.write(w)
 	if len(set.Drains) == 0 {
@@ -138,6 +138,14 @@ func printSet(w io.Writer, set *policies.Set) {
 		t.add(d.Name, d.Stream, d.Sink, rateText(d.Schedule.Base), rateText(set.Sink(d.Sink).Budget.Limit.Rate), entriesText(d.Schedule))
 	}
 	t.write(w)
+}
+
+// goesTo is the stream that a route fills, or the sink that it passes on to.
+func goesTo(r policies.Route) string {
+	if r.Stream == "" {
+		return "→ " + r.Sink
+	}
+	return r.Stream
 }
 
 func matchText(r policies.Route) string {

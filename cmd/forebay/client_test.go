@@ -221,12 +221,12 @@ func TestClient(t *testing.T) {
 			server: asked(t, `GET /api/v1/events?limit=1000&since=2027-11-11T00%3A00%3A00Z`, `{"items":[{"id":1,"kind":"reload","object":"policy","actor":"anna","reason":"INC-1","detail":"a → b"}],"next":"1"}`),
 		},
 		{
-			name: "routes", args: "routes", stdout: "r      buffer  POST     any    /v1/*  s        1.0 KiB\n",
-			server: asked(t, `GET /api/v1/routes`, `[{"name":"r","mode":"buffer","methods":["POST"],"hosts":[],"path_prefix":"/v1/","stream":"s","max_body_bytes":1024}]`),
+			name: "routes", args: "routes", stdout: "r      buffer  POST     any    /v1/*  s       -     l       -      1.0 KiB\n",
+			server: asked(t, `GET /api/v1/routes`, `[{"name":"r","mode":"buffer","methods":["POST"],"hosts":[],"path_prefix":"/v1/","stream":"s","limits":["l"],"max_body_bytes":1024}]`),
 		},
 		{
-			name: "sinks", args: "sinks", stdout: "k     http  unlimited      1            8  http://a\n",
-			server: asked(t, `GET /api/v1/sinks`, `[{"name":"k","kind":"http","urls":["http://a"],"rate":"unlimited","burst":1,"concurrency":8}]`),
+			name: "sinks", args: "sinks", stdout: "k     http  paused  unlimited      1          2        8     3        0  http://a\n",
+			server: asked(t, `GET /api/v1/sinks`, `[{"name":"k","kind":"http","state":"paused","urls":[{"url":"http://a"}],"budget_rate":"unlimited","burst":1,"in_flight":2,"concurrency_limit":8,"live_requests_total":3}]`),
 		},
 	}
 	for _, tt := range tests {

@@ -13,7 +13,7 @@ func livePolicy(sink string, rate, burst int) string {
 	return fmt.Sprintf(`version: 1
 sinks: [{ name: shop, http: { urls: [%q] }, budget: { rate: %d/s, burst: %d, concurrency: { max: 16 } } }]
 streams: [{ name: orders }]
-drains: [{ name: orders, stream: orders, sink: shop, schedule: { base: unlimited } }]
+drains: [{ name: orders-to-shop, stream: orders, sink: shop, schedule: { base: unlimited } }]
 routes:
   - { name: create-order, match: { methods: [POST], path: /v1/orders }, mode: buffer, stream: orders }
   - { name: read, match: { path_prefix: /v1/read }, mode: pass, sink: shop }
@@ -86,5 +86,44 @@ func TestOneBudget(t *testing.T) {
 	if n, ok := metric(t, srv, `forebay_ingress_requests_total{code="200",decision="held",route="pay"}`); !ok || n == 0 {
 		t.Errorf("forebay_ingress_requests_total of held = %v, %v", n, ok)
 	}
+	srv.stop()
+}
+
+// A sink that an operator pauses gets nothing, over a kill too, until the pause is
+// lifted.
+func TestPausedSink(t *testing.T) {
+	t.Parallel()
+	shop := newSink(t, nil)
+	site := newSite(t, livePolicy(shop.url, 1000, 10))
+	srv := site.start()
+	c := newCaller(t, 4)
+	get := func(path string, want int, part string) {
+		t.Helper()
+		if got, err := c.do("GET", srv.public+path, nil); err != nil || got.status != want || !strings.Contains(string(got.body), part) {
+			t.Errorf("GET %s: %v, %d, %s; want %d with %s", path, err, got.status, got.body, want, part)
+		}
+	}
+	get("/v1/read", 200, "")
+	cli(t, srv, "sinks pause shop --for 1h --reason INC-1")
+	srv.kill()
+	srv = site.start()
+	get("/v1/read", 503, "sink-paused")
+	get("/v1/pay", 503, "sink-paused")
+	postAll(t, srv.public, realOrders(t)[:5], 4)
+	if text := cli(t, srv, "sinks"); !strings.Contains(text, "paused") {
+		t.Errorf("forebay sinks: %s", text)
+	}
+	if reason, _ := heldBy(t, srv, "paused"); !strings.Contains(reason, "INC-1") {
+		t.Errorf("why says %q", reason)
+	}
+	if text := cli(t, srv, "events"); !strings.Contains(text, "sink-pause") {
+		t.Errorf("forebay events: %s", text)
+	}
+	if n := shop.count(); n != 1 {
+		t.Errorf("the sink saw %d requests, want the one before the pause", n)
+	}
+	cli(t, srv, "sinks resume shop")
+	get("/v1/read", 200, "")
+	until(t, 10*time.Second, "the orders are delivered", func() bool { return shop.count() >= 7 })
 	srv.stop()
 }

@@ -126,6 +126,23 @@ func newStreamsClose() *cobra.Command {
 	}.command()
 }
 
+func newSinksPause() *cobra.Command {
+	return operation{
+		use: "pause", short: "Send nothing to a sink any more, from routes and drains; what is in flight ends",
+		example: "sinks pause order-service --for 20m --reason INC-123",
+		method:  http.MethodPost, path: "/sinks/%s/pause", needsReason: true, timed: true,
+		say: func(w io.Writer, h held) { h.say(w, "is paused", "forebay sinks resume "+h.Name) },
+	}.command()
+}
+
+func newSinksResume() *cobra.Command {
+	return operation{
+		use: "resume", short: "End a pause", example: "sinks resume order-service",
+		method: http.MethodPost, path: "/sinks/%s/resume",
+		say: func(w io.Writer, h held) { fmt.Fprintf(w, "%s is not paused\n", h.Name) },
+	}.command()
+}
+
 func newStreamsOpen() *cobra.Command {
 	return operation{
 		use: "open", short: "Take in again what is new to a stream", example: "streams open orders",

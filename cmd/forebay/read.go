@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -160,25 +161,56 @@ func printDrains(w io.Writer, drains []admin.Drain) {
 	}
 }
 
+func newSinks() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "sinks",
+		Short:   "List the sinks: how they are, and what they can take; pause and resume them",
+		Example: "  forebay sinks\n  forebay sinks -o json\n  forebay sinks pause order-service --for 20m --reason INC-123",
+		Args:    cobra.ArbitraryArgs,
+	}
+	c, out := clientFlags(cmd), formatFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return group(cmd, args)
+		}
+		return show(cmd, c, *out, "/api/v1/sinks", printSinks)
+	}
+	cmd.AddCommand(newSinksPause(), newSinksResume())
+	return cmd
+}
+
 func printSinks(w io.Writer, sinks []admin.Sink) {
-	t := table{head: []string{"SINK", "KIND", ">RATE", ">BURST", ">CONCURRENCY", "URLS"}, none: "No sinks."}
+	now := time.Now()
+	t := table{head: []string{
+		"SINK", "KIND", "STATE", ">RATE", ">BURST", ">IN FLIGHT", ">AT MOST", ">LIVE", ">WAITING", "URLS",
+	}, none: "No sinks."}
 	for _, s := range sinks {
-		t.add(s.Name, s.Kind, s.Rate.String(), strconv.Itoa(s.Burst), strconv.Itoa(s.Concurrency), strings.Join(s.URLs, " "))
+		urls := make([]string, len(s.URLs))
+		for i, u := range s.URLs {
+			if urls[i] = u.URL; u.RestingUntil.After(now) {
+				urls[i] += " (rests)"
+			}
+		}
+		t.add(s.Name, s.Kind, s.State, s.BudgetRate.String(), strconv.Itoa(s.Burst), strconv.Itoa(s.InFlight), strconv.Itoa(s.ConcurrencyLimit),
+			number(uint64(s.LiveRequestsTotal)), strconv.Itoa(s.LiveWaiting), strings.Join(urls, " "))
 	}
 	t.write(w)
 }
 
 func printRoutes(w io.Writer, routes []admin.Route) {
-	t := table{head: []string{"ROUTE", "MODE", "METHODS", "HOSTS", "PATH", "STREAM", ">MAX BODY"}, none: "No routes."}
+	t := table{head: []string{"ROUTE", "MODE", "METHODS", "HOSTS", "PATH", "STREAM", "SINK", "LIMITS", "AUTH", ">MAX BODY"}, none: "No routes."}
 	for _, r := range routes {
 		path := r.Path
 		if path == "" {
 			path = r.PathPrefix + "*"
 		}
-		t.add(r.Name, r.Mode, orAny(r.Methods), orAny(r.Hosts), path, r.Stream, bytesText(r.MaxBodyBytes))
+		t.add(r.Name, r.Mode, orAny(r.Methods), orAny(r.Hosts), path, orNone(r.Stream), orNone(r.Sink),
+			orNone(strings.Join(r.Limits, ",")), orNone(strings.Join(r.Auth, ",")), bytesText(r.MaxBodyBytes))
 	}
 	t.write(w)
 }
+
+func orNone(text string) string { return cmp.Or(text, "-") }
 
 func orAny(list []string) string {
 	if len(list) == 0 {

@@ -56,7 +56,7 @@ behind it at the rate their policy allows. 202 means that the message is on disk
 	root.AddCommand(
 		newServe(), newCheck(), newWindows(), newDemo(),
 		newStreams(), newDrains(), newWhy(), newReceipts(), newMessages(), newDead(), newEvents(), newAudit(),
-		newRead("sinks", "List the sinks: where they are, and what they can take", "forebay sinks", "/api/v1/sinks", printSinks),
+		newSinks(),
 		newRead("routes", "List the routes: which requests, and what happens to them", "forebay routes", "/api/v1/routes", printRoutes),
 		newVerify(), newBackup(), newRestore(),
 		newSchema(), newHealthcheck(), newVersion(),

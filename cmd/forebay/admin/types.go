@@ -106,18 +106,36 @@ type Route struct {
 	Methods      []string `json:"methods"`
 	Path         string   `json:"path"`
 	PathPrefix   string   `json:"path_prefix"`
-	Stream       string   `json:"stream"`
+	Stream       string   `json:"stream"` // empty: nothing is stored
+	Sink         string   `json:"sink"`   // that requests are sent to live; empty: none
+	Auth         []string `json:"auth"`
+	Limits       []string `json:"limits"`
 	MaxBodyBytes int64    `json:"max_body_bytes"`
 }
 
 // Sink is one element of GET /api/v1/sinks.
 type Sink struct {
-	Name        string   `json:"name"`
-	Kind        string   `json:"kind"`
-	URLs        []string `json:"urls"`
-	Rate        Rate     `json:"rate"`
-	Burst       int      `json:"burst"`
-	Concurrency int      `json:"concurrency"`
+	Name              string    `json:"name"`
+	Kind              string    `json:"kind"`
+	State             string    `json:"state"` // open, paused, breaker-open, breaker-half-open, slow-start
+	BudgetRate        Rate      `json:"budget_rate"`
+	Burst             int       `json:"burst"`
+	ConcurrencyLimit  int       `json:"concurrency_limit"`
+	InFlight          int       `json:"in_flight"`
+	LiveRequestsTotal int64     `json:"live_requests_total"`
+	LiveWaiting       int       `json:"live_waiting"`  // requests that wait for their turn
+	Breaker           string    `json:"breaker"`       // closed, open, half_open
+	BreakerUntil      Time      `json:"breaker_until"` // when an open one lets a probe through
+	Paused            *Hold     `json:"paused"`        // null while it is not
+	PausedUntil       Time      `json:"paused_until"`  // null: not paused, or until it is undone
+	URLs              []SinkURL `json:"urls"`
+}
+
+// SinkURL is one of the places that a sink is made of.
+type SinkURL struct {
+	URL          string `json:"url"`
+	InFlight     int    `json:"in_flight"`
+	RestingUntil Time   `json:"resting_until"` // null: it does not rest
 }
 
 // Mistake is one thing that is wrong with a policy. File is empty and Line 0

@@ -128,12 +128,15 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	drains := drain.New(drain.Config{
-		NewSink: newSink, StopTimeout: a.cfg.Shutdown.Timeout, HoldsChanged: op.keeper.drains,
+		NewSink: newSink, StopTimeout: a.cfg.Shutdown.Timeout, HoldsChanged: op.keeper.drains, SinkHoldsChanged: op.keeper.sinks,
 		Event: func(kind, object, detail string) {
 			op.events.later(time.Now(), admin.Event{Kind: kind, Object: object, Actor: actorProgram, Detail: detail})
 		},
 	}, engine, a.log, a.reg)
 	if err := drains.Restore(op.keeper.last.Drains); err != nil {
+		return fmt.Errorf("%s: %w", controlFile, err)
+	}
+	if err := drains.RestoreSinks(op.keeper.last.Sinks); err != nil {
 		return fmt.Errorf("%s: %w", controlFile, err)
 	}
 	op.hands = drains

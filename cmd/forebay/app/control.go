@@ -20,9 +20,10 @@ const controlFile = "control.json"
 
 // control is the content of that file.
 type control struct {
-	Version int          `json:"version"`
-	Drains  []drain.Hold `json:"drains"`
-	Streams []closure    `json:"streams"`
+	Version int              `json:"version"`
+	Drains  []drain.Hold     `json:"drains"`
+	Streams []closure        `json:"streams"`
+	Sinks   []drain.SinkHold `json:"sinks,omitempty"`
 }
 
 // readControl reads what a data directory has. What cannot be read refuses the
@@ -87,6 +88,10 @@ type keeper struct {
 
 func (k *keeper) drains(holds []drain.Hold) {
 	k.keep(func(c *control) { c.Drains = holds })
+}
+
+func (k *keeper) sinks(holds []drain.SinkHold) {
+	k.keep(func(c *control) { c.Sinks = holds })
 }
 
 func (k *keeper) streams(closed []closure) {

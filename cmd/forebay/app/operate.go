@@ -14,13 +14,15 @@ import (
 	"forebay/policies"
 )
 
-// hands are what operators lay on drains; drain.Drains has them. They take hold
+// hands are what operators lay on drains and sinks; drain.Drains has them. They take hold
 // in under a second, on what is queued too, and end by themselves.
 type hands interface {
 	Pause(drain string, until time.Time, reason string) error
 	Resume(drain string) error
 	Override(drain string, rate limiter.Rate, until time.Time, reason string) error
 	ClearOverride(drain string) error
+	PauseSink(sink string, until time.Time, reason string) error
+	ResumeSink(sink string) error
 	// Forget ends what is held of a drain that is not in the policy.
 	Forget(drain string) []drain.Hold
 }
@@ -52,6 +54,8 @@ func acts() map[string]func(*operator, context.Context, admin.Act) (any, error) 
 		"PUT /drains/{name}/rate":     (*operator).setRate,
 		"DELETE /drains/{name}/rate":  (*operator).clearRate,
 		"POST /drains/{name}/drop":    (*operator).dropDrain,
+		"POST /sinks/{name}/pause":    (*operator).pauseSink,
+		"POST /sinks/{name}/resume":   (*operator).resumeSink,
 		"POST /streams/{name}/close":  (*operator).closeStream,
 		"POST /streams/{name}/open":   (*operator).openStream,
 		"POST /streams/{name}/drop":   (*operator).dropStream,
@@ -84,6 +88,26 @@ func (o *operator) resume(_ context.Context, a admin.Act) (any, error) {
 		return nil, actError("drain "+a.Object, err)
 	}
 	o.record("drain-resume", a, "")
+	return held{Name: a.Object}, nil
+}
+
+func (o *operator) pauseSink(_ context.Context, a admin.Act) (any, error) {
+	if err := a.NeedsReason(); err != nil {
+		return nil, err
+	}
+	until := a.Until(time.Now())
+	if err := o.hands.PauseSink(a.Object, until, a.Reason); err != nil {
+		return nil, actError("sink "+a.Object, err)
+	}
+	o.record("sink-pause", a, untilText(until))
+	return held{a.Object, admin.Time{Time: until}}, nil
+}
+
+func (o *operator) resumeSink(_ context.Context, a admin.Act) (any, error) {
+	if err := o.hands.ResumeSink(a.Object); err != nil {
+		return nil, actError("sink "+a.Object, err)
+	}
+	o.record("sink-resume", a, "")
 	return held{Name: a.Object}, nil
 }
 
@@ -243,7 +267,7 @@ func (o *operator) record(kind string, a admin.Act, detail string) {
 // actError makes a name that the buffer or the drains do not know one that the
 // API answers so; what names it.
 func actError(what string, err error) error {
-	if errors.Is(err, buffer.ErrNoDrain) || errors.Is(err, buffer.ErrNoStream) {
+	if errors.Is(err, buffer.ErrNoDrain) || errors.Is(err, buffer.ErrNoStream) || errors.Is(err, drain.ErrNoSink) {
 		return fmt.Errorf("%s: %w", what, admin.ErrNotFound)
 	}
 	return err

@@ -210,25 +210,49 @@ func routes(l *live) []admin.Route {
 	for _, r := range l.reloader.policy().Routes {
 		out = append(out, admin.Route{
 			Name: r.Name, Mode: string(r.Mode), Hosts: orEmpty(r.Hosts), Methods: orEmpty(r.Methods),
-			Path: r.Path, PathPrefix: r.PathPrefix, Stream: r.Stream, MaxBodyBytes: r.MaxBody,
+			Path: r.Path, PathPrefix: r.PathPrefix, Stream: r.Stream, Sink: r.Sink,
+			Auth: orEmpty(r.Auth), Limits: orEmpty(r.Limits), MaxBodyBytes: r.MaxBody,
 		})
 	}
 	return out
 }
 
 func sinks(l *live) []admin.Sink {
+	now := time.Now()
 	var out []admin.Sink
 	for _, s := range l.reloader.policy().Sinks {
 		v := admin.Sink{
-			Name: s.Name, Kind: "http", URLs: []string{}, Rate: admin.Rate(s.Budget.Limit.Rate),
-			Burst: s.Budget.Limit.Burst, Concurrency: s.Budget.Concurrency,
+			Name: s.Name, Kind: "http", BudgetRate: admin.Rate(s.Budget.Limit.Rate), Burst: s.Budget.Limit.Burst,
+			URLs: []admin.SinkURL{},
 		}
-		for _, u := range s.HTTP.URLs {
-			v.URLs = append(v.URLs, u.Redacted())
+		st, _ := l.drains.SinkStatus(now, s.Name) // one that a reload takes away at this moment has no status
+		v.State, v.Breaker, v.BreakerUntil = sinkState(st), st.Breaker.String(), admin.Time{Time: st.Opens}
+		v.ConcurrencyLimit, v.InFlight, v.LiveRequestsTotal, v.LiveWaiting = st.Slots, st.InFlight, st.Live, st.Waiting
+		if h := st.Pause; h != nil {
+			v.PausedUntil = admin.Time{Time: h.Until}
+			v.Paused = &admin.Hold{Until: v.PausedUntil, Reason: h.Reason}
+		}
+		for _, t := range st.Targets {
+			v.URLs = append(v.URLs, admin.SinkURL{URL: t.URL, InFlight: t.InFlight, RestingUntil: admin.Time{Time: t.Resting}})
 		}
 		out = append(out, v)
 	}
 	return out
+}
+
+func sinkState(st drain.SinkStatus) string {
+	switch {
+	case st.Pause != nil:
+		return "paused"
+	case st.Breaker == drain.BreakerOpen:
+		return "breaker-open"
+	case st.Breaker == drain.BreakerHalfOpen:
+		return "breaker-half-open"
+	case st.Ramping:
+		return "slow-start"
+	default:
+		return "open"
+	}
 }
 
 // windows are the rates of one drain, or of all.

@@ -125,3 +125,19 @@ func (s *Sink) outcome(resp *nethttp.Response, t *target) drain.Outcome {
 	}
 	return out
 }
+
+// Targets says how the URLs are.
+func (s *Sink) Targets(now time.Time) []drain.Target {
+	u := s.upstream
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	targets := make([]drain.Target, 0, len(u.targets))
+	for _, t := range u.targets {
+		x := drain.Target{URL: t.url.Redacted(), InFlight: t.inFlight}
+		if t.rested.After(now) {
+			x.Resting = t.rested
+		}
+		targets = append(targets, x)
+	}
+	return targets
+}
