@@ -178,7 +178,7 @@ func TestLivePasses(t *testing.T) {
 			t.Fatalf("%d sent and %d refused of 3 at once with a burst of 1", sent, refused)
 		}
 		for _, r := range c.refused {
-			if wait := r.Until.Sub(time.Now()); r.By != SinkBudget || r.Waited || wait <= 0 || wait > 100*time.Millisecond {
+			if wait := time.Until(r.Until); r.By != SinkBudget || r.Waited || wait <= 0 || wait > 100*time.Millisecond {
 				t.Errorf("refused by %s for %v, want the budget for at most 100 ms", r.By, wait)
 			}
 		}
@@ -253,7 +253,7 @@ func TestLiveBreaker(t *testing.T) {
 		c := b.callers()
 		c.start(12, 0)
 		sent, refused := c.counts()
-		if sent != 10 || refused != 2 || c.refused[0].By != Breaker || c.refused[0].Until.Sub(time.Now()) != 15*time.Second {
+		if sent != 10 || refused != 2 || c.refused[0].By != Breaker || time.Until(c.refused[0].Until) != 15*time.Second {
 			t.Fatalf("%d sent, %d refused, the first %+v; want 10, and 15 s of the breaker", sent, refused, c.refused[0])
 		}
 		c.start(3, 10*time.Second) // not long enough: they are told at once

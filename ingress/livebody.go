@@ -98,7 +98,7 @@ func (b *liveBody) Read(p []byte) (int, error) {
 	case b.read > b.limit:
 		b.err.Store(problemTooLarge(b.limit))
 		return 0, b.err.Load()
-	case err == io.EOF: //nolint:errorlint // as io.Reader has it
+	case err == io.EOF:
 		if b.atEnd != nil {
 			b.atEnd()
 			b.atEnd = nil

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"strconv"
@@ -102,7 +102,7 @@ func (h *Handler) relay(x *exchange, m *routeMetrics, turn Turn, body *liveBody,
 	delete(x.w.Header(), "Connection")
 	proxy := httputil.ReverseProxy{
 		Transport: turn, Rewrite: p.rewrite, ModifyResponse: p.answer, ErrorHandler: p.failed,
-		BufferPool: &h.chunks, ErrorLog: log.New(io.Discard, "", 0), // what it has to say is in the answer
+		BufferPool: &h.chunks, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // what it has to say is in the answer
 	}
 	p.serve(&proxy, out)
 	return p.outcome

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -69,9 +70,7 @@ func TestProxySaysWhoItIs(t *testing.T) {
 			e := readExchange(t, r, "GET")
 			seen := (<-sink.seen).SeenHeader
 			want := map[string]string{"Via": "1.0 outer, 1.1 forebay", "X-Request-Id": "mine"}
-			for k, v := range tt.want {
-				want[k] = v
-			}
+			maps.Copy(want, tt.want)
 			got := map[string]string{}
 			for k, v := range seen {
 				got[k] = strings.Join(v, "|")
