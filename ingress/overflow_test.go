@@ -420,3 +420,20 @@ func TestOverflowLeft(t *testing.T) {
 		t.Errorf("%v requests are counted as left, want 2", n)
 	}
 }
+
+// TestOverflowMetricsFromTheStart: a route that can do everything has all decisions
+// from the first scrape.
+func TestOverflowMetricsFromTheStart(t *testing.T) {
+	f := newOverflow(t, &liveSink{})
+	have := seriesOf(t, f, "forebay_ingress_requests_total")
+	for _, want := range []string{"pass 200", "held 200", "buffered 202", "replayed 202", "full 503", "invalid 400", "error 500"} {
+		if !slices.Contains(have, "create-order "+want) {
+			t.Errorf("there is no series %s: %q", want, have)
+		}
+	}
+	for _, reason := range []string{reasonBufferFull, reasonDiskFull, reasonStreamClosed, reasonOverloaded} {
+		if f.metrics.route("create-order").refusals[reason] == nil {
+			t.Errorf("there is no series of refusals for %s", reason)
+		}
+	}
+}
