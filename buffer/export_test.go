@@ -3,6 +3,7 @@ package buffer
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -271,4 +272,30 @@ func (e *Engine) SettledOnces(id uint64) int {
 		}
 	}
 	return len(e.settledOnces())
+}
+
+// StallKeys keeps look-ups of keys out of sealed segments until it is released.
+func (e *Engine) StallKeys() (release func()) {
+	e.mu.Lock()
+	segments := slices.Clone(e.segments)
+	e.mu.Unlock()
+	for _, s := range segments {
+		s.keysOnce.Lock()
+	}
+	return func() {
+		for _, s := range segments {
+			s.keysOnce.Unlock()
+		}
+	}
+}
+
+// Asking counts who asks whether they may pass a stream by.
+func (e *Engine) Asking(stream, key string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	k := e.streams[stream].live.keys[e.keyHash.of(key)]
+	if k == nil {
+		return 0
+	}
+	return k.asking
 }

@@ -28,8 +28,8 @@ type exchange struct {
 	spill *spill
 	// principal is who the caller has shown to be; empty where nobody asked.
 	principal string
-	client    netip.Addr // zero until clientOf found it
-	quota     *quota     // nil where the route has no limits
+	client    netip.Addr    // zero until clientOf found it
+	quota     *quota        // nil where the route has no limits
 	policy    *policies.Set // the running one, once its routes are looked at
 	// The answer's header fields, so that each need not be allocated.
 	values [14]string

@@ -223,7 +223,7 @@ func TestOverflowSends(t *testing.T) {
 		if h.Get("Authorization") == "" || h.Get("Forebay-Id") != "" || h.Get("Upgrade") != "" || sink.last.URL.RawQuery != "x=1" {
 			t.Errorf("sent live: %s with header %v", sink.last.URL, h)
 		}
-		if keys := append(h["Idempotency-Key"], h["idempotency-key"]...); !slices.Equal(keys, []string{"k"}) {
+		if keys := keysSent(h); !slices.Equal(keys, []string{"k"}) {
 			t.Errorf("the sink has the idempotency keys %q, want k", keys)
 		}
 	}
@@ -418,5 +418,22 @@ func TestOverflowLeft(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(f.metrics.requests.WithLabelValues("create-order", decisionError, "499")); n != 2 {
 		t.Errorf("%v requests are counted as left, want 2", n)
+	}
+}
+
+// TestOverflowMetricsFromTheStart: a route that can do everything has all decisions
+// from the first scrape.
+func TestOverflowMetricsFromTheStart(t *testing.T) {
+	f := newOverflow(t, &liveSink{})
+	have := seriesOf(t, f, "forebay_ingress_requests_total")
+	for _, want := range []string{"pass 200", "held 200", "buffered 202", "replayed 202", "full 503", "invalid 400", "error 500"} {
+		if !slices.Contains(have, "create-order "+want) {
+			t.Errorf("there is no series %s: %q", want, have)
+		}
+	}
+	for _, reason := range []string{reasonBufferFull, reasonDiskFull, reasonStreamClosed, reasonOverloaded} {
+		if f.metrics.route("create-order").refusals[reason] == nil {
+			t.Errorf("there is no series of refusals for %s", reason)
+		}
 	}
 }

@@ -19,24 +19,24 @@ func liveSections() []section {
 	})...), needLive)
 }
 
-// beginLive asks, and fails where the answer is another one.
-func (f *fixture) beginLive(stream, key string, want bool) buffer.Passage {
+// beginLive asks about a key of orders, and fails where the answer is another one.
+func (f *fixture) beginLive(key string, want bool) buffer.Passage {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	passage, err := f.Buffer.(buffer.Live).BeginLive(ctx, stream, key)
+	passage, err := f.Buffer.(buffer.Live).BeginLive(ctx, "orders", key)
 	if err != nil || (passage != nil) != want {
-		f.Fatalf("BeginLive(%s, %q) lets pass: %v, %v; want %v", stream, key, passage != nil, err, want)
+		f.Fatalf("BeginLive(orders, %q) lets pass: %v, %v; want %v", key, passage != nil, err, want)
 	}
 	return passage
 }
 
 func liveHolds(f *fixture) {
-	first := f.beginLive("orders", "a", true)
-	second := f.beginLive("orders", "a", true) // the order of these two is theirs
+	first := f.beginLive("a", true)
+	second := f.beginLive("a", true) // the order of these two is theirs
 	f.fillKeys("orders", "a", "b", "a")
 	f.wantTake("mail", 9, 1)
-	f.beginLive("orders", "a", false) // it would overtake
+	f.beginLive("a", false) // it would overtake
 	if first.Clear() || second.Clear() {
 		f.Fatal("Clear after an append of the key, want that something is in the way")
 	}
@@ -56,37 +56,37 @@ func liveHolds(f *fixture) {
 
 func liveRefused(f *fixture) {
 	f.fillKeys("orders", "a", "a")
-	f.beginLive("orders", "a", false)
+	f.beginLive("a", false)
 	f.wantTake("mail", 1, 0)
-	f.beginLive("orders", "a", false) // in flight is not finished
+	f.beginLive("a", false) // in flight is not finished
 	f.now = f.release("mail", 0, 0).Due
-	f.beginLive("orders", "a", false)
+	f.beginLive("a", false)
 	f.wantTake("mail", 1, 0)
 	f.bury("mail", 0)
-	f.beginLive("orders", "a", false)
+	f.beginLive("a", false)
 	f.wantTake("mail", 1, 1)
 	f.ack("mail", 1)
-	f.beginLive("orders", "a", true).End()
+	f.beginLive("a", true).End()
 	f.fillKeys("orders", "b")
-	f.beginLive("orders", "a", true).End()
+	f.beginLive("a", true).End()
 	if _, err := f.Buffer.(buffer.Live).BeginLive(context.Background(), "nothing", "a"); err == nil {
 		f.Fatal("BeginLive of an unknown stream has no error")
 	}
 }
 
 func liveNoKey(f *fixture) {
-	passage := f.beginLive("orders", "", true)
+	passage := f.beginLive("", true)
 	f.fillKeys("orders", "", "a")
 	if !passage.Clear() {
 		f.Fatal("without a key something is in the way")
 	}
-	f.beginLive("orders", "", true).End()
+	f.beginLive("", true).End()
 	f.wantTake("mail", 9, 0, 1)
 	passage.End()
 }
 
 func liveCancelled(f *fixture) {
-	passage := f.beginLive("orders", "a", true)
+	passage := f.beginLive("a", true)
 	f.fillKeys("orders", "a", "a", "a")
 	f.wantTake("mail", 9)
 	f.wantErr("Cancel", f.cancel(buffer.Ref{Stream: "orders", Offset: 0}), nil)
@@ -104,12 +104,12 @@ func liveCancelKeys(f *fixture) {
 	msg.CancelKeys = []string{"b"}
 	large := keyed(1, "b")
 	large.Body = noise(1, 200<<10)
-	endA, endB := f.beginLive("orders", "a", true), f.beginLive("orders", "b", true)
+	endA, endB := f.beginLive("a", true), f.beginLive("b", true)
 	f.append("orders", msg)
 	f.append("orders", large, large)
 	f.wantTake("mail", 9)
-	f.beginLive("orders", "a", false)
-	f.beginLive("orders", "b", false)
+	f.beginLive("a", false)
+	f.beginLive("b", false)
 	endB.End()
 	f.wantTake("mail", 9, 1)
 	endA.End()
@@ -120,8 +120,8 @@ func liveReopened(f *fixture, crash bool) {
 	f.fillKeys("orders", "a", "b")
 	f.fillNoise(24, 64<<10) // seals its segment where segments are small
 	f.reopen(crash)
-	f.beginLive("orders", "a", false)
-	f.beginLive("orders", "c", true).End()
+	f.beginLive("a", false)
+	f.beginLive("c", true).End()
 	f.ack("mail", offsets(f.takeAll("mail"))...)
-	f.beginLive("orders", "a", true).End()
+	f.beginLive("a", true).End()
 }
