@@ -30,9 +30,9 @@ type found struct {
 }
 
 // verify looks into a directory; code is what it has to exit with.
-func verify(t *testing.T, dir string, code int) (f found) {
+func verify(t *testing.T, dir string, code int, flags ...string) (f found) {
 	t.Helper()
-	stdout, stderr, got := command(t, "verify", "--data", dir, "-o", "json")
+	stdout, stderr, got := command(t, append([]string{"verify", "--data", dir, "-o", "json"}, flags...)...)
 	if got != code {
 		t.Fatalf("forebay verify = %d, want %d\n%s%s", got, code, stdout, stderr)
 	}

@@ -126,7 +126,7 @@ func (x *torture) run(n int) {
 		x.load.sendTo("")
 		x.mend()
 	}
-	verify(x.t, x.site.data(), 0) // a crash is no damage
+	verify(x.t, x.site.data(), 0, "--config", x.site.path("forebay.yaml")) // a crash is no damage
 }
 
 // encrypt does what there is to do with keys before a life.
@@ -252,7 +252,7 @@ func (s *tally) add(faults ...string) {
 // report prints the result, and fails the test where there is a fault.
 func (x *torture) report(s tally) {
 	const shown = 20
-	verify(x.t, x.site.data(), 0)
+	verify(x.t, x.site.data(), 0, "--config", x.site.path("forebay.yaml"))
 	if len(s.faults) > 0 {
 		x.t.Errorf("%d faults, FOREBAY_TORTURE_SEED=%d:\n%s", len(s.faults), x.seed, strings.Join(s.faults[:min(shown, len(s.faults))], "\n"))
 	}
