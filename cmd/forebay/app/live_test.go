@@ -188,7 +188,7 @@ func TestLiveStreams(t *testing.T) {
 	}
 	resp = ask("GET", "/v1/read/other", nil)
 	leave()
-	<-left
+	until(t, "the sink's request is cancelled", func() bool { return len(left) > 0 })
 	resp.Body.Close()
 	until(t, "nothing is in flight", func() bool { return inFlight() == 0 })
 }
