@@ -272,7 +272,7 @@ func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	paced, _ := c.pacer.When(now, n) // always known: the rate is not 0 here, and n within the burst
 	funded, ok := c.budget.When(now, min(n+leave, limit.Burst))
 	if leave > 0 && !funded.After(now) { // all there may be is there, and is not for drains
-		funded = now.Add(time.Duration(float64(time.Second) / float64(limit.Rate)))
+		funded = now.Add(max(coalesce, time.Duration(float64(time.Second)/float64(limit.Rate))))
 	}
 	if !ok {
 		c.due = time.Time{}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -92,5 +95,34 @@ func TestHoldInTime(t *testing.T) {
 	resp := f.do("POST", "/pay", "x")
 	if doc := decode[problemDocument](t, resp); resp.StatusCode != http.StatusServiceUnavailable || doc.Reason != reasonHoldTimeout || doc.RetryAfter < 1 {
 		t.Errorf("%d, %+v, want hold-timeout", resp.StatusCode, doc)
+	}
+}
+
+// A route has the series that its mode can give from the start, and others once its
+// mode is another.
+func TestLiveMetricsFromTheStart(t *testing.T) {
+	set := parsePolicy(t, livePolicy)
+	f := newFixture(t, func(c *Config) { c.Policy = policyOf(set) })
+	of := func(route string) (decisions []string) {
+		for _, s := range seriesOf(t, f, "forebay_ingress_requests_total") {
+			if name, rest, _ := strings.Cut(s, " "); name == route {
+				decisions = append(decisions, rest)
+			}
+		}
+		slices.Sort(decisions)
+		return decisions
+	}
+	pass := []string{"error 500", "full 503", "invalid 400", "pass 200"}
+	hold := []string{"error 500", "full 503", "held 200", "invalid 400", "pass 200"}
+	if diff := cmp.Diff([][]string{pass, hold}, [][]string{of("read"), of("pay")}); diff != "" {
+		t.Errorf("pass and hold (-want +got):\n%s", diff)
+	}
+	if m := f.metrics.route("read"); m.refusals[reasonSinkBudget] == nil || m.refusals[reasonHoldFull] != nil || m.refusals[reasonBufferFull] != nil {
+		t.Errorf("reasons of a route that passes: %v", m.refusals)
+	}
+	other := parsePolicy(t, strings.Replace(livePolicy, "mode: pass, sink: shop, max_body: 16MiB", "mode: hold, sink: shop", 1))
+	f.Apply(other)
+	if diff := cmp.Diff(hold, of("read")); diff != "" {
+		t.Errorf("after a change of mode (-want +got):\n%s", diff)
 	}
 }

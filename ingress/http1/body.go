@@ -80,8 +80,6 @@ func (b *body) Read(p []byte) (n int, err error) {
 	n, err = b.c.read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
 	switch {
-	case err != nil && b.interrupted.Load():
-		return n, err // there may be more for the connection to read
 	case err != nil:
 		b.err = cut(err)
 	case b.left == 0 && !b.chunked:
@@ -198,7 +196,10 @@ func (b *body) trailer() error {
 // drain reads what the handler left. It reports whether the connection stands
 // at the next request then.
 func (b *body) drain() bool {
-	if b.interrupted.Swap(false) && b.c.conn.SetReadDeadline(time.Time{}) != nil {
+	if b.interrupted.Swap(false) {
+		// It was being waited for: the answer comes first, and linger reads on.
+		_ = b.c.conn.SetReadDeadline(time.Time{}) // where it fails, so does the answer
+		b.err = errAfter
 		return false
 	}
 	if b.err == nil && !b.expects && (b.chunked || b.left <= maxDrain) {
