@@ -110,6 +110,7 @@ func (e *Engine) addDrain(s *stream, name string) {
 		from = e.oweStored(s)
 	}
 	s.read = true
+	s.live.void()
 	e.lastNum++
 	e.delta.stream(s)
 	e.delta.drain(e.newDrain(s, e.lastNum, name, from))

@@ -69,3 +69,30 @@ func BenchmarkBeginLive(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkBeginLiveHotKey asks about a key with a long backlog of its own: it is
+// refused, and not looked up each time.
+func BenchmarkBeginLiveHotKey(b *testing.B) {
+	e, err := buffer.Open(b.Context(), buffer.Config{Dir: b.TempDir(), SegmentBytes: 16 * mib})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = e.Close() })
+	configure(b, e, "mail")
+	msgs := make([]buffer.Message, 1000)
+	for i := range msgs {
+		msgs[i] = order(i)
+		msgs[i].Key = "hot"
+	}
+	for range 200 {
+		if _, err := e.Append(b.Context(), "orders", noon, msgs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if p, err := e.BeginLive(b.Context(), "orders", "hot"); err != nil || p != nil {
+			b.Fatal("a key with a backlog may pass", err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"slices"
 )
 
 // Requests may pass a stream by, to the sink that its drain delivers to. Of one key
@@ -30,7 +31,26 @@ type parked struct {
 type liveKeys struct {
 	hash keyHash
 	keys map[uint64]*liveKey
+	// What look-ups found: a key with a million messages is not looked up whole for
+	// each of its requests. A message that becomes unfinished again, or a drain that
+	// is new, makes all of it void.
+	seen  map[uint64]seenKey
+	voids int // how often that was
 }
+
+// seenKey is what is known of the messages of a key.
+type seenKey struct {
+	waits uint64 // the newest unfinished one and 1; 0: none was
+	done  uint64 // all before it are finished
+}
+
+const (
+	// maxSeen bounds what is remembered of keys, 24 bytes each.
+	maxSeen = 1 << 14
+	// maxScan bounds the keys of messages being committed that are looked at. While
+	// there are more, requests are stored.
+	maxScan = 1 << 13
+)
 
 func (l *liveKeys) entry(hash uint64) *liveKey {
 	k := l.keys[hash]
@@ -111,7 +131,7 @@ func (e *Engine) BeginLive(ctx context.Context, name, key string) (Passage, erro
 		return &passage{engine: e}, nil
 	case s.idle():
 		return e.passage(s, hash), nil
-	case e.appending(s, hash):
+	case s.live.waiting(s, hash) || e.appending(s, hash):
 		return nil, nil
 	}
 	// The look-up takes its time, in which the key's messages must not wait for who
@@ -120,10 +140,10 @@ func (e *Engine) BeginLive(ctx context.Context, name, key string) (Passage, erro
 	k.asking++
 	appends := k.appends
 	e.mu.Unlock()
-	_, found, err := e.search(ctx, name, key, keyOrder, 1)
+	found, err := e.newest(ctx, s, key, hash)
 	e.mu.Lock()
 	k.asking--
-	if err == nil && len(found) == 0 && k.appends == appends {
+	if err == nil && !found && k.appends == appends {
 		return e.passage(s, hash), nil
 	}
 	s.live.settle(hash, k)
@@ -131,6 +151,62 @@ func (e *Engine) BeginLive(ctx context.Context, name, key string) (Passage, erro
 		return nil, fmt.Errorf("pass %s by: %w", name, err)
 	}
 	return nil, nil
+}
+
+// newest finds the last unfinished message of an ordering key, and remembers it.
+func (e *Engine) newest(ctx context.Context, s *stream, key string, hash uint64) (found bool, err error) {
+	e.mu.Lock()
+	end, voids := s.next, s.live.voids
+	from := max(s.lowest(), s.live.seen[hash].done)
+	e.mu.Unlock()
+	offsets, err := e.lookUp(ctx, s, key, keyOrder, from, end)
+	if err != nil {
+		return false, err
+	}
+	known := seenKey{done: end}
+	for len(offsets) > 0 && known.waits == 0 {
+		last := offsets[max(0, len(offsets)-expireStep):]
+		offsets = offsets[:len(offsets)-len(last)]
+		e.mu.Lock()
+		if i := lastUnfinished(s, last); i >= 0 {
+			known = seenKey{waits: last[i] + 1}
+		}
+		e.mu.Unlock()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.live.voids == voids {
+		s.live.remember(hash, known)
+	}
+	return known.waits > 0, nil
+}
+
+func lastUnfinished(s *stream, offsets []uint64) int {
+	for i, offset := range slices.Backward(offsets) {
+		if s.unfinishedAt(offset) {
+			return i
+		}
+	}
+	return -1
+}
+
+// void forgets what look-ups found.
+func (l *liveKeys) void() {
+	l.seen = nil
+	l.voids++
+}
+
+func (l *liveKeys) remember(hash uint64, known seenKey) {
+	if l.seen == nil || len(l.seen) >= maxSeen {
+		l.seen = map[uint64]seenKey{}
+	}
+	l.seen[hash] = known
+}
+
+// waiting reports whether what is remembered of a key is unfinished still.
+func (l *liveKeys) waiting(s *stream, hash uint64) bool {
+	known := l.seen[hash]
+	return known.waits > 0 && s.unfinishedAt(known.waits-1)
 }
 
 // passage begins a request. The caller holds mu.
@@ -162,21 +238,12 @@ func (p *passage) End() {
 }
 
 // idle reports whether nothing of a stream is unfinished or being appended.
-func (s *stream) idle() bool {
-	if s.waiting > 0 {
-		return false
-	}
-	for _, d := range s.drains {
-		if d.low < s.next {
-			return false
-		}
-	}
-	return true
-}
+func (s *stream) idle() bool { return s.waiting == 0 && s.lowest() == s.next }
 
-// appending reports whether a message with an ordering key waits for its commit. The
-// caller holds mu.
+// appending reports whether a message with an ordering key waits for its commit, or
+// whether so many do that it is not looked for. The caller holds mu.
 func (e *Engine) appending(s *stream, hash uint64) bool {
+	scanned := 0
 	for _, g := range [2]*group{e.pending, e.committing} {
 		if g == nil {
 			continue
@@ -184,6 +251,9 @@ func (e *Engine) appending(s *stream, hash uint64) bool {
 		for _, p := range g.parts {
 			if p.stream != s {
 				continue
+			}
+			if scanned += len(p.keys); scanned > maxScan {
+				return true
 			}
 			for _, x := range p.keys {
 				if x.hash == hash || x.hash == hash^keyOrder {

@@ -28,10 +28,7 @@ func (e *Engine) search(ctx context.Context, stream, key string, kind uint64, li
 		e.mu.Unlock()
 		return nil, nil, ErrNoStream
 	}
-	low := s.next
-	for _, d := range s.drains {
-		low = min(low, d.low)
-	}
+	low := s.lowest()
 	e.mu.Unlock()
 	offsets, err := e.lookUp(ctx, s, key, kind, low, ^uint64(0))
 	if err != nil {
@@ -47,6 +44,15 @@ func (e *Engine) search(ctx context.Context, stream, key string, kind uint64, li
 		e.mu.Unlock()
 	}
 	return s, found, nil
+}
+
+// lowest is the first message that some drain may not have finished.
+func (s *stream) lowest() uint64 {
+	low := s.next
+	for _, d := range s.drains {
+		low = min(low, d.low)
+	}
+	return low
 }
 
 // unfinishedAt reports whether some drain has not finished a message.

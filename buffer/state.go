@@ -209,6 +209,7 @@ func (d *drain) finish(offset uint64) bool {
 
 // revive undoes finish.
 func (d *drain) revive(offset uint64) {
+	d.stream.live.void()
 	if offset >= d.low {
 		d.done.Remove(offset)
 		return

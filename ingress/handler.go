@@ -55,7 +55,8 @@ type Config struct {
 	// are being read or stored, and of the messages they are split into; a
 	// request that needs more is answered 503 overloaded. 0: 256 MiB.
 	MaxBodyMemory int64
-	// Live is the way to sinks. Nil: routes that need one answer 500.
+	// Live is the way to sinks. Nil: routes that need one answer 500, and those with
+	// mode: overflow store.
 	Live Live
 	// Closed reports whether a stream's intake is closed, and the operator's
 	// reason, which callers are not told. It is called once per request and must

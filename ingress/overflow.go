@@ -54,6 +54,7 @@ func (h *Handler) overflow(x *exchange, set *policies.Set, route *policies.Route
 		x.keepBody(in.msgs[0].Body)
 		p, err = h.place(x, route, m, in)
 	}
+	x.r.Body = http.NoBody // a wait for the end is long, and the body need not last as long
 	if p.live {
 		h.giveBack(s)
 		h.recycle(s)

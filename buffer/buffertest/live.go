@@ -2,6 +2,7 @@ package buffertest
 
 import (
 	"context"
+	"slices"
 
 	"forebay/buffer"
 )
@@ -10,6 +11,7 @@ func liveSections() []section {
 	list := []section{
 		{name: "live: a key's messages wait for its requests", streams: twoDrains(), run: liveHolds},
 		{name: "live: nothing passes what is unfinished of its key", streams: oneDrain(), run: liveRefused},
+		{name: "live: what is unfinished again, or for a new drain", needs: []capability{needDeadLetters}, streams: oneDrain(), run: liveRevived},
 		{name: "live: without a key nothing waits", streams: oneDrain(), run: liveNoKey},
 		{name: "live: what ends while it waits lets the next wait", needs: []capability{needReceipts}, streams: oneDrain(), run: liveCancelled},
 		{name: "live: found by key beside cancel keys, alone and in a batch", streams: oneDrain(), run: liveCancelKeys},
@@ -72,6 +74,32 @@ func liveRefused(f *fixture) {
 	if _, err := f.Buffer.(buffer.Live).BeginLive(context.Background(), "nothing", "a"); err == nil {
 		f.Fatal("BeginLive of an unknown stream has no error")
 	}
+}
+
+// liveRevived: what was seen of a key is not taken for what is.
+func liveRevived(f *fixture) {
+	f.fillKeys("orders", "z", "a", "a")
+	f.wantTake("mail", 9, 0, 1)
+	f.beginLive("a", false)
+	f.bury("mail", 1)
+	f.beginLive("a", false)
+	f.wantTake("mail", 9, 2)
+	f.ack("mail", 2)
+	for range 2 {
+		f.beginLive("a", true).End() // z is still in flight
+	}
+	if n := f.replay("mail", 1); n != 1 {
+		f.Fatalf("Replay counts %d messages, want 1", n)
+	}
+	f.beginLive("a", false)
+	f.wantTake("mail", 9, 1)
+	f.ack("mail", 1)
+	f.beginLive("a", true).End()
+	streams := slices.Clone(f.streams)
+	streams[0].Drains = append(slices.Clone(streams[0].Drains), "late")
+	streams[0].FromOldest = []string{"late"}
+	f.configure(streams)
+	f.beginLive("a", false)
 }
 
 func liveNoKey(f *fixture) {
