@@ -136,4 +136,3 @@ func unanswered(f Failure) func(*http.Request) (*http.Response, error) {
 func answering(status int) func(*http.Request) (*http.Response, error) {
 	return func(*http.Request) (*http.Response, error) { return answered(status, "no"), nil }
 }
-

@@ -174,4 +174,3 @@ func TestOverflowOvertaken(t *testing.T) {
 	f.deliver(0)
 	f.deliver(1)
 }
-
