@@ -29,10 +29,12 @@ type core struct {
 	hands    hands                           // laid on the schedule
 	at       func(time.Time) policies.Window // what comes of both
 	budget   *limiter.Budget
-	pacer    *limiter.Bucket // of at's rate
-	wire     *limiter.Bucket // of at's rate too, for what is written
+	pacer    *limiter.Bucket // of beat's rate
+	wire     *limiter.Bucket // of beat's rate too, for what is written
+	urgency  urgency
 
 	window  policies.Window   // the present one
+	beat    beat              // the present rate
 	ahead   []policies.Window // those that follow, as far as anyone asked
 	checked time.Time         // when window was looked up
 
@@ -58,16 +60,11 @@ type verdict struct {
 // newCore returns a core whose pacer is empty, whatever the window: what was
 // sent before a restart is unknown.
 func newCore(now time.Time, schedule func(time.Time) policies.Window, budget *limiter.Budget) *core {
-	w := schedule(now)
-	return &core{
-		schedule: schedule,
-		at:       schedule,
-		budget:   budget,
-		pacer:    limiter.NewEmptyBucket(now, pace(w.Rate)),
-		wire:     limiter.NewFullBucket(now, slack(pace(w.Rate))),
-		window:   w,
-		checked:  now,
-	}
+	c := &core{schedule: schedule, at: schedule, budget: budget, window: schedule(now), checked: now}
+	c.beat = c.beatAt(now)
+	c.pacer = limiter.NewEmptyBucket(now, pace(c.beat.rate))
+	c.wire = limiter.NewFullBucket(now, slack(pace(c.beat.rate)))
+	return c
 }
 
 // pace is a drain's own limit at a rate: the burst is 10 ms of it, or one message.
@@ -94,13 +91,13 @@ func (c *core) setHands(now time.Time, h hands) {
 
 func (c *core) compose(now time.Time) {
 	c.at, c.ahead, c.bound = c.hands.over(c.schedule), nil, ""
-	w := c.at(now)
-	if w.Rate != c.window.Rate {
-		c.pacer.Set(now, pace(w.Rate))
-		c.rewire(now, w.Rate)
+	c.window, c.checked = c.at(now), now
+	was := c.beat.rate
+	if c.beat = c.beatAt(now); c.beat.rate != was {
+		c.pacer.Set(now, pace(c.beat.rate))
+		c.rewire(now, c.beat.rate)
 		c.due = time.Time{}
 	}
-	c.window, c.checked = w, now
 }
 
 // setBudget changes which budget is taken from.
@@ -108,22 +105,35 @@ func (c *core) setBudget(b *limiter.Budget) {
 	c.budget, c.due, c.bound = b, time.Time{}, ""
 }
 
-// roll moves to the window that now lies in. At an edge the drain holds exactly
-// one token, or none at rate 0, however long it waited.
+// roll moves to the window that now lies in, and to the step of its ramp. At an edge
+// the drain holds exactly one token, or none at rate 0, however long it waited; a step
+// changes the rate alone.
 func (c *core) roll(now time.Time) {
-	edge := !c.window.Until.IsZero() && !now.Before(c.window.Until)
-	if !edge && now.Sub(c.checked) < recheck {
+	edge, stale := past(c.window.Until, now), now.Sub(c.checked) >= recheck
+	if !edge && !stale && !past(c.beat.until, now) {
 		return
 	}
-	w := c.at(now)
-	c.checked = now
-	if w.Rate == c.window.Rate && w.Because == c.window.Because && w.Until.Equal(c.window.Until) {
-		return
+	before, was := c.window, c.beat
+	if edge || stale {
+		c.window, c.checked = c.at(now), now
 	}
-	if w.Rate != c.window.Rate {
-		c.enter(c.edge(now), w.Rate)
+	c.beat = c.beatAt(now)
+	entered := c.window.Rate != before.Rate || c.window.Because != before.Because
+	if entered || !c.window.Until.Equal(before.Until) {
+		c.ahead = nil
 	}
-	c.window, c.ahead, c.bound = w, nil, ""
+	if entered || c.beat.name != was.name {
+		c.bound = ""
+	}
+	switch {
+	case c.beat.rate == was.rate:
+	case entered:
+		c.enter(justNow(before.Until, now), c.beat.rate)
+	default:
+		at := justNow(was.until, now)
+		c.pacer.Set(at, pace(c.beat.rate))
+		c.wire.Set(at, slack(pace(c.beat.rate)))
+	}
 }
 
 func (c *core) enter(edge time.Time, rate limiter.Rate) {
@@ -156,8 +166,8 @@ type gate struct {
 // gate requires that the window is the present one.
 func (c *core) gate(now time.Time, o outlook) gate {
 	switch {
-	case c.window.Rate == 0:
-		return gate{name: c.hands.pace(now), until: c.window.Until}
+	case c.beat.rate == 0:
+		return gate{name: c.beat.name, until: c.beat.until}
 	case o.breaker == BreakerOpen:
 		return gate{name: Breaker, until: o.opens}
 	case o.pause.After(now):
@@ -198,8 +208,8 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	switch next, ramping := o.ramp.next(now); {
 	case o.breaker == BreakerHalfOpen:
 		v.binding = Breaker
-	case ramping && (v.again.IsZero() || next.Before(v.again)):
-		v.again = next // there may be more to take from before what was waited for
+	case ramping:
+		v.again = sooner(v.again, next) // there may be more to take from before what was waited for
 	}
 	return v
 }
@@ -235,7 +245,7 @@ func (c *core) take(at time.Time, want int) verdict {
 // look finds when tokens are there again, and which bucket they wait for.
 func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	limit := c.budget.Limit()
-	n := gather(min(c.window.Rate, limit.Rate), want)
+	n := gather(min(c.beat.rate, limit.Rate), want)
 	if limit.Rate != limiter.Unlimited {
 		n = min(n, limit.Burst)
 	}
@@ -246,21 +256,18 @@ func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 		v.binding, v.short = o.funding(), limiter.OfTokens
 		return
 	}
-	v.binding = c.hands.pace(now)
+	v.binding = c.beat.name
 	switch {
 	case funded.After(paced):
 		v.binding = o.funding()
-	case c.window.Rate == limiter.Unlimited && limit.Rate == limiter.Unlimited:
+	case c.beat.rate == limiter.Unlimited && limit.Rate == limiter.Unlimited:
 		v.binding = Unlimited
 	}
 	if funded.After(now) {
 		v.short = limiter.OfTokens
 	}
 	c.due = later(paced, funded)
-	v.again = c.due
-	if until := c.window.Until; !until.IsZero() && until.Before(v.again) {
-		v.again = until
-	}
+	v.again = sooner(c.due, c.beat.until)
 }
 
 // gather is how many tokens a drain waits for at a rate: what comes in coalesce,

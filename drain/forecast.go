@@ -24,49 +24,83 @@ const (
 // buckets hold now. It is false where that is beyond the horizon.
 func (c *core) eta(now time.Time, n float64, o outlook) (time.Time, bool) {
 	c.roll(now)
-	o = o.opened(now)
-	f := c.flow(now)
-	w, t, end := c.window, now, now.Add(horizon)
+	f := forecast{flow: c.flow(now), outlook: o.opened(now), window: c.window, following: c.following}
+	return f.leaves(now, n)
+}
+
+// forecast goes through the time ahead.
+type forecast struct {
+	flow
+	outlook   outlook
+	window    policies.Window
+	following func(i int) (policies.Window, bool) // the windows after it
+}
+
+// leaves is when the nth message from now leaves; false: not within the horizon.
+func (f *forecast) leaves(now time.Time, n float64) (time.Time, bool) {
+	t, end, steps := now, now.Add(horizon), coarse
 	for i := 0; ; {
-		until := end
-		if !w.Until.IsZero() {
-			until = earlier(w.Until, end)
+		before := f.flow
+		rate, until := f.window.Step(t, steps)
+		f.turn(rate)
+		if until.IsZero() || until.After(end) {
+			until = end
 		}
-		next, ok := c.following(i)
-		edge := true
-		if grows, ramping := o.ramp.next(t); ramping && grows.Before(until) {
-			until, edge = grows, false
+		edge := past(f.window.Until, until)
+		if grows, ramping := f.outlook.ramp.next(t); ramping && grows.Before(until) {
+			until, edge, f.single = grows, false, counted
 		}
-		if o.ramping() {
-			f.funded.limit, _ = portion(o.whole, o.ramp.share(t))
-			f.funded.add(0)
+		begin, lasts := f.rest(t, until), time.Duration(0)
+		next, ok := policies.Window{}, false
+		if edge {
+			next, ok = f.following(i)
 		}
-		if o.pause.After(t) {
-			closed := earlier(o.pause, until)
-			f.wait(closed.Sub(t).Seconds())
-			t = closed
-		}
-		lasts := until.Sub(t)
-		if ok && edge && next.Rate != w.Rate {
+		first, _ := next.Step(until, steps)
+		if lasts = until.Sub(begin); ok && first != rate {
 			lasts -= brink
 		}
 		sent, took := f.run(lasts.Seconds(), n)
-		if sent >= n {
-			return t.Add(time.Duration(took * float64(time.Second))), true
-		}
-		if edge && (!ok || !until.Before(end)) {
+		switch {
+		case sent >= n && steps < fine && f.window.Sloped(t):
+			f.flow, steps = before, 8*steps // the same again, more exactly
+			continue
+		case sent >= n:
+			return begin.Add(time.Duration(took * float64(time.Second))), true
+		case !until.Before(end) || edge && !ok:
 			return time.Time{}, false
 		}
 		n, t = n-sent, until
-		if !edge {
-			continue
+		if edge {
+			if first != rate {
+				f.enter(first)
+			}
+			f.window = next
+			i++
 		}
-		if next.Rate != w.Rate {
-			f.enter(next.Rate)
-		}
-		w = next
-		i++
 	}
+}
+
+// A ramp is gone through in so many steps at first, and where a message leaves in as
+// many as the pacer takes.
+const (
+	coarse = 4
+	fine   = 256
+)
+
+// rest lets the time pass in which the sink takes nothing, gives the budget its share
+// of a slow start, and returns when sending begins.
+func (f *forecast) rest(t, until time.Time) time.Time {
+	o := &f.outlook
+	if o.ramping() {
+		f.funded.limit, _ = portion(o.whole, o.ramp.share(t))
+		f.funded.add(0)
+	}
+	if !o.pause.After(t) {
+		return t
+	}
+	closed := earlier(o.pause, until)
+	f.wait(closed.Sub(t).Seconds())
+	return closed
 }
 
 // opened is the outlook if the probe of a breaker that is not closed succeeds: a
@@ -88,6 +122,7 @@ func (c *core) flow(now time.Time) flow {
 	return flow{
 		paced:  level{c.pacer.Level(now), c.pacer.Limit()},
 		funded: level{c.budget.Level(now), c.budget.Limit()},
+		single: counted,
 	}
 }
 
@@ -141,7 +176,10 @@ func (c *core) change(now time.Time) (from time.Time, w policies.Window, ok bool
 // flow is a model of pacer and budget one after the other, while messages wait.
 // The first messages of a window are counted one by one, the rest is poured: a
 // whole token that waits for the other bucket matters while there are few.
-type flow struct{ paced, funded level }
+type flow struct {
+	paced, funded level
+	single        int // how many sends are counted yet
+}
 
 // counted is how many sends are modelled one by one in each window.
 const counted = 32
@@ -189,10 +227,9 @@ func (f *flow) run(seconds, n float64) (sent, took float64) {
 	return sent + poured, took + more
 }
 
-// count sends at most counted times, whole messages as soon as both buckets
-// have a token.
+// count sends a few times, whole messages as soon as both buckets have a token.
 func (f *flow) count(seconds, n float64) (sent, took float64) {
-	for range counted {
+	for ; f.single > 0; f.single-- {
 		wait := max(f.paced.need(), f.funded.need())
 		if wait >= seconds-took {
 			f.wait(seconds - took)
@@ -262,9 +299,17 @@ func (f *flow) settle() {
 	}
 }
 
+// turn goes on at another rate.
+func (f *flow) turn(rate limiter.Rate) {
+	if f.paced.limit.Rate != rate {
+		f.paced.limit = pace(rate)
+		f.paced.add(0)
+	}
+}
+
 // enter begins a window with another rate.
 func (f *flow) enter(rate limiter.Rate) {
-	f.paced = level{tokens: 1, limit: pace(rate)}
+	f.paced, f.single = level{tokens: 1, limit: pace(rate)}, counted
 	switch rate {
 	case limiter.Unlimited:
 		f.paced.tokens = math.Inf(1)

@@ -94,9 +94,14 @@ var scheduleSchema = schema[scheduleDraft]{
 		rateField("base", func(s *scheduleDraft) *limiter.Rate { return &s.base }).must("100/s").
 			says("The rate while no entry holds."),
 		rateField("floor", func(s *scheduleDraft) *limiter.Rate { return &s.floor }).
-			says("The least rate, unless an entry says 0.").later(absent),
+			says("The least rate, unless an entry says 0; default none."),
 		listOf("entries", &entrySchema, maxEntries, func(s *scheduleDraft) *[]entryDraft { return &s.entries }).
 			says("Rates over calendar time; the first whose interval is active holds."),
+	},
+	check: func(v value, s *scheduleDraft, keys keys) {
+		if s.floor == limiter.Unlimited {
+			keys.at(v, "floor").fail("write a rate, such as 20/s", "a floor of unlimited leaves nothing to schedule")
+		}
 	},
 }
 
@@ -129,7 +134,16 @@ var entrySchema = schema[entryDraft]{
 		rateField("rate", func(e *entryDraft) *limiter.Rate { return &e.rate }).must("100/s").
 			says("The rate while the entry holds; 0 stops the drain."),
 		durationField("ramp", time.Second, maxRamp, func(e *entryDraft) *time.Duration { return &e.ramp }).
-			says("How long the rate rises at the entry's beginning and falls before its end.").later(absent),
+			says("How long the rate rises at the entry's beginning and falls before its end; default: not at all."),
+	},
+	check: func(v value, e *entryDraft, keys keys) {
+		switch {
+		case keys["ramp"] == nil:
+		case e.rate == limiter.Unlimited:
+			keys.at(v, "ramp").fail("write the rate that it leads to", "a ramp cannot lead to an unlimited rate")
+		case e.rate == 0 && keys["rate"] != nil:
+			keys.at(v, "ramp").fail("remove it: an entry stops at once, and the one before it may have a ramp", "a ramp has no effect with rate: 0")
+		}
 	},
 }
 

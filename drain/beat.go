@@ -1,0 +1,70 @@
+package drain
+
+import (
+	"math"
+	"time"
+
+	"forebay/limiter"
+	"forebay/policies"
+)
+
+// beat is the rate that a drain goes at now: its window's, a step of the window's ramp,
+// or that of urgency.
+type beat struct {
+	rate  limiter.Rate
+	name  Constraint // what sets it
+	until time.Time  // when it may be another; zero: not in sight
+}
+
+// beatAt requires that the window is the present one.
+func (c *core) beatAt(now time.Time) beat {
+	rate, until := c.window.Step(now, math.MaxInt)
+	b := beat{rate, c.hands.pace(now), until}
+	if b.name != Schedule {
+		return b
+	}
+	if c.window.Floor {
+		b.name = Floor
+	}
+	return c.urgency.over(b, now, c.window)
+}
+
+// urgency is what messages that are nearly late leave at, at least. The zero value is
+// none.
+type urgency struct {
+	rate limiter.Rate
+	from time.Time // when the first message that may leave is nearly late; zero: none waits
+}
+
+// over lays urgency on what a schedule says. A freeze stops it.
+func (u urgency) over(b beat, now time.Time, w policies.Window) beat {
+	switch {
+	case u.from.IsZero() || u.rate <= b.rate || w.Frozen():
+	case now.Before(u.from):
+		b.until = sooner(b.until, u.from)
+	default:
+		b.rate, b.name = u.rate, Deadline
+	}
+	return b
+}
+
+// past reports whether a time has come; zero never does.
+func past(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
+
+// sooner returns the earlier of two times, of which zero is never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// justNow is when something was due, or now if that was not just before. It is
+// counted back from now to keep now's monotonic clock.
+func justNow(due, now time.Time) time.Time {
+	late := now.Sub(due)
+	if due.IsZero() || late < 0 || late > maxLate {
+		return now
+	}
+	return now.Add(-late)
+}
