@@ -115,8 +115,9 @@ bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pr
 	$(GO) test -run '^$$' -bench '^BenchmarkReadBack$$' -benchtime $(BENCH_MESSAGES)x -count 3 -timeout 15m ./buffer
 	$(GO) test -run '^$$' -bench '^BenchmarkCommitBesideReaders$$' -benchtime 3000x -count 3 -timeout 15m ./buffer
 
-integration: bin/bench ## what needs minutes, or root and strace: faults of disks, a backlog of 5 million within its bounds
+integration: bin/bench ## what needs minutes, or root and strace: faults of disks, calendars through the years, a backlog of 5 million within its bounds
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault' ./cmd/forebay
+	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestWindowsThroughTheYears$$$$' ./policies
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run

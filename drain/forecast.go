@@ -42,6 +42,9 @@ func (f *forecast) leaves(now time.Time, n float64) (time.Time, bool) {
 	for i := 0; ; {
 		before := f.flow
 		rate, until := f.window.Step(t, steps)
+		if f.crosses(t, until) && steps == coarse {
+			rate, until = f.window.Step(t, 8*coarse)
+		}
 		f.turn(rate)
 		if until.IsZero() || until.After(end) {
 			until = end
@@ -86,6 +89,16 @@ const (
 	coarse = 4
 	fine   = 256
 )
+
+// crosses reports whether the sink's rate lies between those at the ends of a step: its
+// mean then says less of how many are sent.
+func (f *forecast) crosses(t, until time.Time) bool {
+	if !f.window.Sloped(t) {
+		return false
+	}
+	a, b, sink := f.window.RateAt(t), f.window.RateAt(until), f.funded.limit.Rate
+	return min(a, b) < sink && sink < max(a, b)
+}
 
 // rest lets the time pass in which the sink takes nothing, gives the budget its share
 // of a slow start, and returns when sending begins.
