@@ -117,7 +117,7 @@ bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pr
 
 integration: bin/bench ## what needs minutes, or root and strace: faults of disks, calendars through the years, a backlog of 5 million within its bounds
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault' ./cmd/forebay
-	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestWindowsThroughTheYears$$$$' ./policies
+	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestWindowsThroughTheYears$$' ./policies
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run

@@ -12,14 +12,15 @@ import (
 // or that of urgency.
 type beat struct {
 	rate  limiter.Rate
-	name  Constraint // what sets it
-	until time.Time  // when it may be another; zero: not in sight
+	plain limiter.Rate // without urgency
+	name  Constraint   // what sets it
+	until time.Time    // when it may be another; zero: not in sight
 }
 
 // beatAt requires that the window is the present one.
 func (c *core) beatAt(now time.Time) beat {
 	rate, until := c.window.Step(now, math.MaxInt)
-	b := beat{rate, c.hands.pace(now), until}
+	b := beat{rate, rate, c.hands.pace(now), until}
 	if b.name != Schedule {
 		return b
 	}
@@ -46,6 +47,42 @@ func (u urgency) over(b beat, now time.Time, w policies.Window) beat {
 		b.rate, b.name = u.rate, Deadline
 	}
 	return b
+}
+
+// setUrgency says when the first message that may leave is nearly late, and reports
+// whether one is now.
+func (c *core) setUrgency(now time.Time, u urgency) bool {
+	c.roll(now)
+	c.urgency = u
+	c.follow(now, now)
+	return c.beat.name == Deadline
+}
+
+// follow takes up the present rate, as of a time that is now or was just before. What is
+// urgent has a bucket of its own, which begins empty: the schedule's goes on beside it,
+// so that neither gains by the other.
+func (c *core) follow(now, at time.Time) (was beat) {
+	was, c.beat = c.beat, c.beatAt(now)
+	if c.beat.plain != was.plain {
+		c.pacer.Set(at, pace(c.beat.plain))
+		c.wire.Set(at, slack(pace(c.beat.plain)))
+	}
+	if c.beat.name != was.name {
+		c.bound, c.due = "", time.Time{}
+	}
+	if c.beat.name == Deadline && (was.name != Deadline || c.beat.rate != was.rate) {
+		c.rush = limiter.NewEmptyBucket(at, pace(c.beat.rate))
+		c.rushWire = limiter.NewFullBucket(at, slack(pace(c.beat.rate)))
+	}
+	return was
+}
+
+// paced is the bucket of the present rate.
+func (c *core) paced() *limiter.Bucket {
+	if c.beat.name == Deadline {
+		return c.rush
+	}
+	return c.pacer
 }
 
 // past reports whether a time has come; zero never does.

@@ -29,9 +29,12 @@ type core struct {
 	hands    hands                           // laid on the schedule
 	at       func(time.Time) policies.Window // what comes of both
 	budget   *limiter.Budget
-	pacer    *limiter.Bucket // of beat's rate
-	wire     *limiter.Bucket // of beat's rate too, for what is written
+	pacer    *limiter.Bucket // of the schedule's rate
+	wire     *limiter.Bucket // of the same rate, for what is written
+	late     lateness
 	urgency  urgency
+	rush     *limiter.Bucket // as pacer, for what is urgent; nil: nothing ever was
+	rushWire *limiter.Bucket // as wire
 
 	window  policies.Window   // the present one
 	beat    beat              // the present rate
@@ -55,6 +58,8 @@ type verdict struct {
 	again   time.Time        // when to look again; zero: not before something else happens
 	until   time.Time        // the end of the window in which the attempts may start; zero: none
 	term    uint64           // the breaker's, in which the attempts begin
+	urgent  bool             // the attempts are for what is nearly late alone,
+	plain   int              // but for so many that the schedule lets through
 }
 
 // newCore returns a core whose pacer is empty, whatever the window: what was
@@ -92,10 +97,8 @@ func (c *core) setHands(now time.Time, h hands) {
 func (c *core) compose(now time.Time) {
 	c.at, c.ahead, c.bound = c.hands.over(c.schedule), nil, ""
 	c.window, c.checked = c.at(now), now
-	was := c.beat.rate
-	if c.beat = c.beatAt(now); c.beat.rate != was {
-		c.pacer.Set(now, pace(c.beat.rate))
-		c.rewire(now, c.beat.rate)
+	if was := c.follow(now, now); c.beat.plain != was.plain {
+		c.rewire(now, c.beat.plain)
 		c.due = time.Time{}
 	}
 }
@@ -113,34 +116,30 @@ func (c *core) roll(now time.Time) {
 	if !edge && !stale && !past(c.beat.until, now) {
 		return
 	}
-	before, was := c.window, c.beat
+	before, at := c.window, justNow(c.beat.until, now)
+	if edge {
+		at = justNow(c.window.Until, now)
+	}
 	if edge || stale {
 		c.window, c.checked = c.at(now), now
 	}
-	c.beat = c.beatAt(now)
 	entered := c.window.Rate != before.Rate || c.window.Because != before.Because
 	if entered || !c.window.Until.Equal(before.Until) {
 		c.ahead = nil
 	}
-	if entered || c.beat.name != was.name {
-		c.bound = ""
-	}
-	switch {
-	case c.beat.rate == was.rate:
-	case entered:
-		c.enter(justNow(before.Until, now), c.beat.rate)
-	default:
-		at := justNow(was.until, now)
-		c.pacer.Set(at, pace(c.beat.rate))
-		c.wire.Set(at, slack(pace(c.beat.rate)))
+	if was := c.follow(now, at); entered {
+		c.enter(at, was)
 	}
 }
 
-func (c *core) enter(edge time.Time, rate limiter.Rate) {
-	c.pacer.Set(edge, pace(rate))
-	c.pacer.Hold(edge, 1)
-	c.rewire(edge, rate)
-	c.due = edge
+// enter begins another window.
+func (c *core) enter(edge time.Time, was beat) {
+	c.bound = ""
+	if c.beat.plain != was.plain {
+		c.pacer.Hold(edge, 1)
+		c.rewire(edge, c.beat.plain)
+		c.due = edge
+	}
 }
 
 // step says how many of want attempts may start now, and takes the tokens and
@@ -194,8 +193,9 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	v.until = c.window.Until
 	if v.take < want && v.short != limiter.OfSlots {
 		more := c.take(now, want-v.take)
-		v.take, v.short = v.take+more.take, more.short
+		v.take, v.plain, v.short = v.take+more.take, v.plain+more.plain, more.short
 	}
+	v.urgent = c.beat.name == Deadline
 	if v.short == limiter.OfSlots {
 		c.due = time.Time{}
 		v.binding = Concurrency
@@ -230,16 +230,23 @@ func (c *core) accountable(now time.Time) time.Time {
 // one message.
 func (c *core) take(at time.Time, want int) verdict {
 	var v verdict
-	if level := c.pacer.Level(at); level < float64(want) {
-		want = int(math.Floor(max(level, 0)))
-	}
+	want = tokens(c.paced(), at, want)
 	for v.take < want && v.short == limiter.NoShortage {
 		if v.short = c.budget.Take(at, 1); v.short == limiter.NoShortage {
 			v.take++
 		}
 	}
-	c.pacer.Take(at, v.take)
+	v.plain = tokens(c.pacer, at, v.take)
+	c.pacer.Take(at, v.plain)
+	if c.beat.name == Deadline {
+		c.rush.Take(at, v.take)
+	}
 	return v
+}
+
+// tokens is how many a bucket has, at most limit.
+func tokens(b *limiter.Bucket, at time.Time, limit int) int {
+	return int(math.Floor(min(max(b.Level(at), 0), float64(limit))))
 }
 
 // look finds when tokens are there again, and which bucket they wait for.
@@ -249,7 +256,7 @@ func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	if limit.Rate != limiter.Unlimited {
 		n = min(n, limit.Burst)
 	}
-	paced, _ := c.pacer.When(now, n) // always known: the rate is not 0 here, and n within the burst
+	paced, _ := c.paced().When(now, n) // always known: the rate is not 0 here, and n within the burst
 	funded, ok := c.budget.When(now, n)
 	if !ok {
 		c.due = time.Time{}
@@ -277,11 +284,14 @@ func gather(rate limiter.Rate, limit int) int {
 	return int(max(1, min(n, float64(limit))))
 }
 
-// giveBack returns tokens and slots for attempts that did not start, which is
-// not the grid's doing. The budget is the one they were taken from.
-func (c *core) giveBack(now time.Time, budget *limiter.Budget, n int) {
+// giveBack returns tokens and slots for n of a verdict's attempts that did not start,
+// which is not the grid's doing. The budget is the one they were taken from.
+func (c *core) giveBack(now time.Time, budget *limiter.Budget, v verdict, n int) {
 	c.due = time.Time{}
-	c.pacer.Return(now, n)
+	c.pacer.Return(now, max(0, n-(v.take-v.plain)))
+	if v.urgent && c.rush != nil {
+		c.rush.Return(now, n)
+	}
 	for range n {
 		budget.Return(now, 1)
 	}

@@ -66,6 +66,8 @@ func (d *drain) update(now time.Time, p plan) {
 		d.core.setBudget(p.sink.budget)
 	}
 	d.plan = p
+	d.core.late = latenessOf(p.policy.Deadline)
+	d.core.setUrgency(now, urgency{}) // until the expirer has looked
 	d.core.setSchedule(now, p.policy.Schedule.At)
 	d.mu.Unlock()
 	signal(d.changed)
@@ -150,7 +152,7 @@ func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 // take takes messages for the attempts that have their tokens and slots, and
 // starts them. What is not there, or may not leave any more, goes back.
 func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict, s *supply) error {
-	ds, next, err := d.mix(p, now, v.take)
+	ds, next, err := d.mix(p, now, v)
 	if err != nil {
 		d.giveBack(p, v, v.take)
 		if errors.Is(err, buffer.ErrNoDrain) {
@@ -163,6 +165,9 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 	}
 	s.took(v.take, len(ds), next)
 	defer d.keep(ds, s.empty)
+	if v.urgent {
+		ds = d.calm(now, ds)
+	}
 	ds = d.admit(ds, next, v, s)
 	d.giveBack(p, v, v.take-len(ds))
 	for _, m := range ds {
@@ -181,11 +186,12 @@ func (d *drain) keep(ds []buffer.Delivery, empty bool) {
 	}
 }
 
-// mix takes from the buffer, with no more retries than their budget allows. While
-// too much is scheduled nothing else is tried.
-func (d *drain) mix(p plan, now time.Time, n int) ([]buffer.Delivery, time.Time, error) {
+// mix takes from the buffer, with no more retries than their budget allows, unless
+// they are urgent. While too much is scheduled nothing else is tried.
+func (d *drain) mix(p plan, now time.Time, v verdict) ([]buffer.Delivery, time.Time, error) {
+	n := v.take
 	buf, ok := d.buf.(mixer)
-	if !ok || d.scheduled.Load() >= d.bound {
+	if !ok || v.urgent || d.scheduled.Load() >= d.bound {
 		return d.buf.Take(d.name, now, n)
 	}
 	share := p.policy.Retry.Budget
@@ -242,7 +248,7 @@ func (d *drain) giveBack(p plan, v verdict, n int) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.core.giveBack(time.Now(), p.sink.budget, n)
+	d.core.giveBack(time.Now(), p.sink.budget, v, n)
 }
 
 // recount counts the scheduled messages again, at most once in retakeEvery.

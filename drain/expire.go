@@ -65,21 +65,18 @@ func (e *expirer) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		now := time.Now()
-		next := now.Add(maxSleep)
-		if e.trusts() {
-			due, err := e.pass(now)
-			if err != nil {
-				return err
-			}
-			next = earlier(next, due)
+		due, err := e.pass(now, e.trusts())
+		if err != nil {
+			return err
 		}
-		timer.Reset(max(next.Sub(now), expireEvery))
+		timer.Reset(max(earlier(due, now.Add(maxSleep)).Sub(now), expireEvery))
 	}
 }
 
-// pass ends what is due in all drains, and returns when the next message is,
-// which is the far future if none ever will be.
-func (e *expirer) pass(now time.Time) (time.Time, error) {
+// pass ends what is due in all drains, if the clock is trusted, and tells those in
+// which messages are nearly late. It returns when the next message is due, which is the
+// far future if none ever will be.
+func (e *expirer) pass(now time.Time, trusted bool) (time.Time, error) {
 	counts := make(map[string]buffer.DrainStats)
 	for _, c := range e.drains.buf.Stats().Drains {
 		counts[c.Drain] = c
@@ -88,7 +85,11 @@ func (e *expirer) pass(now time.Time) (time.Time, error) {
 	for _, dr := range e.drains.list() {
 		x := dr.expiry()
 		c, ok := counts[dr.name]
-		if !ok || x.after <= 0 {
+		if !ok {
+			continue
+		}
+		next = earlier(next, dr.urge(now, c.Oldest))
+		if !trusted || x.after <= 0 {
 			continue
 		}
 		oldest := c.Oldest
@@ -105,6 +106,48 @@ func (e *expirer) pass(now time.Time) (time.Time, error) {
 		next = earlier(next, x.next(now, oldest))
 	}
 	return next, nil
+}
+
+// urge tells the drain when its oldest message was accepted, and returns when to do so
+// again. That one may not be able to leave: then the loop finds out which is the first
+// that can, and is told again after a while.
+func (d *drain) urge(now, oldest time.Time) (again time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.core.late.rate == 0 {
+		return now.Add(horizon)
+	}
+	u := d.core.late.of(oldest)
+	if d.core.setUrgency(now, u) {
+		signal(d.changed)
+	}
+	if u.from.IsZero() {
+		return d.core.late.of(now).from
+	}
+	return later(u.from, now)
+}
+
+// calm puts back what is not nearly late, which leaves at the schedule's pace, and
+// tells the core when the first of that is.
+func (d *drain) calm(now time.Time, ds []buffer.Delivery) []buffer.Delivery {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	kept, young := ds[:0], urgency{}
+	for _, m := range ds {
+		u := d.core.late.of(m.AcceptedAt)
+		if past(u.from, now) {
+			kept = append(kept, m)
+			continue
+		}
+		if young.from.IsZero() || u.from.Before(young.from) {
+			young = u
+		}
+		d.buf.Return(d.name, m.Offset)
+	}
+	if len(kept) < len(ds) {
+		d.core.setUrgency(now, young)
+	}
+	return kept
 }
 
 func (e *expirer) expire(now time.Time, drain string, x expiry) (oldest time.Time, err error) {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"forebay/buffer"
+	"forebay/limiter"
 	"forebay/policies"
 )
 
@@ -48,6 +49,28 @@ func (e expiry) next(now, oldest time.Time) time.Time {
 		oldest = now
 	}
 	return oldest.Add(e.after)
+}
+
+// lateness is from which age on messages are nearly late, and what they leave at then.
+// The zero value is never.
+type lateness struct {
+	age  time.Duration
+	rate limiter.Rate
+}
+
+func latenessOf(d policies.Deadline) lateness {
+	if d.UrgentBefore <= 0 || d.UrgentRate == 0 {
+		return lateness{}
+	}
+	return lateness{d.MaxDelay - d.UrgentBefore, d.UrgentRate}
+}
+
+// of is the urgency of a message that was accepted at a time.
+func (l lateness) of(accepted time.Time) urgency {
+	if l.rate == 0 || accepted.IsZero() {
+		return urgency{}
+	}
+	return urgency{l.rate, accepted.Add(l.age)}
 }
 
 const (

@@ -24,7 +24,10 @@ const (
 // buckets hold now. It is false where that is beyond the horizon.
 func (c *core) eta(now time.Time, n float64, o outlook) (time.Time, bool) {
 	c.roll(now)
-	f := forecast{flow: c.flow(now), outlook: o.opened(now), window: c.window, following: c.following}
+	f := forecast{
+		flow: c.flow(now), outlook: o.opened(now), hands: c.hands, urgency: c.late.of(now),
+		window: c.window, following: c.following,
+	}
 	return f.leaves(now, n)
 }
 
@@ -32,6 +35,8 @@ func (c *core) eta(now time.Time, n float64, o outlook) (time.Time, bool) {
 type forecast struct {
 	flow
 	outlook   outlook
+	hands     hands
+	urgency   urgency
 	window    policies.Window
 	following func(i int) (policies.Window, bool) // the windows after it
 }
@@ -40,16 +45,13 @@ type forecast struct {
 func (f *forecast) leaves(now time.Time, n float64) (time.Time, bool) {
 	t, end, steps := now, now.Add(horizon), coarse
 	for i := 0; ; {
-		before := f.flow
-		rate, until := f.window.Step(t, steps)
-		if f.crosses(t, until) && steps == coarse {
-			rate, until = f.window.Step(t, 8*coarse)
-		}
+		before, w := f.flow, f.window
+		rate, until := f.step(t, steps)
 		f.turn(rate)
 		if until.IsZero() || until.After(end) {
 			until = end
 		}
-		edge := past(f.window.Until, until)
+		edge := past(w.Until, until)
 		if grows, ramping := f.outlook.ramp.next(t); ramping && grows.Before(until) {
 			until, edge, f.single = grows, false, counted
 		}
@@ -58,14 +60,18 @@ func (f *forecast) leaves(now time.Time, n float64) (time.Time, bool) {
 		if edge {
 			next, ok = f.following(i)
 		}
-		first, _ := next.Step(until, steps)
+		first := rate
+		if ok {
+			f.window = next
+			first, _ = f.step(until, steps)
+		}
 		if lasts = until.Sub(begin); ok && first != rate {
 			lasts -= brink
 		}
 		sent, took := f.run(lasts.Seconds(), n)
 		switch {
-		case sent >= n && steps < fine && f.window.Sloped(t):
-			f.flow, steps = before, 8*steps // the same again, more exactly
+		case sent >= n && steps < fine && w.Sloped(t):
+			f.flow, f.window, steps = before, w, 8*steps // the same again, more exactly
 			continue
 		case sent >= n:
 			return begin.Add(time.Duration(took * float64(time.Second))), true
@@ -77,10 +83,22 @@ func (f *forecast) leaves(now time.Time, n float64) (time.Time, bool) {
 			if first != rate {
 				f.enter(first)
 			}
-			f.window = next
 			i++
 		}
 	}
+}
+
+// step is the rate from t on, and how long it is good for.
+func (f *forecast) step(t time.Time, steps int) (limiter.Rate, time.Time) {
+	rate, until := f.window.Step(t, steps)
+	if steps == coarse && f.crosses(t, until) {
+		rate, until = f.window.Step(t, 8*coarse)
+	}
+	if f.urgency.rate == 0 || f.hands.pace(t) != Schedule {
+		return rate, until
+	}
+	b := f.urgency.over(beat{rate: rate, until: until}, t, f.window)
+	return b.rate, b.until
 }
 
 // A ramp is gone through in so many steps at first, and where a message leaves in as

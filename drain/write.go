@@ -99,7 +99,11 @@ func (d *drain) mayWrite(now time.Time, p plan, v verdict) (time.Time, error) {
 	if !v.open(now) || d.core.hands.pace(now) == Paused {
 		return time.Time{}, errNotNow
 	}
-	return p.sink.mayWrite(now, d.core.wire)
+	wire := d.core.wire
+	if v.urgent {
+		wire = d.core.rushWire
+	}
+	return p.sink.mayWrite(now, wire)
 }
 
 // mayWrite takes from a drain's wire and from the sink's own, both or nothing.
