@@ -115,6 +115,7 @@ func (d *Drains) applyDrains(now time.Time, set *policies.Set) {
 		}
 		d.drains[p.Name] = d.newDrain(now, next)
 	}
+	d.openDoors()
 	for name, s := range d.sinks {
 		s.honour(patience(set, name))
 	}

@@ -12,15 +12,29 @@ import (
 // or that of urgency.
 type beat struct {
 	rate  limiter.Rate
-	plain limiter.Rate // without urgency
-	name  Constraint   // what sets it
-	until time.Time    // when it may be another; zero: not in sight
+	name  Constraint // what sets it
+	until time.Time  // when it may be another; zero: not in sight
+	plain step       // without urgency
 }
 
-// beatAt requires that the window is the present one.
-func (c *core) beatAt(now time.Time) beat {
-	rate, until := c.window.Step(now, math.MaxInt)
-	b := beat{rate, rate, c.hands.pace(now), until}
+// step is a stretch of a window: of a ramp the mean is kept to, so that all of it has
+// to be gone through.
+type step struct {
+	rate        limiter.Rate
+	from, until time.Time
+}
+
+// over reports whether the step is. A clock that was set back ends it too.
+func (s step) over(now time.Time) bool { return past(s.until, now) || s.from.Sub(now) > time.Second }
+
+func stepOf(w policies.Window, now time.Time) step {
+	rate, until := w.Step(now, math.MaxInt)
+	return step{rate, now.Round(0), until}
+}
+
+// beatOf requires that the window is the present one, and the step one of its.
+func (c *core) beatOf(s step, now time.Time) beat {
+	b := beat{s.rate, c.hands.pace(now), s.until, s}
 	if b.name != Schedule {
 		return b
 	}
@@ -54,18 +68,18 @@ func (u urgency) over(b beat, now time.Time, w policies.Window) beat {
 func (c *core) setUrgency(now time.Time, u urgency) bool {
 	c.roll(now)
 	c.urgency = u
-	c.follow(now, now)
+	c.follow(now, now, c.beat.plain)
 	return c.beat.name == Deadline
 }
 
-// follow takes up the present rate, as of a time that is now or was just before. What is
+// follow takes up the rate of a step, as of a time that is now or was just before. What is
 // urgent has a bucket of its own, which begins empty: the schedule's goes on beside it,
 // so that neither gains by the other.
-func (c *core) follow(now, at time.Time) (was beat) {
-	was, c.beat = c.beat, c.beatAt(now)
-	if c.beat.plain != was.plain {
-		c.pacer.Set(at, pace(c.beat.plain))
-		c.wire.Set(at, slack(pace(c.beat.plain)))
+func (c *core) follow(now, at time.Time, s step) (was beat) {
+	was, c.beat = c.beat, c.beatOf(s, now)
+	if s.rate != was.plain.rate {
+		c.pacer.Set(at, pace(s.rate))
+		c.wire.Set(at, slack(pace(s.rate)))
 	}
 	if c.beat.name != was.name {
 		c.bound, c.due = "", time.Time{}

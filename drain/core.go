@@ -66,7 +66,7 @@ type verdict struct {
 // sent before a restart is unknown.
 func newCore(now time.Time, schedule func(time.Time) policies.Window, budget *limiter.Budget) *core {
 	c := &core{schedule: schedule, at: schedule, budget: budget, window: schedule(now), checked: now}
-	c.beat = c.beatAt(now)
+	c.beat = c.beatOf(stepOf(c.window, now), now)
 	c.pacer = limiter.NewEmptyBucket(now, pace(c.beat.rate))
 	c.wire = limiter.NewFullBucket(now, slack(pace(c.beat.rate)))
 	return c
@@ -97,8 +97,8 @@ func (c *core) setHands(now time.Time, h hands) {
 func (c *core) compose(now time.Time) {
 	c.at, c.ahead, c.bound = c.hands.over(c.schedule), nil, ""
 	c.window, c.checked = c.at(now), now
-	if was := c.follow(now, now); c.beat.plain != was.plain {
-		c.rewire(now, c.beat.plain)
+	if was := c.follow(now, now, stepOf(c.window, now)); c.beat.plain.rate != was.plain.rate {
+		c.rewire(now, c.beat.plain.rate)
 		c.due = time.Time{}
 	}
 }
@@ -112,8 +112,8 @@ func (c *core) setBudget(b *limiter.Budget) {
 // the drain holds exactly one token, or none at rate 0, however long it waited; a step
 // changes the rate alone.
 func (c *core) roll(now time.Time) {
-	edge, stale := past(c.window.Until, now), now.Sub(c.checked) >= recheck
-	if !edge && !stale && !past(c.beat.until, now) {
+	edge, stale, over := past(c.window.Until, now), now.Sub(c.checked) >= recheck, c.beat.plain.over(now)
+	if !edge && !stale && !over && !past(c.beat.until, now) {
 		return
 	}
 	before, at := c.window, justNow(c.beat.until, now)
@@ -124,10 +124,15 @@ func (c *core) roll(now time.Time) {
 		c.window, c.checked = c.at(now), now
 	}
 	entered := c.window.Rate != before.Rate || c.window.Because != before.Because
-	if entered || !c.window.Until.Equal(before.Until) {
+	moved := entered || !c.window.Until.Equal(before.Until)
+	if moved {
 		c.ahead = nil
 	}
-	if was := c.follow(now, at); entered {
+	next := c.beat.plain
+	if over || moved {
+		next = stepOf(c.window, now)
+	}
+	if was := c.follow(now, at, next); entered {
 		c.enter(at, was)
 	}
 }
@@ -135,9 +140,9 @@ func (c *core) roll(now time.Time) {
 // enter begins another window.
 func (c *core) enter(edge time.Time, was beat) {
 	c.bound = ""
-	if c.beat.plain != was.plain {
+	if c.beat.plain.rate != was.plain.rate {
 		c.pacer.Hold(edge, 1)
-		c.rewire(edge, c.beat.plain)
+		c.rewire(edge, c.beat.plain.rate)
 		c.due = edge
 	}
 }

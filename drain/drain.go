@@ -49,6 +49,7 @@ type drain struct {
 	bunched   atomic.Int64      // attempts that have a connection and wait to be written
 	retries   allowance         // the loop's alone
 	room      []buffer.Delivery // of the last take, for the next; the loop's alone
+	door      door
 
 	mu       sync.Mutex
 	plan     plan     // guarded by mu
@@ -70,6 +71,7 @@ func (d *drain) update(now time.Time, p plan) {
 	d.core.setUrgency(now, urgency{}) // until the expirer has looked
 	d.core.setSchedule(now, p.policy.Schedule.At)
 	d.mu.Unlock()
+	d.door.forget()
 	signal(d.changed)
 }
 

@@ -28,7 +28,8 @@ func (c *core) eta(now time.Time, n float64, o outlook) (time.Time, bool) {
 		flow: c.flow(now), outlook: o.opened(now), hands: c.hands, urgency: c.late.of(now),
 		window: c.window, following: c.following,
 	}
-	return f.leaves(now, n)
+	_, at, ok := f.leaves(now, now.Add(horizon), n)
+	return at, ok
 }
 
 // forecast goes through the time ahead.
@@ -41,20 +42,18 @@ type forecast struct {
 	following func(i int) (policies.Window, bool) // the windows after it
 }
 
-// leaves is when the nth message from now leaves; false: not within the horizon.
-func (f *forecast) leaves(now time.Time, n float64) (time.Time, bool) {
-	t, end, steps := now, now.Add(horizon), coarse
+// leaves is when the nth message from now leaves; false: not before the end, but so many
+// do.
+func (f *forecast) leaves(now, end time.Time, n float64) (left float64, at time.Time, ok bool) {
+	t, steps := now, coarse
 	for i := 0; ; {
 		before, w := f.flow, f.window
-		rate, until := f.step(t, steps)
+		rate, until := f.step(t, end, steps)
 		f.turn(rate)
-		if until.IsZero() || until.After(end) {
-			until = end
+		if grows, ramping := f.outlook.ramp.next(t); ramping && !until.Before(grows) {
+			f.single = counted
 		}
 		edge := past(w.Until, until)
-		if grows, ramping := f.outlook.ramp.next(t); ramping && grows.Before(until) {
-			until, edge, f.single = grows, false, counted
-		}
 		begin, lasts := f.rest(t, until), time.Duration(0)
 		next, ok := policies.Window{}, false
 		if edge {
@@ -63,7 +62,7 @@ func (f *forecast) leaves(now time.Time, n float64) (time.Time, bool) {
 		first := rate
 		if ok {
 			f.window = next
-			first, _ = f.step(until, steps)
+			first, _ = f.step(until, end, steps)
 		}
 		if lasts = until.Sub(begin); ok && first != rate {
 			lasts -= brink
@@ -74,11 +73,11 @@ func (f *forecast) leaves(now time.Time, n float64) (time.Time, bool) {
 			f.flow, f.window, steps = before, w, 8*steps // the same again, more exactly
 			continue
 		case sent >= n:
-			return begin.Add(time.Duration(took * float64(time.Second))), true
+			return left + sent, begin.Add(time.Duration(took * float64(time.Second))), true
 		case !until.Before(end) || edge && !ok:
-			return time.Time{}, false
+			return left + sent, time.Time{}, false
 		}
-		n, t = n-sent, until
+		left, n, t = left+sent, n-sent, until
 		if edge {
 			if first != rate {
 				f.enter(first)
@@ -88,17 +87,23 @@ func (f *forecast) leaves(now time.Time, n float64) (time.Time, bool) {
 	}
 }
 
-// step is the rate from t on, and how long it is good for.
-func (f *forecast) step(t time.Time, steps int) (limiter.Rate, time.Time) {
-	rate, until := f.window.Step(t, steps)
+// step is the rate from t on until another time, at most the end.
+func (f *forecast) step(t, end time.Time, steps int) (rate limiter.Rate, until time.Time) {
+	_, until = f.window.Step(t, steps)
 	if steps == coarse && f.crosses(t, until) {
-		rate, until = f.window.Step(t, 8*coarse)
+		_, until = f.window.Step(t, 8*coarse)
+	}
+	until = sooner(end, until)
+	if grows, ramping := f.outlook.ramp.next(t); ramping {
+		until = sooner(until, grows)
 	}
 	if f.urgency.rate == 0 || f.hands.pace(t) != Schedule {
-		return rate, until
+		return f.window.Mean(t, until), until
 	}
-	b := f.urgency.over(beat{rate: rate, until: until}, t, f.window)
-	return b.rate, b.until
+	if from := f.urgency.from; t.Before(from) {
+		until = sooner(until, from)
+	}
+	return f.urgency.over(beat{rate: f.window.Mean(t, until)}, t, f.window).rate, until
 }
 
 // A ramp is gone through in so many steps at first, and where a message leaves in as
@@ -108,14 +113,15 @@ const (
 	fine   = 256
 )
 
-// crosses reports whether the sink's rate lies between those at the ends of a step: its
-// mean then says less of how many are sent.
+// crosses reports whether the rate of the sink, or of what is urgent, lies between those
+// at the ends of a step: its mean then says less of how many are sent.
 func (f *forecast) crosses(t, until time.Time) bool {
 	if !f.window.Sloped(t) {
 		return false
 	}
-	a, b, sink := f.window.RateAt(t), f.window.RateAt(until), f.funded.limit.Rate
-	return min(a, b) < sink && sink < max(a, b)
+	a, b := f.window.RateAt(t), f.window.RateAt(until)
+	between := func(r limiter.Rate) bool { return min(a, b) < r && r < max(a, b) }
+	return between(f.funded.limit.Rate) || between(f.urgency.rate)
 }
 
 // rest lets the time pass in which the sink takes nothing, gives the budget its share
@@ -159,17 +165,22 @@ func (c *core) flow(now time.Time) flow {
 
 // following returns the ith window after the present one.
 func (c *core) following(i int) (policies.Window, bool) {
-	for len(c.ahead) <= i {
-		last := c.window
-		if len(c.ahead) > 0 {
-			last = c.ahead[len(c.ahead)-1]
+	return following(c.at, c.window, &c.ahead, i)
+}
+
+// following returns the ith window after one, and remembers those it went by.
+func following(at func(time.Time) policies.Window, after policies.Window, ahead *[]policies.Window, i int) (policies.Window, bool) {
+	for len(*ahead) <= i {
+		last := after
+		if n := len(*ahead); n > 0 {
+			last = (*ahead)[n-1]
 		}
-		if last.Until.IsZero() || len(c.ahead) >= maxAhead {
+		if last.Until.IsZero() || len(*ahead) >= maxAhead {
 			return policies.Window{}, false
 		}
-		c.ahead = append(c.ahead, c.at(last.Until))
+		*ahead = append(*ahead, at(last.Until))
 	}
-	return c.ahead[i], true
+	return (*ahead)[i], true
 }
 
 // opens is the first time from t on, which is not before the present window, at

@@ -26,6 +26,9 @@ func (h *Handler) accept(x *exchange, set *policies.Set, route *policies.Route, 
 	var accepted buffer.Accepted
 	var replayed bool
 	if err == nil {
+		err = h.feasible(x, route, in)
+	}
+	if err == nil {
 		// The commit ends the wait, in milliseconds, and the buffer does when it stalls:
 		// whether the caller has left by then changes nothing, and need not be watched.
 		accepted, replayed, err = h.store(context.WithoutCancel(x.r.Context()), route.Stream, in)
@@ -85,6 +88,21 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 		in.once = onceKey(s, key, route, m)
 	}
 	return in, nil
+}
+
+// feasible refuses what would be late before it leaves. What was accepted before, and
+// is sent again, was feasible then.
+func (h *Handler) feasible(x *exchange, route *policies.Route, in intake) error {
+	again, ok := h.cfg.Feasible(route.Stream, x.start, len(in.msgs))
+	if ok {
+		return nil
+	}
+	if in.once.TTL > 0 {
+		if _, err := h.cfg.Buffer.Lookup(x.r.Context(), route.Stream, in.once.Key, x.start); err == nil {
+			return nil
+		}
+	}
+	return problemInfeasible(again, x.start)
 }
 
 // readKeys reads what a message is ordered and cancelled by, from its request's

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"forebay/buffer"
 	"forebay/ingress/http1"
@@ -33,11 +35,12 @@ const (
 	reasonDeadFull     = "dead-letters-full"
 	reasonStreamClosed = "stream-closed"
 	reasonShuttingDown = "shutting-down"
+	reasonInfeasible   = "deadline-infeasible"
 )
 
 // reasons are all of them.
 func reasons() []string {
-	return []string{reasonBufferFull, reasonDiskFull, reasonOverloaded, reasonDeadFull, reasonStreamClosed, reasonShuttingDown}
+	return []string{reasonBufferFull, reasonDiskFull, reasonOverloaded, reasonDeadFull, reasonStreamClosed, reasonShuttingDown, reasonInfeasible}
 }
 
 // problem is an error that says what to tell the caller.
@@ -217,6 +220,21 @@ func problemUnavailable(reason string) *problem {
 		p.detail, p.retryAfter = "the stream is closed to new messages", 60
 	case reasonShuttingDown:
 		p.detail, p.retryAfter, p.closes = "this server is shutting down", 5, true
+	}
+	return p
+}
+
+// maxInfeasible bounds the seconds after which a caller is told to come back.
+const maxInfeasible = 24 * 60 * 60
+
+// problemInfeasible is for messages that would be late before they leave, until again;
+// zero is not in sight.
+func problemInfeasible(again, now time.Time) *problem {
+	p := problemUnavailable(reasonInfeasible)
+	p.detail = "more waits than can be delivered before this would be late"
+	p.retryAfter = maxInfeasible
+	if !again.IsZero() {
+		p.retryAfter = int(min(max(math.Ceil(again.Sub(now).Seconds()), 1), maxInfeasible))
 	}
 	return p
 }

@@ -136,9 +136,17 @@ func (w Window) Step(t time.Time, most int) (rate limiter.Rate, until time.Time)
 			until = to
 		}
 		if until.After(t) {
-			return (w.RateAt(t) + w.RateAt(until)) / 2, until
+			return w.Mean(t, until), until
 		}
 	}
+}
+
+// Mean is the mean rate between two times that lie in one straight stretch.
+func (w Window) Mean(from, to time.Time) limiter.Rate {
+	if w.ramp == 0 {
+		return w.Rate
+	}
+	return (w.RateAt(from) + w.RateAt(to)) / 2
 }
 
 // under is the mean of a straight line from a to b, as far as it is below a bound.

@@ -155,7 +155,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	wait := longestWait(set)
 	l.handler = ingress.New(ingress.Config{
-		Buffer: engine, Policy: l.reloader.policy, ETA: drains.ETA, Closed: op.gate.closed, WaitMax: wait,
+		Buffer: engine, Policy: l.reloader.policy, ETA: drains.ETA, Feasible: drains.Feasible, Closed: op.gate.closed, WaitMax: wait,
 	}, a.log, a.reg)
 	a.reg.MustRegister(newStateCollector(stateSources{
 		stats: engine.Stats, policy: l.reloader.policy, gate: op.gate, fills: l.fills, ledger: &ledger{audit: engine.Audit},
