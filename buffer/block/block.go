@@ -64,6 +64,8 @@ const (
 	// Rewritten says that messages which were finished may be left out: Count is then
 	// how many offsets the block covers.
 	Rewritten Flags = 8
+	// Timed says that at least one message has times of its own.
+	Timed Flags = 16
 )
 
 // Header is the envelope of a block.
