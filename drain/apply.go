@@ -2,6 +2,7 @@ package drain
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"forebay/policies"
@@ -108,6 +109,7 @@ func (d *Drains) applyDrains(now time.Time, set *policies.Set) {
 		next := plan{policy: p, sink: sink, meters: d.metrics.of(p.Name, p.Sink)}
 		if s := set.Stream(p.Stream); s != nil {
 			next.expiry = expiryOf(*s, p.Deadline)
+			next.timed = slices.ContainsFunc(set.Routes, func(r policies.Route) bool { return r.Timing && r.Stream == s.Name })
 		}
 		if ok {
 			dr.update(now, next)

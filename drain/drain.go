@@ -23,6 +23,7 @@ type plan struct {
 	sink   *sinkState
 	meters *meters
 	expiry expiry
+	timed  bool // callers may give its messages a deadline
 }
 
 // drain is one reader of a stream: its loop, and what the loop and those who
@@ -216,6 +217,11 @@ func (d *drain) admit(ds []buffer.Delivery, next time.Time, v verdict, s *supply
 	open, full := v.open(now) && !d.paused(now), d.scheduled.Load() >= d.bound
 	kept := ds[:0]
 	for _, m := range ds {
+		if d.overdue(now, m) {
+			d.buf.Return(d.name, m.Offset)
+			signal(d.expirer.changed)
+			continue
+		}
 		if open && !(full && m.Tries.Attempts == 0) {
 			kept = append(kept, m)
 			continue

@@ -22,6 +22,7 @@ const (
 type expirer struct {
 	drains  *Drains
 	buf     buffer.Expirer
+	own     buffer.OwnDeadlines // nil: messages have none
 	started time.Time
 	changed chan struct{} // one slot; a policy was applied
 
@@ -35,7 +36,8 @@ func newExpirer(d *Drains) *expirer {
 	if !ok {
 		return nil
 	}
-	return &expirer{drains: d, buf: buf, started: time.Now(), changed: make(chan struct{}, 1)}
+	own, _ := d.buf.(buffer.OwnDeadlines)
+	return &expirer{drains: d, buf: buf, own: own, started: time.Now(), changed: make(chan struct{}, 1)}
 }
 
 // trusts reports whether the wall clock may end messages now.
@@ -89,7 +91,14 @@ func (e *expirer) pass(now time.Time, trusted bool) (time.Time, error) {
 			continue
 		}
 		next = earlier(next, dr.urge(now, c.Oldest))
-		if !trusted || x.after <= 0 {
+		if !trusted {
+			continue
+		}
+		due, err := e.expireOwn(now, dr)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if next = earlier(next, due); x.after <= 0 {
 			continue
 		}
 		oldest := c.Oldest
@@ -106,6 +115,47 @@ func (e *expirer) pass(now time.Time, trusted bool) (time.Time, error) {
 		next = earlier(next, x.next(now, oldest))
 	}
 	return next, nil
+}
+
+// expireOwn ends what is late by its own deadline, and returns when the next is, or when
+// one that is accepted meanwhile may be.
+func (e *expirer) expireOwn(now time.Time, dr *drain) (next time.Time, err error) {
+	none := now.Add(horizon)
+	why, ends := own(dr.policy().Deadline)
+	if e.own == nil || !ends {
+		return none, nil
+	}
+	n, next, err := e.own.ExpireOwn(dr.name, now, why)
+	switch {
+	case errors.Is(err, buffer.ErrNoDrain):
+		return none, nil // a policy is being applied
+	case err != nil:
+		return none, err // the buffer says what it was asked for
+	case n > 0:
+		e.drains.log.Info("messages were late by their own deadline", "drain", dr.name, "messages", n, "dead", why != "")
+	}
+	if dr.mayBeTimed() { // others may have come when it is time to look
+		none = now.Add(expireSoon)
+	}
+	if next.IsZero() {
+		return none, nil
+	}
+	return earlier(next, none), nil
+}
+
+func (d *drain) mayBeTimed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.plan.timed
+}
+
+// overdue reports whether a message is late by its own deadline, and about to be ended.
+func (d *drain) overdue(now time.Time, m buffer.Delivery) bool {
+	if !past(m.Deadline, now) || d.expirer == nil || d.expirer.own == nil {
+		return false
+	}
+	_, ends := own(d.policy().Deadline)
+	return ends && d.expirer.trusts()
 }
 
 // urge tells the drain when its oldest message was accepted, and returns when to do so

@@ -37,6 +37,19 @@ func expiryOf(s policies.Stream, d policies.Deadline) expiry {
 	return expiry{d.MaxDelay, buffer.ReasonDeadline, d.OnExpire != policies.EndExpire}
 }
 
+// own is what becomes of what is late by a deadline of its own; false: it is delivered
+// all the same.
+func own(d policies.Deadline) (why buffer.Reason, ends bool) {
+	switch d.OnExpire {
+	case policies.EndDeliver:
+		return "", false
+	case policies.EndExpire:
+		return "", true
+	default:
+		return buffer.ReasonDeadline, true
+	}
+}
+
 // past reports whether a message that was accepted at a time has waited too long.
 func (e expiry) past(now, accepted time.Time) bool {
 	return e.after > 0 && !now.Before(accepted.Add(e.after))

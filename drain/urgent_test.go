@@ -130,9 +130,8 @@ func TestUrgentIsStopped(t *testing.T) {
 func TestCoreUrgencyHasItsOwnTokens(t *testing.T) {
 	budget := unlimitedBudget()
 	c := newCore(start(), always(1), budget)
-	now := start()
 	for i := range 100 { // a probe a second for what turns out young
-		now = start().Add(time.Duration(i) * time.Second)
+		now := start().Add(time.Duration(i) * time.Second)
 		c.setUrgency(now, urgency{100, now})
 		now = now.Add(ms(10))
 		v := c.step(now, 1, outlook{})

@@ -67,9 +67,17 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 	if err != nil {
 		return intake{}, err
 	}
+	times, err := x.times(set, route)
+	if err != nil {
+		return intake{}, err
+	}
 	stream := set.Stream(route.Stream)
 	if route.Split != policies.SplitNone {
-		return h.readBatch(x, s, stream, route, target, key)
+		in, err := h.readBatch(x, s, stream, route, target, key)
+		for i := range in.msgs {
+			times.put(&in.msgs[i])
+		}
+		return in, err
 	}
 	limit := min(bodyLimit(route), messageLimit(stream))
 	body := wholeBody(x.r, limit)
@@ -82,6 +90,7 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 	s.fields = appendFields(s.fields, x.r, x.id)
 	m := &s.msgs[0]
 	*m = buffer.Message{Method: x.r.Method, Target: target, Header: s.fields, Body: body, KeepAnswer: int(route.StoreResult)}
+	times.put(m)
 	x.readKeys(stream, m)
 	in := intake{msgs: s.msgs[:]}
 	if key.value != "" {

@@ -18,7 +18,7 @@ const (
 	// is what the buffer takes at once.
 	maxBatchMemory = 64 << 20
 	// About what Go makes of them on 64 bits.
-	messageBytes = 152
+	messageBytes = 200
 	stringBytes  = 16
 
 	firstMessages = 64

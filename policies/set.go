@@ -126,7 +126,7 @@ type Route struct {
 	Sink       string // of the modes that are not built yet, like HoldUpTo and MaxWaiting
 	HoldUpTo   time.Duration
 	MaxWaiting int
-	Auth       []string // not built yet, like all that follows
+	Auth       []string // not built yet, like Limits and Shadow
 	Limits     []string
 	Shadow     bool // limits are counted, not enforced
 	Timing     bool // callers may say when
