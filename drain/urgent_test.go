@@ -106,7 +106,7 @@ func TestUrgentIsStopped(t *testing.T) {
 					tt.schedule(&s)
 				}
 				b.apply(urgentPolicy(s, 10))
-				b.fill(100_000)
+				b.fill(60_000)
 				b.pass(8*time.Hour + 20*time.Minute)
 				if tt.hold != nil {
 					b.must(tt.hold(b))
@@ -159,7 +159,7 @@ func TestUrgentInsideTheBudget(t *testing.T) {
 		p := urgentPolicy(base(1), limiter.Unlimited)
 		p.Sinks[0].Budget.Limit = limit(5, 1)
 		b.apply(p)
-		b.fill(100_000)
+		b.fill(31_000)
 		b.pass(8*time.Hour + time.Minute)
 		from := time.Now()
 		b.pass(time.Minute)
