@@ -151,6 +151,9 @@ func flagsOf(m *Message) (f block.Flags) {
 	if len(m.CancelKeys) > 0 {
 		f |= block.Cancels
 	}
+	if m.timed() {
+		f |= block.Timed
+	}
 	return f
 }
 

@@ -158,6 +158,14 @@ type Expirer interface {
 	Expire(drain string, now, before time.Time, why Reason) (n int, oldest time.Time, err error)
 }
 
+// OwnDeadlines is the capability of ending what is late by its own deadline.
+type OwnDeadlines interface {
+	// ExpireOwn ends the messages of a drain that wait and whose Deadline has come, as
+	// Expire does. It returns how many, and when the next is late; zero: none will be.
+	// It may read the disk.
+	ExpireOwn(drain string, now time.Time, why Reason) (n int, next time.Time, err error)
+}
+
 // DeadLetters is the capability of looking at dead messages, and of bringing
 // them back.
 type DeadLetters interface {
@@ -316,6 +324,7 @@ func (s State) Final() bool {
 type Status struct {
 	Ref
 	AcceptedAt time.Time
+	Deadline   time.Time     // of the message's own, while one waits for it; zero: none
 	Drains     []DrainStatus // in the order of the stream's drains
 }
 

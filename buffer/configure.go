@@ -162,7 +162,7 @@ func (e *Engine) retireDrain(d *drain) {
 }
 
 func (e *Engine) newStream(num uint32, name string) *stream {
-	s := &stream{Stream: Stream{Name: name, MaxMessageBytes: defaultMaxMessageBytes, KeepDelivered: defaultKeepDelivered, DeadKeep: defaultDeadKeep, DeadMaxBytes: defaultDeadMaxBytes, KeepResultsBytes: defaultKeepResultsBytes}, num: num, orphaned: true, live: liveKeys{hash: e.keyHash}}
+	s := &stream{Stream: Stream{Name: name, MaxMessageBytes: defaultMaxMessageBytes, KeepDelivered: defaultKeepDelivered, DeadKeep: defaultDeadKeep, DeadMaxBytes: defaultDeadMaxBytes, KeepResultsBytes: defaultKeepResultsBytes}, num: num, orphaned: true, live: liveKeys{hash: e.keyHash}, timed: map[uint64]struct{}{}}
 	e.streams[name], e.byNum[num] = s, s
 	s.appends = e.metrics.append.WithLabelValues(name)
 	e.lastNum = max(e.lastNum, num)

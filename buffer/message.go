@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Message is what is buffered: an HTTP request without its framing and
@@ -22,9 +23,12 @@ type Message struct {
 	// KeepAnswer is how many bytes of the sink's answer a receipt shows; 0: only
 	// its status.
 	KeepAnswer int
-	Batch      string // what the message came in, as Forebay-Batch names it; empty: alone
-	Index      int    // the place in it, from 0; without a batch it is not stored
-	Owner      Owner  // whose receipt it has, which [Receipts] tells; a message that is taken has none
+	// DeliverAfter is when a first attempt may start, and Deadline when the message is
+	// late whatever its drains say; in milliseconds, zero: neither.
+	DeliverAfter, Deadline time.Time
+	Batch                  string // what the message came in, as Forebay-Batch names it; empty: alone
+	Index                  int    // the place in it, from 0; without a batch it is not stored
+	Owner                  Owner  // whose receipt it has, which [Receipts] tells; a message that is taken has none
 }
 
 // Field is a header field as sent. Names are in canonical form.
@@ -41,6 +45,9 @@ func (m *Message) Fields() []Field {
 	return slices.Insert(slices.Clip(m.Header), i, batch)
 }
 
+// timed reports whether the message has times of its own.
+func (m *Message) timed() bool { return !m.DeliverAfter.IsZero() || !m.Deadline.IsZero() }
+
 // alike reports whether the ith message has the head of the one before it. Headers
 // are the same where they are one slice: to compare them field by field would cost
 // more than to store them again.
@@ -50,5 +57,5 @@ func alike(msgs []Message, i int) bool {
 	}
 	a, b := &msgs[i-1], &msgs[i]
 	return len(a.Header) == len(b.Header) && (len(a.Header) == 0 || &a.Header[0] == &b.Header[0]) &&
-		a.Method == b.Method && a.Target == b.Target && a.Batch == b.Batch && (b.Batch == "" || b.Index == a.Index+1)
+		a.DeliverAfter.Equal(b.DeliverAfter) && a.Deadline.Equal(b.Deadline) && a.Method == b.Method && a.Target == b.Target && a.Batch == b.Batch && (b.Batch == "" || b.Index == a.Index+1)
 }

@@ -10,6 +10,8 @@ type picks struct {
 	offsets []uint64
 	n       int // messages, at most
 	retries int // that were tried before, while there are untried ones
+	now     time.Time
+	early   int // messages that were found to be scheduled
 }
 
 func (p *picks) full() bool { return len(p.offsets) >= p.n }
@@ -28,12 +30,15 @@ func (d *drain) pick(p *picks, now time.Time, keys blockKeys) (need *blockRef) {
 		p.retries--
 	}
 	d.blocked = false
-	for more := true; more && !p.full(); {
+	for more := true; more && !p.full() && p.early < maxEarly; {
 		if more, need = d.pickNext(p, keys); need != nil {
 			return need
 		}
 	}
 	for !p.full() && d.pickReady(p) {
+	}
+	if p.early >= maxEarly {
+		d.signal() // to go on
 	}
 	return nil
 }
@@ -44,8 +49,14 @@ func (d *drain) pickNext(p *picks, keys blockKeys) (more bool, need *blockRef) {
 	atHead := d.head < d.stream.next && !d.blocked
 	switch {
 	case len(d.returned) > 0 && (d.returned[0] < d.head || !atHead):
-		if offset := heap.Pop(&d.returned).(uint64); d.waits(offset) && !d.displaced[offset] && !d.park(d.holding[offset], offset) {
-			d.pickUntried(p, offset)
+		offset := d.returned[0]
+		dec, need := keys.timed(d.stream, offset)
+		if need != nil {
+			return true, need
+		}
+		heap.Pop(&d.returned)
+		if d.waits(offset) && !d.displaced[offset] && !d.park(d.holding[offset], offset) {
+			d.pickUntried(p, offset, dec)
 		}
 	case atHead:
 		if !d.pickPlain(p) {
@@ -65,13 +76,21 @@ func (d *drain) pickHead(p *picks, keys blockKeys) (need *blockRef) {
 		if need != nil {
 			return need
 		}
+		dec, need := keys.timed(d.stream, d.head)
+		if need != nil {
+			return need
+		}
+		if d.crowded(p, dec) {
+			d.blocked = true
+			return nil
+		}
 		switch {
 		case key != "" && !d.open(key, d.head):
 			if d.blocked {
 				return nil
 			}
 		case !d.park(key, d.head):
-			d.pickUntried(p, d.head)
+			d.pickUntried(p, d.head, dec)
 		}
 	}
 	d.head++
@@ -82,7 +101,7 @@ func (d *drain) pickHead(p *picks, keys blockKeys) (need *blockRef) {
 // one go: they are of one block without keys, and nothing was put back. false: none.
 func (d *drain) pickPlain(p *picks) bool {
 	ref := d.stream.block(d.head)
-	if ref == nil || ref.keyed() || len(d.returned) > 0 {
+	if ref == nil || ref.keyed() || ref.timed() || len(d.returned) > 0 {
 		return false
 	}
 	end := min(ref.end(), d.stream.next, d.head+uint64(p.n-len(p.offsets)))
@@ -95,7 +114,14 @@ func (d *drain) pickPlain(p *picks) bool {
 	return true
 }
 
-func (d *drain) pickUntried(p *picks, offset uint64) {
+// pickUntried chooses a message, or schedules it where its time has not come; dec is of
+// a timed block.
+func (d *drain) pickUntried(p *picks, offset uint64, dec *decoded) {
+	if after := dec.deliverAfter(offset); after.After(p.now) {
+		d.addRetry(offset, Retry{Due: after})
+		p.early++
+		return
+	}
 	d.flight.put(offset, flight{})
 	p.offsets = append(p.offsets, offset)
 }

@@ -42,6 +42,9 @@ func (e *Engine) Find(ref Ref, now time.Time) (Status, error) {
 	}
 	keep := s.KeepDelivered
 	e.mu.Unlock()
+	if err := e.addTimes(&st, s, block, now); err != nil {
+		return Status{}, err
+	}
 
 	for _, d := range gone {
 		for i := range st.Drains {

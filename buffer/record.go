@@ -26,6 +26,9 @@ import (
 //	string   method, target
 //	uvarint  number of fields, then name and value of each
 //	string   batch, then uvarint index; neither where there is none
+//	uvarint  deliver after, uvarint deadline, in Unix ms; neither where there is none
+//
+// where the batch is empty if there is none but times are.
 //
 // A message that has the head of an earlier one is as many places further in the
 // batch as in the stream.
@@ -68,9 +71,15 @@ func appendHead(dst []byte, m *Message) []byte {
 		dst = block.AppendString(dst, f.Name)
 		dst = block.AppendString(dst, f.Value)
 	}
-	if m.Batch != "" {
+	if m.Batch != "" || m.timed() {
 		dst = block.AppendString(dst, m.Batch)
+	}
+	if m.Batch != "" {
 		dst = binary.AppendUvarint(dst, uint64(m.Index))
+	}
+	if m.timed() {
+		dst = binary.AppendUvarint(dst, millis(m.DeliverAfter))
+		dst = binary.AppendUvarint(dst, millis(m.Deadline))
 	}
 	return dst
 }
@@ -120,8 +129,14 @@ func headLen(m *Message) int {
 	for _, f := range m.Header {
 		n += stringLen(len(f.Name)) + stringLen(len(f.Value))
 	}
+	if m.Batch != "" || m.timed() {
+		n += stringLen(len(m.Batch))
+	}
 	if m.Batch != "" {
-		n += stringLen(len(m.Batch)) + uvarintLen(uint64(m.Index))
+		n += uvarintLen(uint64(m.Index))
+	}
+	if m.timed() {
+		n += uvarintLen(millis(m.DeliverAfter)) + uvarintLen(millis(m.Deadline))
 	}
 	return n
 }
@@ -151,6 +166,9 @@ func parseHead(b string) (m Message, err error) {
 	}
 	if m.Batch != "" {
 		m.Index = int(in.Uint())
+	}
+	if in.Len() > 0 {
+		m.DeliverAfter, m.Deadline = fromMillis(in.Uint()), fromMillis(in.Uint())
 	}
 	return m, in.Err()
 }

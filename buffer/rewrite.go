@@ -231,7 +231,7 @@ func (w *rewrite) stream(s *stream, runs [][]*blockRef) error {
 				key, cancel := dec.keys(i)
 				m.keys = w.e.keyHash.entries(m.keys, dec.offset(i), key, cancel)
 			}
-			m.flags |= ref.flags & (block.Keyed | block.Cancels)
+			m.flags |= ref.flags & (block.Keyed | block.Cancels | block.Timed)
 			if err := w.pace(ref); err != nil {
 				return err
 			}

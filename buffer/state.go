@@ -31,6 +31,7 @@ type stream struct {
 	lastRaw, lastCount int   // room for the next block of single messages: what they lately took
 	drains             []*drain
 	live               liveKeys
+	timed              map[uint64]struct{} // blocks with times of messages, by first offset: see times.go
 	orphaned           bool
 	read               bool                // has ever had a drain
 	appends            prometheus.Observer // how long they took
@@ -65,11 +66,19 @@ func (b *blockRef) dec() *decoded {
 
 func (b *blockRef) end() uint64 { return b.first + uint64(b.count) }
 
+func (b *blockRef) timed() bool { return b.flags&block.Timed != 0 }
+
 func (b *blockRef) keyed() bool { return b.flags&block.Keyed != 0 }
 
 // hold adds a block to a segment.
 func (s *segmentRef) hold(st *stream, b *blockRef) {
 	s.blocks = append(s.blocks, segBlock{st, b})
+	if b.timed() {
+		st.timed[b.first] = struct{}{}
+		for _, d := range st.drains {
+			delete(d.lates, b.first) // of what it was rewritten from
+		}
+	}
 	s.keyed = s.keyed || b.flags&(block.Keyed|block.Cancels) != 0
 }
 
@@ -128,6 +137,7 @@ type drain struct {
 
 	orphaned bool
 
+	lates    map[uint64]int64 // of the stream's timed blocks: when the next message is late, Unix ms
 	flight   flights
 	retries  map[uint64]*retry
 	late     lateHeap  // retries, the last one due first
@@ -177,7 +187,7 @@ type death struct {
 func newDrain(name string, num uint32, s *stream, from uint64) *drain {
 	return &drain{
 		name: name, num: num, stream: s, from: from, low: from, head: from,
-		done: roaring64.New(), retries: map[uint64]*retry{},
+		done: roaring64.New(), retries: map[uint64]*retry{}, lates: map[uint64]int64{},
 		keys: map[string]*keyState{}, displaced: map[uint64]bool{}, holding: map[uint64]string{},
 		deadBy: map[Reason]uint64{}, buried: map[Reason]uint64{}, dead: map[uint64]*death{}, wake: make(chan struct{}, 1),
 	}

@@ -18,7 +18,7 @@ func (e *Engine) Take(name string, now time.Time, limit int) ([]Delivery, time.T
 // there are untried ones to hand out. The deliveries lie in the memory of ds, as far
 // as there is room; what it held is lost.
 func (e *Engine) TakeMix(ds []Delivery, name string, now time.Time, limit, retries int) ([]Delivery, time.Time, error) {
-	d, runs, next, err := e.pick(name, now, &picks{n: limit, retries: retries})
+	d, runs, next, err := e.pick(name, now, &picks{n: limit, retries: retries, now: now})
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("take for %s: %w", name, err)
 	}

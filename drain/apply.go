@@ -2,6 +2,7 @@ package drain
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"forebay/policies"
@@ -110,6 +111,7 @@ func (d *Drains) applyDrains(now time.Time, set *policies.Set) {
 		next := plan{policy: p, sink: sink, meters: d.metrics.of(p.Name, p.Sink)}
 		if s := set.Stream(p.Stream); s != nil {
 			next.expiry = expiryOf(*s, p.Deadline)
+			next.timed = slices.ContainsFunc(set.Routes, func(r policies.Route) bool { return r.Timing && r.Stream == s.Name })
 		}
 		if ok {
 			dr.update(now, next)
@@ -117,6 +119,7 @@ func (d *Drains) applyDrains(now time.Time, set *policies.Set) {
 		}
 		d.drains[p.Name] = d.newDrain(now, next)
 	}
+	d.openDoors()
 	for name, s := range d.sinks {
 		s.honour(patience(set, name))
 	}
@@ -150,6 +153,7 @@ func (d *Drains) newDrain(now time.Time, p plan) *drain {
 		plan:      p,
 		core:      newCore(now, p.policy.Schedule.At, p.sink.budget),
 	}
+	dr.core.late = latenessOf(p.policy.Deadline)
 	dr.core.setHands(now, d.hands[dr.name])
 	return dr
 }

@@ -29,10 +29,15 @@ type core struct {
 	hands    hands                           // laid on the schedule
 	at       func(time.Time) policies.Window // what comes of both
 	budget   *limiter.Budget
-	pacer    *limiter.Bucket // of at's rate
-	wire     *limiter.Bucket // of at's rate too, for what is written
+	pacer    *limiter.Bucket // of the schedule's rate
+	wire     *limiter.Bucket // of the same rate, for what is written
+	late     lateness
+	urgency  urgency
+	rush     *limiter.Bucket // as pacer, for what is urgent; nil: nothing ever was
+	rushWire *limiter.Bucket // as wire
 
 	window  policies.Window   // the present one
+	beat    beat              // the present rate
 	ahead   []policies.Window // those that follow, as far as anyone asked
 	checked time.Time         // when window was looked up
 
@@ -54,21 +59,18 @@ type verdict struct {
 	again   time.Time        // when to look again; zero: not before something else happens
 	until   time.Time        // the end of the window in which the attempts may start; zero: none
 	term    uint64           // the breaker's, in which the attempts begin
+	urgent  bool             // the attempts are for what is nearly late alone,
+	plain   int              // but for so many that the schedule lets through
 }
 
 // newCore returns a core whose pacer is empty, whatever the window: what was
 // sent before a restart is unknown.
 func newCore(now time.Time, schedule func(time.Time) policies.Window, budget *limiter.Budget) *core {
-	w := schedule(now)
-	return &core{
-		schedule: schedule,
-		at:       schedule,
-		budget:   budget,
-		pacer:    limiter.NewEmptyBucket(now, pace(w.Rate)),
-		wire:     limiter.NewFullBucket(now, slack(pace(w.Rate))),
-		window:   w,
-		checked:  now,
-	}
+	c := &core{schedule: schedule, at: schedule, budget: budget, window: schedule(now), checked: now}
+	c.beat = c.beatOf(stepOf(c.window, now), now)
+	c.pacer = limiter.NewEmptyBucket(now, pace(c.beat.rate))
+	c.wire = limiter.NewFullBucket(now, slack(pace(c.beat.rate)))
+	return c
 }
 
 // pace is a drain's own limit at a rate: the burst is 10 ms of it, or one message.
@@ -95,13 +97,11 @@ func (c *core) setHands(now time.Time, h hands) {
 
 func (c *core) compose(now time.Time) {
 	c.at, c.ahead, c.bound = c.hands.over(c.schedule), nil, ""
-	w := c.at(now)
-	if w.Rate != c.window.Rate {
-		c.pacer.Set(now, pace(w.Rate))
-		c.rewire(now, w.Rate)
+	c.window, c.checked = c.at(now), now
+	if was := c.follow(now, now, stepOf(c.window, now)); c.beat.plain.rate != was.plain.rate {
+		c.rewire(now, c.beat.plain.rate)
 		c.due = time.Time{}
 	}
-	c.window, c.checked = w, now
 }
 
 // setBudget changes which budget is taken from.
@@ -109,29 +109,43 @@ func (c *core) setBudget(b *limiter.Budget) {
 	c.budget, c.due, c.bound = b, time.Time{}, ""
 }
 
-// roll moves to the window that now lies in. At an edge the drain holds exactly
-// one token, or none at rate 0, however long it waited.
+// roll moves to the window that now lies in, and to the step of its ramp. At an edge
+// the drain holds exactly one token, or none at rate 0, however long it waited; a step
+// changes the rate alone.
 func (c *core) roll(now time.Time) {
-	edge := !c.window.Until.IsZero() && !now.Before(c.window.Until)
-	if !edge && now.Sub(c.checked) < recheck {
+	edge, stale, over := past(c.window.Until, now), now.Sub(c.checked) >= recheck, c.beat.plain.over(now)
+	if !edge && !stale && !over && !past(c.beat.until, now) {
 		return
 	}
-	w := c.at(now)
-	c.checked = now
-	if w.Rate == c.window.Rate && w.Because == c.window.Because && w.Until.Equal(c.window.Until) {
-		return
+	before, at := c.window, justNow(c.beat.until, now)
+	if edge {
+		at = justNow(c.window.Until, now)
 	}
-	if w.Rate != c.window.Rate {
-		c.enter(c.edge(now), w.Rate)
+	if edge || stale {
+		c.window, c.checked = c.at(now), now
 	}
-	c.window, c.ahead, c.bound = w, nil, ""
+	entered := c.window.Rate != before.Rate || c.window.Because != before.Because
+	moved := entered || !c.window.Until.Equal(before.Until)
+	if moved {
+		c.ahead = nil
+	}
+	next := c.beat.plain
+	if over || moved {
+		next = stepOf(c.window, now)
+	}
+	if was := c.follow(now, at, next); entered {
+		c.enter(at, was)
+	}
 }
 
-func (c *core) enter(edge time.Time, rate limiter.Rate) {
-	c.pacer.Set(edge, pace(rate))
-	c.pacer.Hold(edge, 1)
-	c.rewire(edge, rate)
-	c.due = edge
+// enter begins another window.
+func (c *core) enter(edge time.Time, was beat) {
+	c.bound = ""
+	if c.beat.plain.rate != was.plain.rate {
+		c.pacer.Hold(edge, 1)
+		c.rewire(edge, c.beat.plain.rate)
+		c.due = edge
+	}
 }
 
 // step says how many of want attempts may start now, and takes the tokens and
@@ -157,8 +171,8 @@ type gate struct {
 // gate requires that the window is the present one.
 func (c *core) gate(now time.Time, o outlook) gate {
 	switch {
-	case c.window.Rate == 0:
-		return gate{name: c.hands.pace(now), until: c.window.Until}
+	case c.beat.rate == 0:
+		return gate{name: c.beat.name, until: c.beat.until}
 	case o.held.holds(now):
 		return gate{name: Paused, until: o.held.Until}
 	case o.breaker == BreakerOpen:
@@ -187,11 +201,12 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	v.until = c.window.Until
 	if v.take < want && v.short != limiter.OfSlots {
 		more := c.take(now, want-v.take, o.leave)
-		v.take, v.short = v.take+more.take, more.short
+		v.take, v.plain, v.short = v.take+more.take, v.plain+more.plain, more.short
 	}
 	if v.short != limiter.NoShortage {
-		v.lacks = int(max(0, min(float64(want-v.take), c.pacer.Level(now))))
+		v.lacks = tokens(c.paced(), now, want-v.take)
 	}
+	v.urgent = c.beat.name == Deadline
 	if v.short == limiter.OfSlots {
 		c.due = time.Time{}
 		v.binding = Concurrency
@@ -207,8 +222,8 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	switch next, ramping := o.ramp.next(now); {
 	case o.breaker == BreakerHalfOpen:
 		v.binding = Breaker
-	case ramping && (v.again.IsZero() || next.Before(v.again)):
-		v.again = next // there may be more to take from before what was waited for
+	case ramping:
+		v.again = sooner(v.again, next) // there may be more to take from before what was waited for
 	}
 	return v
 }
@@ -229,9 +244,7 @@ func (c *core) accountable(now time.Time) time.Time {
 // budget to live requests. An attempt carries one message.
 func (c *core) take(at time.Time, want, leave int) verdict {
 	var v verdict
-	if level := c.pacer.Level(at); level < float64(want) {
-		want = int(math.Floor(max(level, 0)))
-	}
+	want = tokens(c.paced(), at, want)
 	for v.take < want && v.short == limiter.NoShortage {
 		if v.short = c.spare(at, leave); v.short != limiter.NoShortage {
 			break
@@ -240,7 +253,11 @@ func (c *core) take(at time.Time, want, leave int) verdict {
 			v.take++
 		}
 	}
-	c.pacer.Take(at, v.take)
+	v.plain = tokens(c.pacer, at, v.take)
+	c.pacer.Take(at, v.plain)
+	if c.beat.name == Deadline {
+		c.rush.Take(at, v.take)
+	}
 	return v
 }
 
@@ -258,10 +275,15 @@ func (c *core) spare(at time.Time, leave int) limiter.Shortage {
 	}
 }
 
+// tokens is how many a bucket has, at most limit.
+func tokens(b *limiter.Bucket, at time.Time, limit int) int {
+	return int(math.Floor(min(max(b.Level(at), 0), float64(limit))))
+}
+
 // look finds when tokens are there again, and which bucket they wait for.
 func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	limit := c.budget.Limit()
-	n := gather(min(c.window.Rate, limit.Rate), want)
+	n := gather(min(c.beat.rate, limit.Rate), want)
 	if limit.Rate != limiter.Unlimited {
 		n = min(n, limit.Burst)
 	}
@@ -269,7 +291,7 @@ func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	if v.short == limiter.OfTokens && o.leave > 0 && limit.Rate != limiter.Unlimited {
 		leave = o.leave
 	}
-	paced, _ := c.pacer.When(now, n) // always known: the rate is not 0 here, and n within the burst
+	paced, _ := c.paced().When(now, n) // always known: the rate is not 0 here, and n within the burst
 	funded, ok := c.budget.When(now, min(n+leave, limit.Burst))
 	if leave > 0 && !funded.After(now) { // all there may be is there, and is not for drains
 		funded = now.Add(max(coalesce, time.Duration(float64(time.Second)/float64(limit.Rate))))
@@ -279,21 +301,18 @@ func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 		v.binding, v.short = o.funding(), limiter.OfTokens
 		return
 	}
-	v.binding = c.hands.pace(now)
+	v.binding = c.beat.name
 	switch {
 	case funded.After(paced):
 		v.binding = o.funding()
-	case c.window.Rate == limiter.Unlimited && limit.Rate == limiter.Unlimited:
+	case c.beat.rate == limiter.Unlimited && limit.Rate == limiter.Unlimited:
 		v.binding = Unlimited
 	}
 	if funded.After(now) {
 		v.short = limiter.OfTokens
 	}
 	c.due = later(paced, funded)
-	v.again = c.due
-	if until := c.window.Until; !until.IsZero() && until.Before(v.again) {
-		v.again = until
-	}
+	v.again = sooner(c.due, c.beat.until)
 }
 
 // gather is how many tokens a drain waits for at a rate: what comes in coalesce,
@@ -303,11 +322,14 @@ func gather(rate limiter.Rate, limit int) int {
 	return int(max(1, min(n, float64(limit))))
 }
 
-// giveBack returns tokens and slots for attempts that did not start, which is
-// not the grid's doing. The budget is the one they were taken from.
-func (c *core) giveBack(now time.Time, budget *limiter.Budget, n int) {
+// giveBack returns tokens and slots for n of a verdict's attempts that did not start,
+// which is not the grid's doing. The budget is the one they were taken from.
+func (c *core) giveBack(now time.Time, budget *limiter.Budget, v verdict, n int) {
 	c.due = time.Time{}
-	c.pacer.Return(now, n)
+	c.pacer.Return(now, max(0, n-(v.take-v.plain)))
+	if v.urgent && c.rush != nil {
+		c.rush.Return(now, n)
+	}
 	for range n {
 		budget.Return(now, 1)
 	}

@@ -234,7 +234,7 @@ func TestCoreGiveBack(t *testing.T) {
 	if v.take != 8 || budget.InFlight() != 8 {
 		t.Fatalf("took %d, %d in flight; want 8", v.take, budget.InFlight())
 	}
-	c.giveBack(now, budget, 5)
+	c.giveBack(now, budget, v, 5)
 	if budget.InFlight() != 3 {
 		t.Errorf("%d in flight after giving 5 of 8 back", budget.InFlight())
 	}

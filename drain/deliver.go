@@ -76,9 +76,10 @@ func (d *drain) settle(p plan, m Delivery, a attempt) {
 	d.log.Debug("attempt failed", "drain", d.name, "sink", p.sink.name, "id", m.ID,
 		"attempt", tries.Attempts, "class", a.outcome.Class.String(), "error", a.outcome.Error)
 	why, buried := a.buried(p.policy.Retry)
-	late := !buried && d.late(p, m, a)
-	if late {
-		why, buried = p.expiry.why(), p.expiry.dead
+	late := false
+	if !buried {
+		why, late = d.late(p, m, a)
+		buried = late && why != ""
 	}
 	if buried {
 		d.buf.Bury(d.name, m.Offset, why, a.result())
@@ -92,7 +93,12 @@ func (d *drain) settle(p plan, m Delivery, a attempt) {
 	d.buf.Release(d.name, m.Offset, buffer.Retry{Due: due, Tries: tries, Status: a.outcome.Status, Error: a.outcome.Error})
 }
 
-// late reports whether a message has waited too long for another attempt.
-func (d *drain) late(p plan, m Delivery, a attempt) bool {
-	return p.expiry.past(a.now, m.AcceptedAt) && d.expirer != nil && d.expirer.trusts()
+// late reports whether a message has waited too long for another attempt, and what it is
+// dead of then; empty: it expires.
+func (d *drain) late(p plan, m Delivery, a attempt) (why buffer.Reason, late bool) {
+	why, ends := own(p.policy.Deadline)
+	if late = ends && past(m.Deadline, a.now); !late {
+		why, late = p.expiry.why(), p.expiry.past(a.now, m.AcceptedAt)
+	}
+	return why, late && d.expirer != nil && d.expirer.trusts()
 }

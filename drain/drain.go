@@ -23,6 +23,7 @@ type plan struct {
 	sink   *sinkState
 	meters *meters
 	expiry expiry
+	timed  bool // callers may give its messages a deadline
 }
 
 // drain is one reader of a stream: its loop, and what the loop and those who
@@ -49,6 +50,7 @@ type drain struct {
 	bunched   atomic.Int64      // attempts that have a connection and wait to be written
 	retries   allowance         // the loop's alone
 	room      []buffer.Delivery // of the last take, for the next; the loop's alone
+	door      door
 
 	mu       sync.Mutex
 	plan     plan     // guarded by mu
@@ -66,8 +68,11 @@ func (d *drain) update(now time.Time, p plan) {
 		d.core.setBudget(p.sink.budget)
 	}
 	d.plan = p
+	d.core.late = latenessOf(p.policy.Deadline)
+	d.core.setUrgency(now, urgency{}) // until the expirer has looked
 	d.core.setSchedule(now, p.policy.Schedule.At)
 	d.mu.Unlock()
+	d.door.forget()
 	signal(d.changed)
 }
 
@@ -150,7 +155,7 @@ func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 // take takes messages for the attempts that have their tokens and slots, and
 // starts them. What is not there, or may not leave any more, goes back.
 func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict, s *supply) error {
-	ds, next, err := d.mix(p, now, v.take)
+	ds, next, err := d.mix(p, now, v)
 	if err != nil {
 		d.giveBack(p, v, v.take)
 		if errors.Is(err, buffer.ErrNoDrain) {
@@ -163,6 +168,9 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 	}
 	s.took(v.take, len(ds), next)
 	defer d.keep(ds, s.empty)
+	if v.urgent {
+		ds = d.calm(now, ds)
+	}
 	ds = d.admit(ds, next, v, s)
 	d.giveBack(p, v, v.take-len(ds))
 	for _, m := range ds {
@@ -181,11 +189,12 @@ func (d *drain) keep(ds []buffer.Delivery, empty bool) {
 	}
 }
 
-// mix takes from the buffer, with no more retries than their budget allows. While
-// too much is scheduled nothing else is tried.
-func (d *drain) mix(p plan, now time.Time, n int) ([]buffer.Delivery, time.Time, error) {
+// mix takes from the buffer, with no more retries than their budget allows, unless
+// they are urgent. While too much is scheduled nothing else is tried.
+func (d *drain) mix(p plan, now time.Time, v verdict) ([]buffer.Delivery, time.Time, error) {
+	n := v.take
 	buf, ok := d.buf.(mixer)
-	if !ok || d.scheduled.Load() >= d.bound {
+	if !ok || v.urgent || d.scheduled.Load() >= d.bound {
 		return d.buf.Take(d.name, now, n)
 	}
 	share := p.policy.Retry.Budget
@@ -208,6 +217,11 @@ func (d *drain) admit(ds []buffer.Delivery, next time.Time, v verdict, s *supply
 	open, full := v.open(now) && !d.paused(now), d.scheduled.Load() >= d.bound
 	kept := ds[:0]
 	for _, m := range ds {
+		if d.overdue(now, m) {
+			d.buf.Return(d.name, m.Offset)
+			signal(d.expirer.changed)
+			continue
+		}
 		if open && !(full && m.Tries.Attempts == 0) {
 			kept = append(kept, m)
 			continue
@@ -242,7 +256,7 @@ func (d *drain) giveBack(p plan, v verdict, n int) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.core.giveBack(time.Now(), p.sink.budget, n)
+	d.core.giveBack(time.Now(), p.sink.budget, v, n)
 }
 
 // recount counts the scheduled messages again, at most once in retakeEvery.

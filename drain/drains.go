@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,11 +70,12 @@ type Drains struct {
 	buf       Buffer
 	log       *slog.Logger
 	metrics   *metrics
-	expirer   *expirer      // nil: nothing expires in such a buffer
-	promiser  *promiser     // nil: such a buffer cannot say where messages stand
-	canceller *canceller    // nil: in such a buffer nothing can be found by key
-	bound     int64         // of the messages of a drain that wait for another attempt
-	changed   chan struct{} // one slot; the set of drains changed
+	expirer   *expirer                            // nil: nothing expires in such a buffer
+	promiser  *promiser                           // nil: such a buffer cannot say where messages stand
+	canceller *canceller                          // nil: in such a buffer nothing can be found by key
+	doors     atomic.Pointer[map[string][]*drain] // by stream; those that Feasible asks
+	bound     int64                               // of the messages of a drain that wait for another attempt
+	changed   chan struct{}                       // one slot; the set of drains changed
 
 	applying sync.Mutex // held while a policy is applied
 	holding  sync.Mutex // held while holds change and that is told; comes before mu
@@ -109,6 +111,7 @@ func New(cfg Config, buf Buffer, log *slog.Logger, reg prometheus.Registerer) *D
 
 		sinkHolds: make(map[string]SinkHold),
 	}
+	d.doors.Store(&map[string][]*drain{})
 	d.expirer = newExpirer(d)
 	d.promiser = newPromiser(d)
 	d.canceller = newCanceller(buf, log)

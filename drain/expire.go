@@ -22,6 +22,7 @@ const (
 type expirer struct {
 	drains  *Drains
 	buf     buffer.Expirer
+	own     buffer.OwnDeadlines // nil: messages have none
 	started time.Time
 	changed chan struct{} // one slot; a policy was applied
 
@@ -35,7 +36,8 @@ func newExpirer(d *Drains) *expirer {
 	if !ok {
 		return nil
 	}
-	return &expirer{drains: d, buf: buf, started: time.Now(), changed: make(chan struct{}, 1)}
+	own, _ := d.buf.(buffer.OwnDeadlines)
+	return &expirer{drains: d, buf: buf, own: own, started: time.Now(), changed: make(chan struct{}, 1)}
 }
 
 // trusts reports whether the wall clock may end messages now.
@@ -69,21 +71,18 @@ func (e *expirer) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		now := time.Now()
-		next := now.Add(maxSleep)
-		if e.trusts() {
-			due, err := e.pass(now)
-			if err != nil {
-				return err
-			}
-			next = earlier(next, due)
+		due, err := e.pass(now, e.trusts())
+		if err != nil {
+			return err
 		}
-		timer.Reset(max(next.Sub(now), expireEvery))
+		timer.Reset(max(earlier(due, now.Add(maxSleep)).Sub(now), expireEvery))
 	}
 }
 
-// pass ends what is due in all drains, and returns when the next message is,
-// which is the far future if none ever will be.
-func (e *expirer) pass(now time.Time) (time.Time, error) {
+// pass ends what is due in all drains, if the clock is trusted, and tells those in
+// which messages are nearly late. It returns when the next message is due, which is the
+// far future if none ever will be.
+func (e *expirer) pass(now time.Time, trusted bool) (time.Time, error) {
 	counts := make(map[string]buffer.DrainStats)
 	for _, c := range e.drains.buf.Stats().Drains {
 		counts[c.Drain] = c
@@ -92,7 +91,18 @@ func (e *expirer) pass(now time.Time) (time.Time, error) {
 	for _, dr := range e.drains.list() {
 		x := dr.expiry()
 		c, ok := counts[dr.name]
-		if !ok || x.after <= 0 {
+		if !ok {
+			continue
+		}
+		next = earlier(next, dr.urge(now, c.Oldest))
+		if !trusted {
+			continue
+		}
+		due, err := e.expireOwn(now, dr)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if next = earlier(next, due); x.after <= 0 {
 			continue
 		}
 		oldest := c.Oldest
@@ -109,6 +119,89 @@ func (e *expirer) pass(now time.Time) (time.Time, error) {
 		next = earlier(next, x.next(now, oldest))
 	}
 	return next, nil
+}
+
+// expireOwn ends what is late by its own deadline, and returns when the next is, or when
+// one that is accepted meanwhile may be.
+func (e *expirer) expireOwn(now time.Time, dr *drain) (next time.Time, err error) {
+	none := now.Add(horizon)
+	why, ends := own(dr.policy().Deadline)
+	if e.own == nil || !ends {
+		return none, nil
+	}
+	n, next, err := e.own.ExpireOwn(dr.name, now, why)
+	switch {
+	case errors.Is(err, buffer.ErrNoDrain):
+		return none, nil // a policy is being applied
+	case err != nil:
+		return none, err // the buffer says what it was asked for
+	case n > 0:
+		e.drains.log.Info("messages were late by their own deadline", "drain", dr.name, "messages", n, "dead", why != "")
+	}
+	if dr.mayBeTimed() { // others may have come when it is time to look
+		none = now.Add(expireSoon)
+	}
+	if next.IsZero() {
+		return none, nil
+	}
+	return earlier(next, none), nil
+}
+
+func (d *drain) mayBeTimed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.plan.timed
+}
+
+// overdue reports whether a message is late by its own deadline, and about to be ended.
+func (d *drain) overdue(now time.Time, m buffer.Delivery) bool {
+	if !past(m.Deadline, now) || d.expirer == nil || d.expirer.own == nil {
+		return false
+	}
+	_, ends := own(d.policy().Deadline)
+	return ends && d.expirer.trusts()
+}
+
+// urge tells the drain when its oldest message was accepted, and returns when to do so
+// again. That one may not be able to leave: then the loop finds out which is the first
+// that can, and is told again after a while.
+func (d *drain) urge(now, oldest time.Time) (again time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.core.late.rate == 0 {
+		return now.Add(horizon)
+	}
+	u := d.core.late.of(oldest)
+	if d.core.setUrgency(now, u) {
+		signal(d.changed)
+	}
+	if u.from.IsZero() {
+		return d.core.late.of(now).from
+	}
+	return later(u.from, now)
+}
+
+// calm puts back what is not nearly late, which leaves at the schedule's pace, and
+// tells the core when the first of that is.
+func (d *drain) calm(now time.Time, ds []buffer.Delivery) []buffer.Delivery {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	kept, young := ds[:0], urgency{}
+	for _, m := range ds {
+		u := d.core.late.of(m.AcceptedAt)
+		if past(u.from, now) {
+			kept = append(kept, m)
+			continue
+		}
+		if young.from.IsZero() || u.from.Before(young.from) {
+			young = u
+		}
+		d.buf.Return(d.name, m.Offset)
+	}
+	if len(kept) < len(ds) {
+		d.core.setUrgency(now, young)
+	}
+	return kept
 }
 
 func (e *expirer) expire(now time.Time, drain string, x expiry) (oldest time.Time, err error) {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"forebay/buffer"
+	"forebay/limiter"
 	"forebay/policies"
 )
 
@@ -36,6 +37,19 @@ func expiryOf(s policies.Stream, d policies.Deadline) expiry {
 	return expiry{d.MaxDelay, buffer.ReasonDeadline, d.OnExpire != policies.EndExpire}
 }
 
+// own is what becomes of what is late by a deadline of its own; false: it is delivered
+// all the same.
+func own(d policies.Deadline) (why buffer.Reason, ends bool) {
+	switch d.OnExpire {
+	case policies.EndDeliver:
+		return "", false
+	case policies.EndExpire:
+		return "", true
+	default:
+		return buffer.ReasonDeadline, true
+	}
+}
+
 // past reports whether a message that was accepted at a time has waited too long.
 func (e expiry) past(now, accepted time.Time) bool {
 	return e.after > 0 && !now.Before(accepted.Add(e.after))
@@ -48,6 +62,28 @@ func (e expiry) next(now, oldest time.Time) time.Time {
 		oldest = now
 	}
 	return oldest.Add(e.after)
+}
+
+// lateness is from which age on messages are nearly late, and what they leave at then.
+// The zero value is never.
+type lateness struct {
+	age  time.Duration
+	rate limiter.Rate
+}
+
+func latenessOf(d policies.Deadline) lateness {
+	if d.UrgentBefore <= 0 || d.UrgentRate == 0 {
+		return lateness{}
+	}
+	return lateness{d.MaxDelay - d.UrgentBefore, d.UrgentRate}
+}
+
+// of is the urgency of a message that was accepted at a time.
+func (l lateness) of(accepted time.Time) urgency {
+	if l.rate == 0 || accepted.IsZero() {
+		return urgency{}
+	}
+	return urgency{l.rate, accepted.Add(l.age)}
 }
 
 const (

@@ -1,7 +1,6 @@
 package drain
 
 import (
-	"math"
 	"time"
 
 	"forebay/limiter"
@@ -30,48 +29,120 @@ func (c *core) eta(now time.Time, n float64, o outlook) (time.Time, bool) {
 		}
 		o.pause = later(o.pause, o.held.Until)
 	}
-	f := c.flow(now)
-	w, t, end := c.window, now, now.Add(horizon)
+	f := forecast{
+		flow: c.flow(now), outlook: o, hands: c.hands, urgency: c.late.of(now),
+		window: c.window, following: c.following,
+	}
+	_, at, ok := f.leaves(now, now.Add(horizon), n)
+	return at, ok
+}
+
+// forecast goes through the time ahead.
+type forecast struct {
+	flow
+	outlook   outlook
+	hands     hands
+	urgency   urgency
+	window    policies.Window
+	following func(i int) (policies.Window, bool) // the windows after it
+}
+
+// leaves is when the nth message from now leaves; false: not before the end, but so many
+// do.
+func (f *forecast) leaves(now, end time.Time, n float64) (left float64, at time.Time, ok bool) {
+	t, steps := now, coarse
 	for i := 0; ; {
-		until := end
-		if !w.Until.IsZero() {
-			until = earlier(w.Until, end)
+		before, w := f.flow, f.window
+		rate, until := f.step(t, end, steps)
+		f.turn(rate)
+		if grows, ramping := f.outlook.ramp.next(t); ramping && !until.Before(grows) {
+			f.single = counted
 		}
-		next, ok := c.following(i)
-		edge := true
-		if grows, ramping := o.ramp.next(t); ramping && grows.Before(until) {
-			until, edge = grows, false
+		edge := past(w.Until, until)
+		begin, lasts := f.rest(t, until), time.Duration(0)
+		next, ok := policies.Window{}, false
+		if edge {
+			next, ok = f.following(i)
 		}
-		if o.ramping() {
-			f.funded.limit, _ = portion(o.whole, o.ramp.share(t))
-			f.funded.add(0)
+		first := rate
+		if ok {
+			f.window = next
+			first, _ = f.step(until, end, steps)
 		}
-		if o.pause.After(t) {
-			closed := earlier(o.pause, until)
-			f.wait(closed.Sub(t).Seconds())
-			t = closed
-		}
-		lasts := until.Sub(t)
-		if ok && edge && next.Rate != w.Rate {
+		if lasts = until.Sub(begin); ok && first != rate {
 			lasts -= brink
 		}
 		sent, took := f.run(lasts.Seconds(), n)
-		if sent >= n {
-			return t.Add(time.Duration(took * float64(time.Second))), true
-		}
-		if edge && (!ok || !until.Before(end)) {
-			return time.Time{}, false
-		}
-		n, t = n-sent, until
-		if !edge {
+		switch {
+		case sent >= n && steps < fine && w.Sloped(t):
+			f.flow, f.window, steps = before, w, 8*steps // the same again, more exactly
 			continue
+		case sent >= n:
+			return left + sent, begin.Add(time.Duration(took * float64(time.Second))), true
+		case !until.Before(end) || edge && !ok:
+			return left + sent, time.Time{}, false
 		}
-		if next.Rate != w.Rate {
-			f.enter(next.Rate)
+		left, n, t = left+sent, n-sent, until
+		if edge {
+			if first != rate {
+				f.enter(first)
+			}
+			i++
 		}
-		w = next
-		i++
 	}
+}
+
+// step is the rate from t on until another time, at most the end.
+func (f *forecast) step(t, end time.Time, steps int) (rate limiter.Rate, until time.Time) {
+	_, until = f.window.Step(t, steps)
+	if steps == coarse && f.crosses(t, until) {
+		_, until = f.window.Step(t, 8*coarse)
+	}
+	until = sooner(end, until)
+	if grows, ramping := f.outlook.ramp.next(t); ramping {
+		until = sooner(until, grows)
+	}
+	if f.urgency.rate == 0 || f.hands.pace(t) != Schedule {
+		return f.window.Mean(t, until), until
+	}
+	if from := f.urgency.from; t.Before(from) {
+		until = sooner(until, from)
+	}
+	return f.urgency.over(beat{rate: f.window.Mean(t, until)}, t, f.window).rate, until
+}
+
+// A ramp is gone through in so many steps at first, and where a message leaves in as
+// many as the pacer takes.
+const (
+	coarse = 4
+	fine   = 256
+)
+
+// crosses reports whether the rate of the sink, or of what is urgent, lies between those
+// at the ends of a step: its mean then says less of how many are sent.
+func (f *forecast) crosses(t, until time.Time) bool {
+	if !f.window.Sloped(t) {
+		return false
+	}
+	a, b := f.window.RateAt(t), f.window.RateAt(until)
+	between := func(r limiter.Rate) bool { return min(a, b) < r && r < max(a, b) }
+	return between(f.funded.limit.Rate) || between(f.urgency.rate)
+}
+
+// rest lets the time pass in which the sink takes nothing, gives the budget its share
+// of a slow start, and returns when sending begins.
+func (f *forecast) rest(t, until time.Time) time.Time {
+	o := &f.outlook
+	if o.ramping() {
+		f.funded.limit, _ = portion(o.whole, o.ramp.share(t))
+		f.funded.add(0)
+	}
+	if !o.pause.After(t) {
+		return t
+	}
+	closed := earlier(o.pause, until)
+	f.wait(closed.Sub(t).Seconds())
+	return closed
 }
 
 // opened is the outlook if the probe of a breaker that is not closed succeeds: a
@@ -93,22 +164,28 @@ func (c *core) flow(now time.Time) flow {
 	return flow{
 		paced:  level{c.pacer.Level(now), c.pacer.Limit()},
 		funded: level{c.budget.Level(now), c.budget.Limit()},
+		single: counted,
 	}
 }
 
 // following returns the ith window after the present one.
 func (c *core) following(i int) (policies.Window, bool) {
-	for len(c.ahead) <= i {
-		last := c.window
-		if len(c.ahead) > 0 {
-			last = c.ahead[len(c.ahead)-1]
+	return following(c.at, c.window, &c.ahead, i)
+}
+
+// following returns the ith window after one, and remembers those it went by.
+func following(at func(time.Time) policies.Window, after policies.Window, ahead *[]policies.Window, i int) (policies.Window, bool) {
+	for len(*ahead) <= i {
+		last := after
+		if n := len(*ahead); n > 0 {
+			last = (*ahead)[n-1]
 		}
-		if last.Until.IsZero() || len(c.ahead) >= maxAhead {
+		if last.Until.IsZero() || len(*ahead) >= maxAhead {
 			return policies.Window{}, false
 		}
-		c.ahead = append(c.ahead, c.at(last.Until))
+		*ahead = append(*ahead, at(last.Until))
 	}
-	return c.ahead[i], true
+	return (*ahead)[i], true
 }
 
 // opens is the first time from t on, which is not before the present window, at
@@ -140,141 +217,6 @@ func (c *core) change(now time.Time) (from time.Time, w policies.Window, ok bool
 			return from, next, true
 		}
 		from = next.Until
-	}
-}
-
-// flow is a model of pacer and budget one after the other, while messages wait.
-// The first messages of a window are counted one by one, the rest is poured: a
-// whole token that waits for the other bucket matters while there are few.
-type flow struct{ paced, funded level }
-
-// counted is how many sends are modelled one by one in each window.
-const counted = 32
-
-// level is a bucket in the model.
-type level struct {
-	tokens float64 // +Inf while unlimited
-	limit  limiter.Limit
-}
-
-// add changes the tokens.
-func (l *level) add(tokens float64) {
-	if l.limit.Rate == limiter.Unlimited {
-		l.tokens = math.Inf(1)
-		return
-	}
-	l.tokens = min(max(l.tokens+tokens, 0), float64(l.limit.Burst))
-}
-
-// need is the seconds until there is a whole token.
-func (l *level) need() float64 {
-	if l.tokens >= 1 {
-		return 0
-	}
-	return (1 - l.tokens) / float64(l.limit.Rate)
-}
-
-// wait lets seconds pass in which nothing is sent.
-func (f *flow) wait(seconds float64) {
-	f.paced.add(float64(f.paced.limit.Rate) * seconds)
-	f.funded.add(float64(f.funded.limit.Rate) * seconds)
-}
-
-// run sends for so many seconds, or until n messages are sent, and returns how
-// many were, in whole messages, and how long that took.
-func (f *flow) run(seconds, n float64) (sent, took float64) {
-	if seconds <= 0 {
-		return 0, 0
-	}
-	sent, took = f.count(seconds, n)
-	if sent >= n || took >= seconds {
-		return sent, took
-	}
-	poured, more := f.pour(seconds-took, n-sent)
-	return sent + poured, took + more
-}
-
-// count sends at most counted times, whole messages as soon as both buckets
-// have a token.
-func (f *flow) count(seconds, n float64) (sent, took float64) {
-	for range counted {
-		wait := max(f.paced.need(), f.funded.need())
-		if wait >= seconds-took {
-			f.wait(seconds - took)
-			return sent, seconds
-		}
-		f.wait(wait)
-		took += wait
-		k := math.Floor(max(1, min(f.paced.tokens, f.funded.tokens, n-sent)))
-		f.paced.tokens -= k
-		f.funded.tokens -= k
-		if sent += k; sent >= n {
-			break
-		}
-	}
-	return sent, took
-}
-
-// pour sends as a fluid. The part of a message that is left at the end goes back.
-func (f *flow) pour(seconds, n float64) (sent, took float64) {
-	sent = max(0, min(f.paced.tokens, f.funded.tokens))
-	f.paced.tokens -= sent
-	f.funded.tokens -= sent
-	for took < seconds {
-		rate, holds := f.rate()
-		if rate <= 0 {
-			f.wait(seconds - took)
-			break
-		}
-		d := min(holds, seconds-took)
-		if d*rate >= n-sent {
-			return n, took + max(0, n-sent)/rate
-		}
-		sent += rate * d
-		took += d
-		f.paced.add((float64(f.paced.limit.Rate) - rate) * d)
-		f.funded.add((float64(f.funded.limit.Rate) - rate) * d)
-		if d == holds {
-			f.settle()
-		}
-	}
-	part := sent - math.Floor(sent)
-	f.paced.add(part)
-	f.funded.add(part)
-	return math.Floor(sent), seconds
-}
-
-// rate is the present rate, and how many seconds it holds: a bucket that still
-// has tokens does not bind until they are used up.
-func (f *flow) rate() (rate, seconds float64) {
-	paced, funded := float64(f.paced.limit.Rate), float64(f.funded.limit.Rate)
-	switch {
-	case f.paced.tokens > 0 && funded > paced:
-		return funded, f.paced.tokens / (funded - paced)
-	case f.funded.tokens > 0 && paced > funded:
-		return paced, f.funded.tokens / (paced - funded)
-	default:
-		return min(paced, funded), math.Inf(1)
-	}
-}
-
-// settle empties the bucket that ran out, which rounding may have left with a rest.
-func (f *flow) settle() {
-	if f.paced.limit.Rate < f.funded.limit.Rate {
-		f.paced.tokens = 0
-	} else {
-		f.funded.tokens = 0
-	}
-}
-
-// enter begins a window with another rate.
-func (f *flow) enter(rate limiter.Rate) {
-	f.paced = level{tokens: 1, limit: pace(rate)}
-	switch rate {
-	case limiter.Unlimited:
-		f.paced.tokens = math.Inf(1)
-	case 0:
-		f.paced.tokens = 0
 	}
 }
 

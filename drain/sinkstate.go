@@ -86,6 +86,13 @@ func (s *sinkState) fund(now time.Time) {
 	}
 }
 
+// limit is what the policy says of the rate, whatever is left of it now.
+func (s *sinkState) limit() limiter.Limit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.policy.Budget.Limit
+}
+
 // portion is a share of a budget: of its rate and burst or, where the rate is
 // unlimited, of its slots.
 func portion(b policies.Budget, share float64) (limiter.Limit, int) {

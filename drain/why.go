@@ -51,7 +51,7 @@ func (d *Drains) Why(now time.Time, drain string) (Why, bool) {
 func (d *drain) why(now time.Time, o outlook, count buffer.DrainStats) Why {
 	d.core.roll(now)
 	limits := d.core.limits(now, o)
-	w := Why{Rate: d.core.window.Rate, Binding: d.core.binding(now, o, count)}
+	w := Why{Rate: d.core.beat.rate, Binding: d.core.binding(now, o, count)}
 	for _, t := range limits {
 		w.Rate = min(w.Rate, t.Rate)
 	}
@@ -113,7 +113,18 @@ func (c *core) paces(now time.Time) []Term {
 	if len(terms) > 0 {
 		w = c.schedule(now)
 	}
-	return append(terms, Term{Name: Schedule, Rate: w.Rate, Detail: w.Because, Until: w.Until})
+	if c.beat.name == Deadline {
+		terms = append(terms, Term{
+			Name: Deadline, Rate: c.beat.rate, Until: c.beat.until,
+			Detail: "messages are nearly late: urgent_rate",
+		})
+	}
+	rate, until := w.Step(now, math.MaxInt)
+	if w.Floor {
+		terms = append(terms, Term{Name: Floor, Rate: rate, Detail: "the schedule's least rate", Until: until})
+		rate = w.Said()
+	}
+	return append(terms, Term{Name: Schedule, Rate: rate, Detail: w.Because, Until: w.Until})
 }
 
 // limits lists what else holds now, each with the rate it leaves.
@@ -172,11 +183,11 @@ func (c *core) binding(now time.Time, o outlook, count buffer.DrainStats) Constr
 		return Empty // what is scheduled is not due, and what is in flight needs no rate
 	case c.bound != "" && c.bound != Empty:
 		return c.bound // what the pick itself was held by
-	case c.window.Rate == limiter.Unlimited && budget == limiter.Unlimited:
+	case c.beat.rate == limiter.Unlimited && budget == limiter.Unlimited:
 		return Unlimited
-	case budget < c.window.Rate:
+	case budget < c.beat.rate:
 		return o.funding()
 	default:
-		return c.hands.pace(now)
+		return c.beat.name
 	}
 }

@@ -52,20 +52,10 @@ func (c *core) rewire(now time.Time, rate limiter.Rate) {
 	c.wire.Hold(now, limit.Burst)
 }
 
-// edge is when the window ended, or now if that was not just before. It is
-// counted back from now to keep now's monotonic clock.
-func (c *core) edge(now time.Time) time.Time {
-	late := now.Sub(c.window.Until)
-	if c.window.Until.IsZero() || late < 0 || late > maxLate {
-		return now
-	}
-	return now.Add(-late)
-}
-
 // mayHold is how many attempts may wait to be written before nothing more is taken:
 // what evens out connects of differing length, and leaves half of the slots free.
 func (c *core) mayHold() int {
-	most := float64(min(c.window.Rate, c.budget.Limit().Rate)) * maxHeld.Seconds() / 2
+	most := float64(min(c.beat.rate, c.budget.Limit().Rate)) * maxHeld.Seconds() / 2
 	return int(max(1, min(most, float64(c.budget.Slots())/2)))
 }
 
@@ -123,7 +113,11 @@ func (d *drain) mayWrite(now time.Time, p plan, v verdict) (time.Time, error) {
 	if !v.open(now) || d.core.hands.pace(now) == Paused {
 		return time.Time{}, errNotNow
 	}
-	return p.sink.mayWrite(now, d.core.wire)
+	wire := d.core.wire
+	if v.urgent {
+		wire = d.core.rushWire
+	}
+	return p.sink.mayWrite(now, wire)
 }
 
 // mayWrite takes from a drain's wire and from the sink's own, both or nothing.

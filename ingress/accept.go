@@ -29,6 +29,9 @@ func (h *Handler) accept(x *exchange, set *policies.Set, route *policies.Route, 
 	var accepted buffer.Accepted
 	var replayed bool
 	if err == nil {
+		err = h.feasible(x, route, in)
+	}
+	if err == nil {
 		accepted, replayed, err = h.store(x, route, in)
 	}
 	return h.answer(x, s, set, route, m, accepted, replayed, err)
@@ -75,8 +78,16 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 	if err != nil {
 		return intake{}, err
 	}
+	times, err := x.times(set, route)
+	if err != nil {
+		return intake{}, err
+	}
 	if route.Split != policies.SplitNone {
-		return h.readBatch(x, s, set, route, target, key)
+		in, err := h.readBatch(x, s, set, route, target, key)
+		for i := range in.msgs {
+			times.put(&in.msgs[i])
+		}
+		return in, err
 	}
 	stream := set.Stream(route.Stream)
 	body, err := h.bodyOf(s, x.r, min(bodyLimit(route), messageLimit(stream)))
@@ -91,12 +102,28 @@ func (h *Handler) read(x *exchange, s *scratch, set *policies.Set, route *polici
 	m := &s.msgs[0]
 	*m = buffer.Message{Method: x.r.Method, Target: target, Header: s.fields, Body: body, KeepAnswer: int(route.StoreResult)}
 	m.Owner = buffer.OwnerOf(x.principal)
+	times.put(m)
 	x.readKeys(stream, m)
 	in := intake{msgs: s.msgs[:]}
 	if key.value != "" {
 		in.once = onceKey(s, key, route, x.principal, m)
 	}
 	return in, nil
+}
+
+// feasible refuses what would be late before it leaves. What was accepted before, and
+// is sent again, was feasible then.
+func (h *Handler) feasible(x *exchange, route *policies.Route, in intake) error {
+	again, ok := h.cfg.Feasible(route.Stream, x.start, len(in.msgs))
+	if ok {
+		return nil
+	}
+	if in.once.TTL > 0 {
+		if _, err := h.cfg.Buffer.Lookup(x.r.Context(), route.Stream, in.once.Key, x.start); err == nil {
+			return nil
+		}
+	}
+	return problemInfeasible(again, x.start)
 }
 
 // readKeys reads what a message is ordered and cancelled by, from its request's

@@ -18,7 +18,7 @@ const (
 	// is what the buffer takes at once.
 	maxBatchMemory = 64 << 20
 	// About what Go makes of them on 64 bits.
-	messageBytes = 160
+	messageBytes = 208
 	stringBytes  = 16
 
 	firstMessages = 64

@@ -45,6 +45,10 @@ type Config struct {
 	// drain, which is not before due. A zero eta means that no rate is in sight, and note says why. It is
 	// called for every accepted message and must not block. Nil: no estimates.
 	ETA func(drain string, now, due time.Time, ahead uint64) (eta, p90 time.Time, note string)
+	// Feasible reports whether n more messages of a stream leave before they are late,
+	// and otherwise from when on they would; a zero again means that this is not in
+	// sight. It is called before messages are stored and must not block. Nil: all are.
+	Feasible func(stream string, now time.Time, n int) (again time.Time, ok bool)
 	// WaitMax caps what Prefer: wait=N may ask for, beside a route's own
 	// wait_max. 0: 30 s.
 	WaitMax time.Duration
@@ -79,6 +83,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ETA == nil {
 		c.ETA = func(_ string, _, _ time.Time, _ uint64) (eta, p90 time.Time, note string) { return }
+	}
+	if c.Feasible == nil {
+		c.Feasible = func(string, time.Time, int) (again time.Time, ok bool) { return time.Time{}, true }
 	}
 	if c.Closed == nil {
 		c.Closed = func(string) (string, bool) { return "", false }

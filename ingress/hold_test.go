@@ -112,8 +112,8 @@ func TestLiveMetricsFromTheStart(t *testing.T) {
 		slices.Sort(decisions)
 		return decisions
 	}
-	pass := []string{"error 500", "full 503", "invalid 400", "pass 200"}
-	hold := []string{"error 500", "full 503", "held 200", "invalid 400", "pass 200"}
+	pass := []string{"denied 401", "error 500", "full 503", "invalid 400", "limited 429", "pass 200"}
+	hold := []string{"denied 401", "error 500", "full 503", "held 200", "invalid 400", "limited 429", "pass 200"}
 	if diff := cmp.Diff([][]string{pass, hold}, [][]string{of("read"), of("pay")}); diff != "" {
 		t.Errorf("pass and hold (-want +got):\n%s", diff)
 	}

@@ -88,6 +88,9 @@ func (h *Handler) place(x *exchange, route *policies.Route, m *routeMetrics, in 
 		}
 	}
 	if err = h.intakeOpen(route); err == nil {
+		err = h.feasible(x, route, in)
+	}
+	if err == nil {
 		p.accepted, p.replayed, err = h.store(x, route, in)
 	}
 	return p, err
@@ -95,7 +98,7 @@ func (h *Handler) place(x *exchange, route *policies.Route, m *routeMetrics, in 
 
 // passage begins a live request; nil: it is to be stored.
 func (h *Handler) passage(x *exchange, route *policies.Route, m *buffer.Message) buffer.Passage {
-	if x.async {
+	if x.async || !m.DeliverAfter.IsZero() {
 		return nil
 	}
 	p, err := h.cfg.Buffer.BeginLive(x.r.Context(), route.Stream, m.Key)

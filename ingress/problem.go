@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -41,11 +42,12 @@ const (
 	reasonBreakerOpen  = "breaker-open"
 	reasonHoldFull     = "hold-full"
 	reasonHoldTimeout  = "hold-timeout"
+	reasonInfeasible   = "deadline-infeasible"
 )
 
 // reasons are those that a route of a mode can give.
 func reasons(mode policies.Mode) []string {
-	buffer := []string{reasonBufferFull, reasonDiskFull, reasonOverloaded, reasonDeadFull, reasonStreamClosed, reasonShuttingDown}
+	buffer := []string{reasonBufferFull, reasonDiskFull, reasonOverloaded, reasonDeadFull, reasonStreamClosed, reasonShuttingDown, reasonInfeasible}
 	pass := []string{reasonSinkBudget, reasonSinkPaused, reasonBreakerOpen, reasonShuttingDown}
 	hold := append(slices.Clone(pass), reasonHoldFull, reasonHoldTimeout)
 	switch mode {
@@ -352,6 +354,21 @@ func (p *problem) retryUntil(at, now time.Time) {
 	if !at.IsZero() {
 		p.retryAfter = retrySeconds(at, now)
 	}
+}
+
+// maxInfeasible bounds the seconds after which a caller is told to come back.
+const maxInfeasible = 24 * 60 * 60
+
+// problemInfeasible is for messages that would be late before they leave, until again;
+// zero is not in sight.
+func problemInfeasible(again, now time.Time) *problem {
+	p := problemUnavailable(reasonInfeasible)
+	p.detail = "more waits than can be delivered before this would be late"
+	p.retryAfter = maxInfeasible
+	if !again.IsZero() {
+		p.retryAfter = int(min(max(math.Ceil(again.Sub(now).Seconds()), 1), maxInfeasible))
+	}
+	return p
 }
 
 // problemSlowDisk is for requests that came while a commit takes long.

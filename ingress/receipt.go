@@ -91,6 +91,9 @@ func newReceipt(id string, st *buffer.Status, now time.Time, o *outlook) Receipt
 			r.due(st.AcceptedAt.Add(within))
 		}
 	}
+	if !st.Deadline.IsZero() {
+		r.due(st.Deadline)
+	}
 	r.summarise()
 	return r
 }

@@ -76,6 +76,9 @@ func (c *checker) rates(d *Drain, budget limiter.Rate) {
 	if r := d.Schedule.Base; r != limiter.Unlimited && r > budget {
 		c.warn(o, "lower it, or raise the budget if the sink can take more", "the base rate %s of drain %s is above its sink's budget of %s", r, d.Name, budget)
 	}
+	if r := d.Schedule.Floor; r > budget {
+		c.warn(o, "lower it, or raise the budget if the sink can take more", "the floor %s of drain %s is above its sink's budget of %s", r, d.Name, budget)
+	}
 	for _, e := range d.Schedule.Entries {
 		if e.Rate != limiter.Unlimited && e.Rate > budget {
 			c.warn(entryOf(d.Name, e.Name), "lower it, or raise the budget if the sink can take more",
@@ -130,7 +133,7 @@ const forever = time.Duration(math.MaxInt64)
 
 // patience is how long a message may wait for a drain before it ends.
 func patience(d *Drain, s *Stream) time.Duration {
-	stops := d.Schedule.Base == 0 || slices.ContainsFunc(d.Schedule.Entries, func(e Entry) bool { return e.Rate == 0 })
+	stops := max(d.Schedule.Base, d.Schedule.Floor) == 0 || slices.ContainsFunc(d.Schedule.Entries, func(e Entry) bool { return e.Rate == 0 })
 	if s == nil || !stops {
 		return forever
 	}

@@ -64,9 +64,9 @@ var deadlineSchema = schema[Deadline]{
 		choiceField("on_expire", []Ending{EndDead, EndExpire, EndDeliver}, nil, func(d *Deadline) *Ending { return &d.OnExpire }).
 			says("What becomes of it then; default dead."),
 		durationField("urgent_before", time.Second, maxPatience, func(d *Deadline) *time.Duration { return &d.UrgentBefore }).
-			says("How long before max_delay urgent_rate holds.").later(absent),
+			says("How long before max_delay messages are urgent; not without urgent_rate."),
 		rateField("urgent_rate", func(d *Deadline) *limiter.Rate { return &d.UrgentRate }).
-			says("What messages that are nearly late leave at, at least.").later(absent),
+			says("The least rate for what is urgent, which leaves first."),
 	},
 	check: func(v value, d *Deadline, keys keys) {
 		urgent, rate := keys["urgent_before"], keys["urgent_rate"]
@@ -75,6 +75,8 @@ var deadlineSchema = schema[Deadline]{
 			keys.at(v, "urgent_rate").fail("add `urgent_before: 12h`", "a deadline has urgent_rate and no urgent_before")
 		case urgent != nil && rate == nil:
 			keys.at(v, "urgent_before").fail("add `urgent_rate: 200/s`", "a deadline has urgent_before and no urgent_rate")
+		case d.UrgentRate == 0 && rate != nil:
+			keys.at(v, "urgent_rate").fail("write what the sink can take then, such as 200/s, or remove both", "an urgent_rate of 0 has no effect")
 		case d.UrgentBefore > d.MaxDelay && d.MaxDelay > 0:
 			keys.at(v, "urgent_before").fail("lower it, or raise max_delay", "urgent_before %s is longer than max_delay %s",
 				formatDuration(d.UrgentBefore), formatDuration(d.MaxDelay))
@@ -94,9 +96,14 @@ var scheduleSchema = schema[scheduleDraft]{
 		rateField("base", func(s *scheduleDraft) *limiter.Rate { return &s.base }).must("100/s").
 			says("The rate while no entry holds."),
 		rateField("floor", func(s *scheduleDraft) *limiter.Rate { return &s.floor }).
-			says("The least rate, unless an entry says 0.").later(absent),
+			says("The least rate, unless an entry says 0; default none."),
 		listOf("entries", &entrySchema, maxEntries, func(s *scheduleDraft) *[]entryDraft { return &s.entries }).
 			says("Rates over calendar time; the first whose interval is active holds."),
+	},
+	check: func(v value, s *scheduleDraft, keys keys) {
+		if s.floor == limiter.Unlimited {
+			keys.at(v, "floor").fail("write a rate, such as 20/s", "a floor of unlimited leaves nothing to schedule")
+		}
 	},
 }
 
@@ -129,7 +136,16 @@ var entrySchema = schema[entryDraft]{
 		rateField("rate", func(e *entryDraft) *limiter.Rate { return &e.rate }).must("100/s").
 			says("The rate while the entry holds; 0 stops the drain."),
 		durationField("ramp", time.Second, maxRamp, func(e *entryDraft) *time.Duration { return &e.ramp }).
-			says("How long the rate rises at the entry's beginning and falls before its end.").later(absent),
+			says("How long the rate rises at the entry's beginning and falls before its end; default: not at all."),
+	},
+	check: func(v value, e *entryDraft, keys keys) {
+		switch {
+		case keys["ramp"] == nil:
+		case e.rate == limiter.Unlimited:
+			keys.at(v, "ramp").fail("write the rate that it leads to", "a ramp cannot lead to an unlimited rate")
+		case e.rate == 0 && keys["rate"] != nil:
+			keys.at(v, "ramp").fail("remove it: an entry stops at once, and the one before it may have a ramp", "a ramp has no effect with rate: 0")
+		}
 	},
 }
 

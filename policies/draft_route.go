@@ -82,7 +82,7 @@ var routeSchema = schema[routeDraft]{
 		nested("store_result", &storeResultSchema, func(r *routeDraft) *int64 { return &r.out.StoreResult }).
 			says("Keeps the sink's answer for the receipt; default: its status alone."),
 		choiceField("timing", []string{"allowed"}, nil, func(r *routeDraft) *string { return &r.timing }).
-			says("allowed: callers may send Forebay-Deliver-After and Forebay-Deadline.").later(absent),
+			says("allowed: callers may send Forebay-Deliver-After and Forebay-Deadline; default: both are dropped."),
 	},
 	check: func(v value, r *routeDraft, keys keys) {
 		if r.out.Split == splitNone {

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"iter"
+	"math"
 	"time"
 
 	"forebay/limiter"
@@ -12,7 +13,7 @@ import (
 type Schedule struct {
 	Base    limiter.Rate
 	Entries []Entry
-	Floor   limiter.Rate // not built yet: the least, but where an entry says 0
+	Floor   limiter.Rate // the least, but where an entry says 0
 }
 
 // Entry is a rate that holds while one of its intervals is active and no
@@ -22,14 +23,9 @@ type Entry struct {
 	During []*Interval
 	Except []*Interval
 	Rate   limiter.Rate
-	Ramp   time.Duration // not built yet
-}
-
-// Window is a stretch of time with one rate.
-type Window struct {
-	Rate    limiter.Rate
-	Because string    // the entry's name, or "base"
-	Until   time.Time // when the answer may change; zero: not within the horizon
+	// Ramp is how long the rate rises from the one before, where that is less, and
+	// falls to the one after, inside the time in which the entry holds.
+	Ramp time.Duration
 }
 
 // base is the name of the rate that holds while no entry does. No entry may
@@ -42,18 +38,22 @@ const base = "base"
 const maxEdges = 100
 
 // At returns the window that t lies in. It is computed from the calendar, never
-// polled: a caller may keep the answer until Until, and is told the same rate at
-// every instant before. It allocates nothing.
+// polled: a caller may keep the answer until Until, and is told the same window at
+// every instant before, but that a ramp that is over is left out. It allocates nothing.
 func (s *Schedule) At(t time.Time) Window {
 	now := t.Unix()
 	holds := s.holds(now)
 	w := s.window(holds)
+	if w.ramp > 0 {
+		w.began, w.from = s.began(now, holds)
+	}
 	at, limit := now, now+horizon
 	for range maxEdges {
 		if at = s.nextEdge(holds, at, limit); at == never {
 			return w
 		}
-		if s.holds(at) != holds {
+		if next := s.holds(at); next != holds {
+			w.to = s.rampEnd(next, w.Rate)
 			break
 		}
 	}
@@ -61,14 +61,39 @@ func (s *Schedule) At(t time.Time) Window {
 	return w
 }
 
+// began looks back as far as a ramp reaches for when an entry that holds began to, and
+// for the rate that it rises from.
+func (s *Schedule) began(now int64, holds int) (time.Time, limiter.Rate) {
+	at := now - int64(math.Ceil(s.Entries[holds].Ramp.Seconds()))
+	last, edge, from := s.holds(at), int64(never), 0
+	for {
+		if at = s.nextEdge(last, at, now+1); at == never {
+			break
+		}
+		if next := s.holds(at); next != last {
+			last, edge, from = next, at, last
+		}
+	}
+	if edge == never {
+		return time.Time{}, 0
+	}
+	return time.Unix(edge, 0).UTC(), s.rampEnd(from, s.window(holds).Rate)
+}
+
+// rampEnd is the rate of a ramp at its end to a neighbour.
+func (s *Schedule) rampEnd(neighbour int, rate limiter.Rate) limiter.Rate {
+	return min(max(s.window(neighbour).Rate, s.Floor), rate)
+}
+
 // Windows yields the windows from one time to another, which has to be after it:
-// each with the time it begins at, consecutive, and two neighbours differ in Rate
-// or Because. The first begins at from, the last ends at to. It computes as it
-// goes, so a caller that stops early pays for no more than it has seen.
+// each with the time it begins at, without its ramp, consecutive, and two neighbours
+// differ in Rate or Because. The first begins at from, the last ends at to. It computes
+// as it goes, so a caller that stops early pays for no more than it has seen.
 func (s *Schedule) Windows(from, to time.Time) iter.Seq2[time.Time, Window] {
 	return func(yield func(time.Time, Window) bool) {
 		for from.Before(to) {
 			w := s.window(s.holds(from.Unix()))
+			w.ramp = 0
 			w.Until = s.end(w, from, to)
 			if !yield(from, w) {
 				return
@@ -104,11 +129,18 @@ func (s *Schedule) holds(unix int64) int {
 	return len(s.Entries)
 }
 
+// window is what holds, without its time.
 func (s *Schedule) window(holds int) Window {
-	if holds == len(s.Entries) {
-		return Window{Rate: s.Base, Because: base}
+	w := Window{Rate: s.Base, Because: base}
+	if holds < len(s.Entries) {
+		e := &s.Entries[holds]
+		w = Window{Rate: e.Rate, Because: e.Name, ramp: e.Ramp}
 	}
-	return Window{Rate: s.Entries[holds].Rate, Because: s.Entries[holds].Name}
+	if w.Rate < s.Floor && !w.Frozen() {
+		w.said, w.Rate, w.Floor = w.Rate, s.Floor, true
+	}
+	w.from, w.to = w.Rate, w.Rate
+	return w
 }
 
 // nextEdge returns the first change after unix, and before limit, of an interval
@@ -138,4 +170,45 @@ func anyActive(intervals []*Interval, unix int64) bool {
 		}
 	}
 	return false
+}
+
+// Lines cuts a window that Windows has yielded, and where it begins, into stretches in
+// which the rate is one straight line.
+func (s *Schedule) Lines(from time.Time, w Window) iter.Seq2[time.Time, Line] {
+	return func(yield func(time.Time, Line) bool) {
+		for from.Before(w.Until) {
+			l := s.line(from, w.Until)
+			if !yield(from, l) {
+				return
+			}
+			from = l.Until
+		}
+	}
+}
+
+// Line is a stretch of a window in which the rate goes straight from one to another.
+type Line struct {
+	From, To limiter.Rate
+	Until    time.Time
+}
+
+// line follows what is level past the times at which At only may change its answer.
+func (s *Schedule) line(at, to time.Time) Line {
+	l := Line{From: s.At(at).RateAt(at)}
+	for at.Before(to) {
+		w := s.At(at)
+		begin, end := w.Straight(at)
+		if end.IsZero() || end.After(to) {
+			end = to
+		}
+		level := begin.IsZero() && w.Rate == l.From
+		if l.Until.IsZero() || level {
+			l.To, l.Until = w.RateAt(end), end
+		}
+		if !level {
+			break
+		}
+		at = end
+	}
+	return l
 }

@@ -75,13 +75,13 @@ func TestAt(t *testing.T) {
 		at   time.Time
 		want Window
 	}{
-		{at(3, 1, 12, 0), Window{120, "base", at(3, 2, 0, 30)}},
-		{at(3, 2, 0, 30), Window{600, "catch up", at(3, 2, 6, 30)}},
-		{at(3, 2, 0, 30).Add(-time.Nanosecond), Window{120, "base", at(3, 2, 0, 30)}},
-		{at(3, 7, 1, 0), Window{600, "catch up", at(3, 7, 2, 0)}},
-		{at(3, 7, 3, 0), Window{0, "maintenance", at(3, 7, 4, 0)}},
+		{at(3, 1, 12, 0), Window{Rate: 120, Because: "base", Until: at(3, 2, 0, 30)}},
+		{at(3, 2, 0, 30), Window{Rate: 600, Because: "catch up", Until: at(3, 2, 6, 30)}},
+		{at(3, 2, 0, 30).Add(-time.Nanosecond), Window{Rate: 120, Because: "base", Until: at(3, 2, 0, 30)}},
+		{at(3, 7, 1, 0), Window{Rate: 600, Because: "catch up", Until: at(3, 7, 2, 0)}},
+		{at(3, 7, 3, 0), Window{Rate: 0, Because: "maintenance", Until: at(3, 7, 4, 0)}},
 		// The sale is two specs that meet at midnight: one window.
-		{at(11, 10, 22, 0), Window{40, "protect the sale", at(11, 11, 3, 0)}},
+		{at(11, 10, 22, 0), Window{Rate: 40, Because: "protect the sale", Until: at(11, 11, 3, 0)}},
 	}
 	for _, tt := range tests {
 		got := s.At(tt.at)

@@ -97,8 +97,8 @@ type Deadline struct {
 	MaxDelay time.Duration // from its acceptance; 0: no deadline
 	OnExpire Ending
 
-	UrgentBefore time.Duration // not built yet, like UrgentRate
-	UrgentRate   limiter.Rate
+	UrgentBefore time.Duration // how long before MaxDelay messages are urgent; 0: never
+	UrgentRate   limiter.Rate  // what they leave at, at least
 }
 
 // Retry bounds how long and how often a message is tried again.

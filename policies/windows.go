@@ -9,13 +9,13 @@ import (
 	"forebay/limiter"
 )
 
-// DrainWindow is a stretch of a drain's schedule with one rate, as `forebay
-// windows` and GET /api/v1/windows print it.
+// DrainWindow is a stretch of a drain's schedule with one rate, or of a ramp, as
+// `forebay windows` and GET /api/v1/windows print it.
 type DrainWindow struct {
 	Drain    string
 	From, To time.Time
-	Rate     limiter.Rate
-	// RateFrom and RateTo are the rates at its ends.
+	Rate     limiter.Rate // never more; what a ramp leads to
+	// RateFrom and RateTo are the rates at its ends; between them it goes straight.
 	RateFrom, RateTo limiter.Rate
 	Because          string // the entry's name, or "base"
 	// Capacity is the whole messages that fit: at the rate, inside the sink's budget.
@@ -43,14 +43,16 @@ func (s *Set) Windows(drain string, from, to time.Time) ([]DrainWindow, error) {
 		}
 		changes := d.Schedule.clockChanges(from, to)
 		for at, w := range d.Schedule.Windows(from, to) {
-			if len(out) == maxDrainWindows {
-				return nil, fmt.Errorf("over %d windows from %s to %s: ask for less time or one drain",
-					maxDrainWindows, from.UTC().Format(time.DateOnly), to.UTC().Format(time.DateOnly))
+			for at, l := range d.Schedule.Lines(at, w) {
+				if len(out) == maxDrainWindows {
+					return nil, fmt.Errorf("over %d windows from %s to %s: ask for less time or one drain",
+						maxDrainWindows, from.UTC().Format(time.DateOnly), to.UTC().Format(time.DateOnly))
+				}
+				out = append(out, DrainWindow{
+					Drain: d.Name, From: at, To: l.Until, Rate: w.Rate, RateFrom: l.From, RateTo: l.To, Because: w.Because,
+					Capacity: l.capacity(budget, l.Until.Sub(at)), Note: noteOf(changes, at, l.Until),
+				})
 			}
-			out = append(out, DrainWindow{
-				Drain: d.Name, From: at, To: w.Until, Rate: w.Rate, RateFrom: w.Rate, RateTo: w.Rate, Because: w.Because,
-				Capacity: capacity(min(w.Rate, budget), w.Until.Sub(at)), Note: noteOf(changes, at, w.Until),
-			})
 		}
 	}
 	if drain != "" && s.Drain(drain) == nil {
@@ -60,11 +62,11 @@ func (s *Set) Windows(drain string, from, to time.Time) ([]DrainWindow, error) {
 }
 
 // capacity is whole messages; a rate such as 100/h is no exact binary number.
-func capacity(rate limiter.Rate, d time.Duration) *float64 {
-	if rate == limiter.Unlimited {
+func (l Line) capacity(budget limiter.Rate, d time.Duration) *float64 {
+	if min(max(l.From, l.To), budget) == limiter.Unlimited {
 		return nil
 	}
-	fits := math.Floor(float64(rate)*d.Seconds() + 1e-6)
+	fits := math.Floor(under(float64(l.From), float64(l.To), float64(budget))*d.Seconds() + 1e-6)
 	return &fits
 }
 

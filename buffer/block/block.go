@@ -69,6 +69,8 @@ const (
 	// Encrypted says that the payload is sealed with a data key of the directory, or
 	// the secret parts of it are. Only what seals sets it.
 	Encrypted Flags = 16
+	// Timed says that at least one message has times of its own.
+	Timed Flags = 32
 )
 
 // Header is the envelope of a block.

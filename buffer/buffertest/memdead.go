@@ -182,3 +182,37 @@ func (s *memStream) died(offset uint64) {
 		s.deadBytes += int64(len(s.messages[offset].Body))
 	}
 }
+
+// ExpireOwn implements buffer.OwnDeadlines.
+func (m *Mem) ExpireOwn(drain string, now time.Time, why buffer.Reason) (n int, next time.Time, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.drains[drain]
+	if !ok {
+		return 0, time.Time{}, fmt.Errorf("expire for %s: %w", drain, buffer.ErrNoDrain)
+	}
+	state := buffer.Expired
+	if why != "" {
+		state = buffer.Dead
+	}
+	d.oldest() // raises low
+	for i := d.low; i < len(d.places); i++ {
+		offset := d.start + uint64(i)
+		p, deadline := &d.places[i], d.stream.messages[offset].Deadline
+		switch {
+		case deadline.IsZero() || p.state.Final():
+		case deadline.After(now) || !p.waits():
+			if deadline.Before(now) {
+				deadline = now.Add(time.Millisecond)
+			}
+			if next.IsZero() || deadline.Before(next) {
+				next = deadline
+			}
+		default:
+			p.reason = why
+			m.finish(d, p, offset, state, now)
+			n++
+		}
+	}
+	return n, next, nil
+}

@@ -111,7 +111,7 @@ func (m *Mem) Take(drain string, now time.Time, limit int) ([]buffer.Delivery, t
 	for _, offset := range d.due(now, limit) {
 		ds = append(ds, m.hand(d, offset))
 	}
-	ds = append(ds, m.handUntried(d, limit-len(ds))...)
+	ds = append(ds, m.handUntried(d, now, limit-len(ds))...)
 	return ds, d.nextDue(), nil
 }
 
@@ -131,7 +131,7 @@ func (d *memDrain) due(now time.Time, limit int) []uint64 {
 
 // handUntried hands out at most limit messages for their first attempt. At the
 // bound of parked keys it opens no other key.
-func (m *Mem) handUntried(d *memDrain, limit int) []buffer.Delivery {
+func (m *Mem) handUntried(d *memDrain, now time.Time, limit int) []buffer.Delivery {
 	var ds []buffer.Delivery
 	var aside []uint64
 	for len(ds) < limit && len(d.ready) > 0 {
@@ -141,6 +141,10 @@ func (m *Mem) handUntried(d *memDrain, limit int) []buffer.Delivery {
 			// It was finished, taken or overtaken since it was offered.
 		case d.parked >= m.maxParked && d.key(offset) != "":
 			aside = append(aside, offset)
+		case d.stream.messages[offset].DeliverAfter.After(now):
+			p := d.place(offset)
+			p.retry, p.due = true, d.stream.messages[offset].DeliverAfter
+			d.wait(p, offset)
 		default:
 			ds = append(ds, m.hand(d, offset))
 		}

@@ -101,6 +101,14 @@ func (m *Mem) Find(ref buffer.Ref, now time.Time) (buffer.Status, error) {
 			status.Drains = append(status.Drains, d.status(*p, ref.Offset))
 		}
 	}
+	if msg := s.messages[ref.Offset]; !status.State().Final() {
+		status.Deadline = msg.Deadline
+		for i := range status.Drains {
+			if x := &status.Drains[i]; x.State == buffer.Queued && msg.DeliverAfter.After(now) {
+				x.State, x.Due = buffer.Scheduled, msg.DeliverAfter
+			}
+		}
+	}
 	return status, nil
 }
 

@@ -51,6 +51,7 @@ const (
 	needHousekeep   capability = "housekeeping"
 	needOnce        capability = "once"
 	needExpirer     capability = "expirer"
+	needOwn         capability = "own deadlines"
 	needDeadLetters capability = "dead letters"
 	needSearcher    capability = "searcher"
 	needRemover     capability = "remover"
@@ -69,6 +70,8 @@ func (s Subject) can(c capability) (ok bool) {
 		_, ok = s.Buffer.(buffer.Once)
 	case needExpirer:
 		_, ok = s.Buffer.(buffer.Expirer)
+	case needOwn:
+		_, ok = s.Buffer.(buffer.OwnDeadlines)
 	case needDeadLetters:
 		_, ok = s.Buffer.(buffer.DeadLetters)
 	case needSearcher:
@@ -126,6 +129,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		onceSections(),
 		lookupSections(),
 		expireSections(),
+		timeSections(),
 		deadSections(),
 		deadReplaySections(),
 		searchSections(),

@@ -71,7 +71,11 @@ func printWindows(w io.Writer, list []policies.DrainWindow) {
 		if x.Capacity != nil {
 			fits = strconv.FormatFloat(*x.Capacity, 'f', -1, 64)
 		}
-		t.add(x.Drain, x.From.UTC().Format(time.RFC3339), x.To.UTC().Format(time.RFC3339), rateText(x.Rate), x.Because, fits, x.Note)
+		rate := rateText(x.RateFrom)
+		if x.RateTo != x.RateFrom {
+			rate += " to " + rateText(x.RateTo)
+		}
+		t.add(x.Drain, x.From.UTC().Format(time.RFC3339), x.To.UTC().Format(time.RFC3339), rate, x.Because, fits, x.Note)
 	}
 	t.write(w)
 }

@@ -162,7 +162,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	wait := longestWait(set)
 	l.handler = ingress.New(ingress.Config{
-		Buffer: engine, Live: liveSinks{drains}, Policy: l.reloader.policy, ETA: drains.ETA, Closed: op.gate.closed, WaitMax: wait,
+		Buffer: engine, Live: liveSinks{drains}, Policy: l.reloader.policy, ETA: drains.ETA, Feasible: drains.Feasible, Closed: op.gate.closed, WaitMax: wait,
 		TrustedProxies: a.cfg.HTTP.Proxies(),
 	}, a.log, a.reg)
 	a.reg.MustRegister(newStateCollector(stateSources{
