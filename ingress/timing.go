@@ -98,12 +98,15 @@ func (x *exchange) time(name string) (time.Time, error) {
 	return at, nil
 }
 
-// put gives a message its times, in milliseconds as they are stored.
+// put gives a message its times, in whole milliseconds as they are stored: not before
+// what was asked for.
 func (t times) put(m *buffer.Message) {
-	if !t.after.IsZero() {
-		m.DeliverAfter = time.UnixMilli(t.after.UnixMilli())
+	m.DeliverAfter, m.Deadline = wholeMillis(t.after), wholeMillis(t.deadline)
+}
+
+func wholeMillis(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
 	}
-	if !t.deadline.IsZero() {
-		m.Deadline = time.UnixMilli(t.deadline.UnixMilli())
-	}
+	return time.UnixMilli(t.Add(time.Millisecond - 1).UnixMilli())
 }

@@ -203,7 +203,7 @@ func TestOverflowOrderLost(t *testing.T) {
 			t.Parallel()
 			found := func(h *ingresstest.History) bool { return len(h.Disorder()) > 0 }
 			// It is found in a second; the time is for machines that do little at once.
-			h := overflowRun(t, 20*time.Second, tt.breakIt, found)
+			h := overflowRun(t, 90*time.Second, tt.breakIt, found)
 			if wrong := h.Disorder(); len(wrong) == 0 {
 				t.Errorf("nothing is wrong with what was seen: %+v", h.Counts())
 			} else {
