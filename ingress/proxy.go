@@ -119,7 +119,7 @@ type passage struct {
 
 // serve notes an answer that was cut off: its connection has to be, too.
 func (p *passage) serve(proxy *httputil.ReverseProxy, r *http.Request) {
-	w := &liveWriter{ResponseWriter: p.x.w}
+	w := &liveWriter{ResponseWriter: p.x.w, old: !r.ProtoAtLeast(1, 1)}
 	ended := false
 	defer func() {
 		if ended {
@@ -145,8 +145,8 @@ func (p *passage) rewrite(r *httputil.ProxyRequest) {
 			delete(h, name)
 		}
 	}
-	if p.x.spill != nil || strings.EqualFold(h.Get("Upgrade"), "h2c") {
-		// What may be stored is no tunnel, and whoever speaks HTTP/2 is past every route.
+	if p.x.spill != nil || !r.In.ProtoAtLeast(1, 1) || strings.EqualFold(h.Get("Upgrade"), "h2c") {
+		// What may be stored is no tunnel, HTTP/1.0 has none, and whoever speaks HTTP/2 is past every route.
 		delete(h, "Upgrade")
 		delete(h, "Connection")
 	}
@@ -219,6 +219,7 @@ func (p *passage) answer(resp *http.Response) error {
 	resp.Header["X-Request-Id"] = []string{p.x.id}
 	resp.Header["Proxy-Status"] = append(resp.Header["Proxy-Status"], proxyName+"; received-status="+strconv.Itoa(status))
 	p.x.quota.tellBeside(resp.Header, status)
+	p.x.unguessed()
 	if p.h.receipts.waits.stopped() && status != http.StatusSwitchingProtocols {
 		resp.Header["Connection"] = []string{"close"}
 	}

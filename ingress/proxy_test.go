@@ -400,3 +400,26 @@ func TestProxyProblems(t *testing.T) {
 		})
 	}
 }
+
+// HTTP/1.0 has no informational answers and no tunnels (RFC 9110, sections 7.8 and
+// 15.2), and nobody adds the type that a sink left out.
+func TestProxyOldCaller(t *testing.T) {
+	sink := newSink(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header()["Content-Type"] = nil
+		fmt.Fprint(w, "<html>")
+	})
+	addr, _, _ := newProxy(t, sink.URL)
+	c, r := dial(t, addr)
+	write(t, c, "GET / HTTP/1.0\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	e := readExchange(t, r, "GET")
+	if len(e.Informational) > 0 || e.Status != http.StatusOK || e.Body != "<html>" {
+		t.Errorf("%v, then %d %q; want 200 alone", e.Informational, e.Status, e.Body)
+	}
+	if kind, ok := e.Header["Content-Type"]; ok {
+		t.Errorf("Content-Type %q, which the sink did not send", kind)
+	}
+}
