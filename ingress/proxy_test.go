@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -421,5 +422,34 @@ func TestProxyOldCaller(t *testing.T) {
 	}
 	if kind, ok := e.Header["Content-Type"]; ok {
 		t.Errorf("Content-Type %q, which the sink did not send", kind)
+	}
+}
+
+// The beginning of a long answer is with the caller while its sink still makes the rest.
+func TestProxyLongAnswerBegins(t *testing.T) {
+	began := make(chan struct{})
+	rest := sync.OnceFunc(func() { close(began) })
+	sink := newSink(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "40000")
+		fmt.Fprint(w, "begin")
+		w.(http.Flusher).Flush()
+		<-began
+		fmt.Fprint(w, strings.Repeat("x", 39995))
+	})
+	t.Cleanup(rest) // before the sink is closed
+	addr, _, _ := newProxy(t, sink.URL)
+	c, r := dial(t, addr)
+	write(t, c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, 5)
+	if _, err := io.ReadFull(resp.Body, first); err != nil || string(first) != "begin" {
+		t.Fatalf("%q, %v", first, err)
+	}
+	rest()
+	if more, err := io.ReadAll(resp.Body); err != nil || len(more) != 39995 {
+		t.Errorf("%d bytes more, %v", len(more), err)
 	}
 }
