@@ -75,6 +75,7 @@ func (x *exchange) relay(id string, d *buffer.DrainStatus) {
 	}
 	x.set("Via", via(valuesOf(d.Answer.Header, "Via")))
 	x.set("Forebay-Id", id)
+	x.unguessed()
 	x.write(d.Status, d.Answer.Body)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -131,5 +132,27 @@ func (f *fixture) end(results map[string]buffer.Result) {
 		} else {
 			f.buf.Bury(drain, 0, buffer.ReasonPermanent, r)
 		}
+	}
+}
+
+func TestStoredAnswerHasNoGuessedType(t *testing.T) {
+	f := newFixture(t, routes(func(create, _ *policies.Route) { create.StoreResult = 100 }))
+	srv := httptest.NewServer(f.Handler) // which guesses where nobody says
+	t.Cleanup(srv.Close)
+	f.do("POST", "/v1/orders", "{}", "Idempotency-Key: 7")
+	f.end(map[string]buffer.Result{"orders-to-service": {Attempts: 1, Status: 200, Answer: &buffer.Answer{Body: []byte("<html>")}}})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/v1/orders", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Prefer", "wait=9")
+	r.Header.Set("Idempotency-Key", "7")
+	resp, err := srv.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if kind, ok := resp.Header["Content-Type"]; ok || resp.StatusCode != http.StatusOK {
+		t.Errorf("status %d, Content-Type %q, which the sink did not send", resp.StatusCode, kind)
 	}
 }

@@ -59,6 +59,13 @@ func (x *exchange) set(name, value string) {
 // field returns the values of a header field; its name is in canonical form.
 func (x *exchange) field(name string) []string { return x.r.Header[name] }
 
+// unguessed keeps a server from guessing a Content-Type that a sink did not send.
+func (x *exchange) unguessed() {
+	if h := x.w.Header(); h["Content-Type"] == nil {
+		h["Content-Type"] = nil
+	}
+}
+
 // write answers with body. A failed write means that the caller is gone:
 // there is nobody left to tell.
 func (x *exchange) write(status int, body []byte) {

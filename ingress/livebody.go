@@ -167,13 +167,14 @@ func (b *liveBody) trailer(in, out *http.Request) {
 // as it takes what is sent.
 type liveWriter struct {
 	http.ResponseWriter
+	old     bool // the caller speaks HTTP/1.0, which has no 1xx
 	renewed time.Time
 }
 
 // WriteHeader implements http.ResponseWriter. That the sink is ready for the
 // body is no news: the caller is told when the body is read.
 func (w *liveWriter) WriteHeader(status int) {
-	if status == http.StatusContinue {
+	if status == http.StatusContinue || status < http.StatusOK && w.old {
 		return
 	}
 	w.renew()

@@ -170,16 +170,10 @@ func (m *metrics) newRoute(name string, mode policies.Mode) *routeMetrics {
 		r.series(outcome{decisionInvalid, http.StatusNotFound})
 		return r
 	}
-	if mode == policies.ModeBuffer || mode == policies.ModeOverflow {
-		r.accepted = r.series(outcomeAccepted())
-		r.replayed = r.series(outcomeReplayed())
-	}
-	if mode != policies.ModeBuffer {
-		r.passed = r.series(outcomePassed())
-	}
-	if mode == policies.ModeHold || mode == policies.ModeOverflow {
-		r.series(outcome{decisionHeld, http.StatusOK})
-	}
+	r.accepted = r.series(outcomeAccepted())
+	r.replayed = r.series(outcomeReplayed())
+	r.passed = r.series(outcomePassed())
+	r.series(outcome{decisionHeld, http.StatusOK})
 	r.limited = r.series(outcomeLimited())
 	r.full = r.series(outcomeFull())
 	r.refusals = make(map[string]prometheus.Counter)

@@ -45,8 +45,8 @@ func TestMetricsFromTheStart(t *testing.T) {
 	f := newFixture(t)
 	want := []string{
 		" invalid 404",
-		"create-order buffered 202", "create-order denied 401", "create-order error 500", "create-order full 503", "create-order invalid 400", "create-order limited 429", "create-order replayed 202",
-		"register buffered 202", "register denied 401", "register error 500", "register full 503", "register invalid 400", "register limited 429", "register replayed 202",
+		"create-order buffered 202", "create-order denied 401", "create-order error 500", "create-order full 503", "create-order held 200", "create-order invalid 400", "create-order limited 429", "create-order pass 200", "create-order replayed 202",
+		"register buffered 202", "register denied 401", "register error 500", "register full 503", "register held 200", "register invalid 400", "register limited 429", "register pass 200", "register replayed 202",
 	}
 	byName := cmp.Transformer("sorted", func(in []string) map[string]bool {
 		out := map[string]bool{}
@@ -91,8 +91,8 @@ func TestMetricsCount(t *testing.T) {
 	} {
 		wantCount(t, f, tt.route, tt.decision, strconv.Itoa(tt.code), tt.want)
 	}
-	if got := len(seriesOf(t, f, "forebay_ingress_requests_total")); got != 18 {
-		t.Errorf("%d series, want 18: receipts are no decisions", got)
+	if got := len(seriesOf(t, f, "forebay_ingress_requests_total")); got != 22 {
+		t.Errorf("%d series, want 22: receipts are no decisions", got)
 	}
 }
 

@@ -22,6 +22,10 @@ const (
 	// answerMark how often that is renewed.
 	answerIdle = 30 * time.Second
 	answerMark = time.Second
+	// A long answer whose length is known is sent on at least every longFlush: of a
+	// slow one the beginning does not wait until there is much of it.
+	longAnswer = 16 << 10
+	longFlush  = 100 * time.Millisecond
 )
 
 // live sends a request to the route's sink, at once or when its turn comes.
@@ -100,11 +104,11 @@ func (h *Handler) relay(x *exchange, m *routeMetrics, turn Turn, body *liveBody,
 	// sets it in its place.
 	delete(x.w.Header(), "X-Request-Id")
 	delete(x.w.Header(), "Connection")
-	proxy := httputil.ReverseProxy{
+	p.proxy = httputil.ReverseProxy{
 		Transport: turn, Rewrite: p.rewrite, ModifyResponse: p.answer, ErrorHandler: p.failed,
 		BufferPool: &h.chunks, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // what it has to say is in the answer
 	}
-	p.serve(&proxy, out)
+	p.serve(out)
 	return p.outcome
 }
 
@@ -114,12 +118,13 @@ type passage struct {
 	x       *exchange
 	m       *routeMetrics
 	body    *liveBody
+	proxy   httputil.ReverseProxy
 	outcome outcome
 }
 
 // serve notes an answer that was cut off: its connection has to be, too.
-func (p *passage) serve(proxy *httputil.ReverseProxy, r *http.Request) {
-	w := &liveWriter{ResponseWriter: p.x.w}
+func (p *passage) serve(r *http.Request) {
+	w := &liveWriter{ResponseWriter: p.x.w, old: !r.ProtoAtLeast(1, 1)}
 	ended := false
 	defer func() {
 		if ended {
@@ -133,7 +138,7 @@ func (p *passage) serve(proxy *httputil.ReverseProxy, r *http.Request) {
 			p.outcome = outcome{decisionError, statusClientClosed}
 		}
 	}()
-	proxy.ServeHTTP(w, r.WithContext(served{r.Context()}))
+	p.proxy.ServeHTTP(w, r.WithContext(served{r.Context()}))
 	ended = true
 }
 
@@ -145,8 +150,8 @@ func (p *passage) rewrite(r *httputil.ProxyRequest) {
 			delete(h, name)
 		}
 	}
-	if p.x.spill != nil || strings.EqualFold(h.Get("Upgrade"), "h2c") {
-		// What may be stored is no tunnel, and whoever speaks HTTP/2 is past every route.
+	if p.x.spill != nil || !r.In.ProtoAtLeast(1, 1) || strings.EqualFold(h.Get("Upgrade"), "h2c") {
+		// What may be stored is no tunnel, HTTP/1.0 has none, and whoever speaks HTTP/2 is past every route.
 		delete(h, "Upgrade")
 		delete(h, "Connection")
 	}
@@ -219,6 +224,7 @@ func (p *passage) answer(resp *http.Response) error {
 	resp.Header["X-Request-Id"] = []string{p.x.id}
 	resp.Header["Proxy-Status"] = append(resp.Header["Proxy-Status"], proxyName+"; received-status="+strconv.Itoa(status))
 	p.x.quota.tellBeside(resp.Header, status)
+	p.x.unguessed()
 	if p.h.receipts.waits.stopped() && status != http.StatusSwitchingProtocols {
 		resp.Header["Connection"] = []string{"close"}
 	}
@@ -227,6 +233,9 @@ func (p *passage) answer(resp *http.Response) error {
 	}
 	if resp.ContentLength < 0 && status != http.StatusSwitchingProtocols {
 		resp.Body = &trailed{resp.Body, resp}
+	}
+	if resp.ContentLength > longAnswer {
+		p.proxy.FlushInterval = longFlush
 	}
 	p.outcome.code = status
 	return nil

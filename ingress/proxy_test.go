@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -398,5 +399,57 @@ func TestProxyProblems(t *testing.T) {
 				t.Errorf("%v counted as %s", n, tt.decision)
 			}
 		})
+	}
+}
+
+// HTTP/1.0 has no informational answers and no tunnels (RFC 9110, sections 7.8 and
+// 15.2), and nobody adds the type that a sink left out.
+func TestProxyOldCaller(t *testing.T) {
+	sink := newSink(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header()["Content-Type"] = nil
+		fmt.Fprint(w, "<html>")
+	})
+	addr, _, _ := newProxy(t, sink.URL)
+	c, r := dial(t, addr)
+	write(t, c, "GET / HTTP/1.0\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	e := readExchange(t, r, "GET")
+	if len(e.Informational) > 0 || e.Status != http.StatusOK || e.Body != "<html>" {
+		t.Errorf("%v, then %d %q; want 200 alone", e.Informational, e.Status, e.Body)
+	}
+	if kind, ok := e.Header["Content-Type"]; ok {
+		t.Errorf("Content-Type %q, which the sink did not send", kind)
+	}
+}
+
+// The beginning of a long answer is with the caller while its sink still makes the rest.
+func TestProxyLongAnswerBegins(t *testing.T) {
+	began := make(chan struct{})
+	rest := sync.OnceFunc(func() { close(began) })
+	sink := newSink(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "40000")
+		fmt.Fprint(w, "begin")
+		w.(http.Flusher).Flush()
+		<-began
+		fmt.Fprint(w, strings.Repeat("x", 39995))
+	})
+	t.Cleanup(rest) // before the sink is closed
+	addr, _, _ := newProxy(t, sink.URL)
+	c, r := dial(t, addr)
+	write(t, c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, 5)
+	if _, err := io.ReadFull(resp.Body, first); err != nil || string(first) != "begin" {
+		t.Fatalf("%q, %v", first, err)
+	}
+	rest()
+	if more, err := io.ReadAll(resp.Body); err != nil || len(more) != 39995 {
+		t.Errorf("%d bytes more, %v", len(more), err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -62,16 +63,19 @@ func (s *site) read(name string) string {
 
 // marks are what must not be found on a disk, by what they are.
 type marks struct {
+	mu   sync.Mutex // sinks answer while callers post
 	rng  *rand.ChaCha8
 	what map[string][][]byte
 }
 
 func newMarks(seed byte) *marks {
-	return &marks{rand.NewChaCha8([32]byte{seed}), map[string][][]byte{}}
+	return &marks{rng: rand.NewChaCha8([32]byte{seed}), what: map[string][][]byte{}}
 }
 
 // text is one that fits into a header field.
 func (m *marks) text(what string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	b := make([]byte, 18)
 	_, _ = m.rng.Read(b) // never fails
 	text := base64.RawURLEncoding.EncodeToString(b)
@@ -81,6 +85,8 @@ func (m *marks) text(what string) string {
 
 // bytes are n that do not compress, of which some in the middle are looked for.
 func (m *marks) bytes(what string, n int) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	b := make([]byte, n)
 	_, _ = m.rng.Read(b) // never fails
 	m.what[what] = append(m.what[what], b[n/2:n/2+16], b[n/4:n/4+16])
@@ -90,6 +96,8 @@ func (m *marks) bytes(what string, n int) []byte {
 // foundIn counts those that are in the files of a directory, or in one file.
 func (m *marks) foundIn(t *testing.T, path string) map[string]int {
 	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	found := map[string]int{}
 	for what := range m.what {
 		found[what] = 0
@@ -157,7 +165,7 @@ func TestEncryptedAtRest(t *testing.T) {
 			t.Parallel()
 			m := newMarks(1)
 			shop := newSink(t, func([]arrival, arrival) answer {
-				return answer{status: 200, body: m.bytes("an answer", 2000)} // called under a lock, when nobody posts
+				return answer{status: 200, body: m.bytes("an answer", 2000)}
 			})
 			s := newSite(t, markedPolicy(shop.url, "0"))
 			if encrypted {
