@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/signal"
@@ -70,12 +71,15 @@ func (b backupCommand) file(ctx context.Context, path string, stdout io.Writer) 
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return underName(path, err)
 	}
 	defer func() {
 		if err != nil {
 			_ = f.Close() // the error is the first
 			_ = os.Remove(f.Name())
+		}
+		if perr, ok := errors.AsType[*fs.PathError](err); ok && perr.Path == f.Name() {
+			err = underName(path, err)
 		}
 	}()
 	if err := b.copy(ctx, f, stdout); err != nil {
@@ -94,6 +98,15 @@ func (b backupCommand) file(ctx context.Context, path string, stdout io.Writer) 
 		return fmt.Errorf("backup: %w", err)
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// underName tells of a failure with the name that was asked for: that of the file
+// under way means nothing to anyone.
+func underName(path string, err error) error {
+	if perr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = &fs.PathError{Op: perr.Op, Path: path, Err: perr.Err}
+	}
+	return fmt.Errorf("backup: %w", err)
 }
 
 // absent refuses to overwrite.

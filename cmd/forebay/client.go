@@ -129,8 +129,12 @@ func refusal(status int, raw []byte) error {
 // said joins what a problem is and what it was this time, unless that says both.
 func said(title, detail string) string {
 	title = strings.ToLower(title[:1]) + title[1:]
-	if strings.HasSuffix(detail, ": "+title) {
-		return strings.ToLower(detail[:1]) + detail[1:]
+	if detail == "" {
+		return title
+	}
+	lower := strings.ToLower(detail[:1]) + detail[1:]
+	if strings.HasSuffix(lower, ": "+title) || strings.HasPrefix(lower, title+": ") {
+		return lower
 	}
 	return title + ": " + detail
 }

@@ -91,6 +91,16 @@ func TestClient(t *testing.T) {
 			stderr: "error: drain nope: not found\n",
 		},
 		{
+			name: "a title that the detail begins with", args: "audit", code: exitFailed,
+			server: answer(409, "application/problem+json", `{"title":"Under way already","detail":"Under way already: another backup is being written."}`),
+			stderr: "error: under way already: another backup is being written\n",
+		},
+		{
+			name: "a title alone", args: "audit", code: exitFailed,
+			server: answer(409, "application/problem+json", `{"title":"Under way already"}`),
+			stderr: "error: under way already\n",
+		},
+		{
 			name: "what the server takes for wrong use", args: "dead list --drain d --limit 0", code: exitUsage,
 			server: answer(400, "application/problem+json", `{"title":"Bad request","detail":"limit goes from 1 to 1000."}`),
 			stderr: "error: bad request: limit goes from 1 to 1000\nhint: --help says what the command takes\n",
@@ -227,6 +237,10 @@ func TestClient(t *testing.T) {
 		{
 			name: "sinks", args: "sinks", stdout: "k     http  paused  unlimited      1          2        8     3        0  http://a\n",
 			server: asked(t, `GET /api/v1/sinks`, `[{"name":"k","kind":"http","state":"paused","urls":[{"url":"http://a"}],"budget_rate":"unlimited","burst":1,"in_flight":2,"concurrency_limit":8,"live_requests_total":3}]`),
+		},
+		{
+			name: "paused sinks", args: "sinks", stdout: "\nk is paused (INC-1) until 'forebay sinks resume k'\n",
+			server: asked(t, `GET /api/v1/sinks`, `[{"name":"k","kind":"http","state":"paused","urls":[],"budget_rate":1,"paused":{"until":null,"reason":"INC-1"}},{"name":"l","kind":"http","state":"open","urls":[],"budget_rate":1}]`),
 		},
 		{
 			name: "limits", args: "limits", stdout: "LIMIT  RATE  BURST  KEY                      KEYS  MAX KEYS  ALLOWED  DENIED  SHADOW DENIED  EVICTIONS\n" +

@@ -91,6 +91,12 @@ func TestBackupWhileServing(t *testing.T) {
 	if _, stderr, code := command(t, "verify", "--data", first.data()); code != 1 || !strings.Contains(stderr, "in use by process") || !strings.Contains(stderr, "hint: stop the server") {
 		t.Errorf("verify of what is served = %d\n%s", code, stderr)
 	}
+	if _, stderr, code := command(t, "encryption", "new-key", first.path("key")); code != 0 {
+		t.Fatalf("new-key: exit %d\n%s", code, stderr)
+	}
+	if _, stderr, code := command(t, "encryption", "rotate", "--data", first.data(), "--key-file", first.path("key")); code != 1 || !strings.Contains(stderr, "in use by process") || !strings.Contains(stderr, "hint: stop the server") {
+		t.Errorf("rotate of what is served = %d\n%s", code, stderr)
+	}
 	srv.kill()
 	callers.wait()
 

@@ -94,6 +94,9 @@ the lines of older keys can go, once no backup needs them.`,
 		if _, ok := errors.AsType[*buffer.WrongKeyError](err); ok {
 			err = hinted{err, "keep that key behind the new one in the key file until this has ended"}
 		}
+		if errors.Is(err, buffer.ErrInUse) {
+			err = hinted{err, "stop the server there, rotate, and start it again"}
+		}
 		if err != nil {
 			return err
 		}

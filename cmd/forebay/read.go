@@ -195,6 +195,11 @@ func printSinks(w io.Writer, sinks []admin.Sink) {
 			number(uint64(s.LiveRequestsTotal)), strconv.Itoa(s.LiveWaiting), strings.Join(urls, " "))
 	}
 	t.write(w)
+	for _, s := range sinks {
+		if s.Paused != nil {
+			held{Name: s.Name, Until: s.Paused.Until}.say(w, "is paused ("+s.Paused.Reason+")", "forebay sinks resume "+s.Name)
+		}
+	}
 }
 
 func printLimits(w io.Writer, limits []admin.Limit) {
