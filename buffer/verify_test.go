@@ -188,8 +188,8 @@ func TestVerifyRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(v.Damage) == 0 || !strings.Contains(v.Damage[0].What, tc.damage) {
-				t.Errorf("verify found %+v, want %q", v.Damage, tc.damage)
+			if len(v.Damage) == 0 || !strings.Contains(v.Damage[0].What, tc.damage) || !v.Refused {
+				t.Errorf("verify found %+v, refused %v, want %q, refused", v.Damage, v.Refused, tc.damage)
 			}
 		})
 	}

@@ -225,6 +225,12 @@ func TestVerifyFindsDamage(t *testing.T) {
 	if stdout, _, code := command(t, "verify", "--data", s.data()); code != 3 || !strings.Contains(stdout, "orders-to-shop") {
 		t.Errorf("verify = %d\n%s", code, stdout)
 	}
+	if err := os.Remove(logs[0]); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, _, code := command(t, "verify", "--data", s.data()); code != 3 || !strings.Contains(stdout, "a start refuses this directory") || strings.Contains(stdout, "no message is lost") {
+		t.Errorf("verify of what a start refuses = %d\n%s", code, stdout)
+	}
 	for _, args := range [][]string{{"verify"}, {"backup"}, {"restore", "--from", "x"}, {"verify", "--data", "x", "y"}} {
 		if _, stderr, code := command(t, args...); code != 2 {
 			t.Errorf("forebay %v = %d\n%s", args, code, stderr)
