@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -208,6 +209,10 @@ func TestLoadMistakes(t *testing.T) {
 			}},
 		},
 		{
+			name: "no YAML", file: "version: 1\nbuffer: {dir: a\nshutdown: {}\n",
+			want: []Problem{{Line: 3, Column: 1, Message: "not YAML: did not find expected ',' or '}'"}},
+		},
+		{
 			name: "admin beyond loopback without a token",
 			file: "listen: { admin: { address: \":9080\" } }\n",
 			want: []Problem{{
@@ -249,6 +254,9 @@ func TestLoadMistakes(t *testing.T) {
 			for i := range tt.want {
 				if tt.want[i].File == "" {
 					tt.want[i].File = src.File
+				}
+				if line := tt.want[i].Line; line > 0 {
+					tt.want[i].Source = strings.Split(tt.file, "\n")[line-1]
 				}
 			}
 			if diff := cmp.Diff(Problems(tt.want), got); diff != "" {
