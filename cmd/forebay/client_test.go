@@ -231,8 +231,8 @@ func TestClient(t *testing.T) {
 			server: asked(t, `GET /api/v1/events?limit=1000&since=2027-11-11T00%3A00%3A00Z`, `{"items":[{"id":1,"kind":"reload","object":"policy","actor":"anna","reason":"INC-1","detail":"a → b"}],"next":"1"}`),
 		},
 		{
-			name: "routes", args: "routes", stdout: "r      buffer  POST     any    /v1/*  s       -     l       -      1.0 KiB\n",
-			server: asked(t, `GET /api/v1/routes`, `[{"name":"r","mode":"buffer","methods":["POST"],"hosts":[],"path_prefix":"/v1/","stream":"s","limits":["l"],"max_body_bytes":1024}]`),
+			name: "routes", args: "routes", stdout: "r      buffer  POST     any    /v1/*  s       -     l (shadow)  -      1.0 KiB\n",
+			server: asked(t, `GET /api/v1/routes`, `[{"name":"r","mode":"buffer","methods":["POST"],"hosts":[],"path_prefix":"/v1/","stream":"s","limits":["l"],"enforcement":"shadow","max_body_bytes":1024}]`),
 		},
 		{
 			name: "sinks", args: "sinks", stdout: "k     http  paused  unlimited      1          2        8     3        0  http://a\n",

@@ -225,8 +225,12 @@ func printRoutes(w io.Writer, routes []admin.Route) {
 		if path == "" {
 			path = r.PathPrefix + "*"
 		}
+		limits := strings.Join(r.Limits, ",")
+		if limits != "" && r.Enforcement == "shadow" {
+			limits += " (shadow)"
+		}
 		t.add(r.Name, r.Mode, orAny(r.Methods), orAny(r.Hosts), path, orNone(r.Stream), orNone(r.Sink),
-			orNone(strings.Join(r.Limits, ",")), orNone(strings.Join(r.Auth, ",")), bytesText(r.MaxBodyBytes))
+			orNone(limits), orNone(strings.Join(r.Auth, ",")), bytesText(r.MaxBodyBytes))
 	}
 	t.write(w)
 }

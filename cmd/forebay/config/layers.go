@@ -22,12 +22,7 @@ func (l *loader) file(path string) {
 	root, text, err := readYAML(path)
 	l.path, l.lines = path, strings.Split(text, "\n")
 	if err != nil {
-		p := Problem{File: path, Message: err.Error()}
-		if _, scanErr := fmt.Sscanf(p.Message, "yaml: line %d: ", &p.Line); scanErr == nil {
-			_, message, _ := strings.Cut(strings.TrimPrefix(p.Message, "yaml: "), ": ")
-			p.Column, p.Message = 1, "not YAML: "+message
-		}
-		l.problems = append(l.problems, p)
+		l.problems = append(l.problems, Problem{File: path, Message: err.Error()})
 		return
 	}
 	if root == nil {
