@@ -162,7 +162,11 @@ func (e *Engine) takeLock() error {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		owner, _ := os.ReadFile(path) // only to name the other process
+		reader := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) == nil
 		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) && reader { // the number is an older one's
+			return fmt.Errorf("data directory %s is %w: a verify reads it", e.cfg.Dir, ErrInUse)
+		}
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return fmt.Errorf("data directory %s is %w by process %s", e.cfg.Dir, ErrInUse, strings.TrimSpace(string(owner)))
 		}
