@@ -128,11 +128,19 @@ func TestClient(t *testing.T) {
 			server: func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
 			},
-			stderr: "error: the server answered 302 Found\n",
+			stderr: "error: the server answered 302 Found\nhint: check --admin-url: the admin API would have said why\n",
 		},
 		{
 			name: "not ready", args: "healthcheck", code: exitFailed, server: answer(503, "text/plain", "stopping\n"),
 			stderr: "error: not ready: stopping\n",
+		},
+		{
+			name: "another server is no news of this one", args: "healthcheck", code: exitFailed, server: answer(404, "text/html", "<html>\n<body>\n"),
+			stderr: "error: the server answered 404 Not Found\nhint: check --admin-url: the admin API would have said why\n",
+		},
+		{
+			name: "not ready in one line", args: "healthcheck", code: exitFailed, server: answer(503, "text/html", "<html>\n<body>\n"),
+			stderr: "error: not ready: <html>\n",
 		},
 		{name: "ready", args: "healthcheck", server: answer(200, "text/plain", "ok\n"), stdout: "ready\n"},
 		{

@@ -100,9 +100,14 @@ func newHealthcheck() *cobra.Command {
 			return err
 		}
 		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
+		switch resp.StatusCode {
+		case http.StatusOK:
+		case http.StatusServiceUnavailable:
 			reason, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // the status says enough without it
-			return fmt.Errorf("not ready: %s", strings.TrimSpace(string(reason)))
+			line, _, _ := strings.Cut(strings.TrimSpace(string(reason)), "\n")
+			return fmt.Errorf("not ready: %s", line)
+		default:
+			return noAdmin(resp.StatusCode)
 		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), "ready")
 		return err
