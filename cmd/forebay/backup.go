@@ -36,8 +36,8 @@ data directory: the orders are in it.`,
 	to := cmd.Flags().String("to", "", "write the backup to `F`, which must not exist; - is stdout")
 	reason := cmd.Flags().String("reason", "", "why; the operator log keeps it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if *to == "" {
-			return usageError{errors.New("--to is missing"), "run 'forebay backup --help'"}
+		if err := missing(cmd, "to", *to); err != nil {
+			return err
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
@@ -190,10 +190,8 @@ since the backup was taken is delivered again by a server that starts there.`,
 	from := cmd.Flags().String("from", "", "read the backup in `F`; - is stdin")
 	dir := cmd.Flags().String("data", "", "make `DIR`, which must not exist, or be empty")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		for flag, value := range map[string]string{"--from": *from, "--data": *dir} {
-			if value == "" {
-				return usageError{fmt.Errorf("%s is missing", flag), "run 'forebay restore --help'"}
-			}
+		if err := missing(cmd, "from", *from, "data", *dir); err != nil {
+			return err
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()

@@ -81,10 +81,8 @@ the lines of older keys can go, once no backup needs them.`,
 	dir, out := cmd.Flags().String("data", "", "the data `DIR`"), formatFlag(cmd)
 	file := cmd.Flags().String("key-file", "", "the `FILE` of the master keys, the new one first")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		for flag, value := range map[string]string{"--data": *dir, "--key-file": *file} {
-			if value == "" {
-				return usageError{fmt.Errorf("%s is missing", flag), "run 'forebay encryption rotate --help'"}
-			}
+		if err := missing(cmd, "data", *dir, "key-file", *file); err != nil {
+			return err
 		}
 		masters, err := readMasters(*file, cmd.ErrOrStderr())
 		if err != nil {

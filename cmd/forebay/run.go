@@ -180,3 +180,13 @@ func printProblems(w io.Writer, problems config.Problems) {
 		}
 	}
 }
+
+// missing names the first flag that has no value, of pairs of both.
+func missing(cmd *cobra.Command, pairs ...string) error {
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] == "" {
+			return usageError{fmt.Errorf("--%s is missing", pairs[i]), fmt.Sprintf("run '%s --help'", cmd.CommandPath())}
+		}
+	}
+	return nil
+}

@@ -64,8 +64,8 @@ where nothing is lost by it.`,
 	dir, out := cmd.Flags().String("data", "", "look into `DIR`"), formatFlag(cmd)
 	keys := keyFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if *dir == "" {
-			return usageError{errors.New("--data is missing"), "run 'forebay verify --help'"}
+		if err := missing(cmd, "data", *dir); err != nil {
+			return err
 		}
 		masters, err := keys.read(cmd.ErrOrStderr())
 		if err != nil {
