@@ -82,11 +82,10 @@ func contents(dir string) (map[string]bool, error) {
 // sure.
 func checkFormat(dir string, names map[string]bool) (isNew bool, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, formatFile))
+	held := oneSegment(names)
 	if errors.Is(err, fs.ErrNotExist) {
-		for name := range names {
-			if strings.HasPrefix(name, "seg-") || strings.HasPrefix(name, "quarantine-") {
-				return false, refusal{fmt.Errorf("data directory %s is half deleted: it has %s but no %s; restore it, or start with an empty directory", dir, name, formatFile)}
-			}
+		if held != "" {
+			return false, refusal{fmt.Errorf("data directory %s is half deleted: it has %s but no %s; restore it, or start with an empty directory", dir, held, formatFile)}
 		}
 		return true, nil
 	}
@@ -96,6 +95,9 @@ func checkFormat(dir string, names map[string]bool) (isNew bool, err error) {
 	text, isNew := strings.CutSuffix(strings.TrimSpace(string(b)), formatNew)
 	version, ok := strings.CutPrefix(text, formatName+" ")
 	n, err := strconv.Atoi(version)
+	if (!ok || err != nil) && held != "" {
+		return false, refusal{fmt.Errorf("data directory %s: %s is damaged; write \"%s %d\" into it if this program wrote the directory, or restore a backup", dir, formatFile, formatName, Format)}
+	}
 	if !ok || err != nil {
 		return false, fmt.Errorf("data directory %s: %s is not that of a forebay buffer", dir, formatFile)
 	}
@@ -117,6 +119,16 @@ func checkFormat(dir string, names map[string]bool) (isNew bool, err error) {
 		return false, refusal{fmt.Errorf(half, dir, "all of its segments are missing")}
 	}
 	return isNew, nil
+}
+
+// oneSegment is the name of a segment, sound or put aside, if there is any.
+func oneSegment(names map[string]bool) string {
+	for name := range names {
+		if strings.HasPrefix(name, "seg-") || strings.HasPrefix(name, "quarantine-") {
+			return name
+		}
+	}
+	return ""
 }
 
 // createDir writes the format last: a directory without it is begun again.
@@ -150,9 +162,13 @@ func (e *Engine) takeLock() error {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		owner, _ := os.ReadFile(path) // only to name the other process
+		reader := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) == nil
 		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) && reader { // the number is an older one's
+			return fmt.Errorf("data directory %s is %w: a verify reads it", e.cfg.Dir, ErrInUse)
+		}
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return fmt.Errorf("data directory %s is in use by process %s", e.cfg.Dir, strings.TrimSpace(string(owner)))
+			return fmt.Errorf("data directory %s is %w by process %s", e.cfg.Dir, ErrInUse, strings.TrimSpace(string(owner)))
 		}
 		return fmt.Errorf("lock data directory %s: %w", e.cfg.Dir, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -221,6 +222,17 @@ func TestOneProcessAtATime(t *testing.T) {
 	}
 	if err := open(t, dir).Close(); err != nil {
 		t.Errorf("open after close: %v", err)
+	}
+	reader, err := os.Open(filepath.Join(dir, "LOCK"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if err := syscall.Flock(int(reader.Fd()), syscall.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := buffer.Open(t.Context(), buffer.Config{Dir: dir, SegmentBytes: mib}); err == nil || !strings.Contains(err.Error(), "in use: a verify reads it") {
+		t.Errorf("open beside a verify = %v; the number in LOCK is nobody's", err)
 	}
 }
 

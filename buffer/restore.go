@@ -26,6 +26,9 @@ func Restore(ctx context.Context, from io.Reader, dir string, done func(n, of in
 	if err != nil {
 		return BackupInfo{}, err
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return BackupInfo{}, fmt.Errorf("restore: %w", err)
+	}
 	r := &restoring{backupReader: b, dir: dir, made: map[string]bool{}, done: done}
 	if err := r.all(ctx); err != nil {
 		return BackupInfo{}, errors.Join(err, r.undo(isThere))
@@ -64,9 +67,6 @@ type restoring struct {
 }
 
 func (r *restoring) all(ctx context.Context) error {
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
 	for {
 		name, size, err := r.next()
 		if err != nil {

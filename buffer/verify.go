@@ -32,6 +32,9 @@ type Verdict struct {
 	Damage    []Damage // in the order of the files
 	Lost      []Loss   // what a start or a delivery would end as dead, reason damaged
 	Aside     []string // quarantined segments: not looked into
+	// Refused says that a start would refuse the directory as it is, for what Damage
+	// has. Nothing of it is delivered then, whatever Lost has.
+	Refused bool
 }
 
 // Damage is one place that is not as it was written.
@@ -100,7 +103,7 @@ func Verify(ctx context.Context, dir string, masters []MasterKey, done func(n, o
 		err = v.e.loadKey()
 	}
 	if why, ok := errors.AsType[refusal](err); ok {
-		v.verdict.Damage = append(v.verdict.Damage, Damage{File: ".", At: -1, What: why.Error()})
+		v.verdict.Damage, v.verdict.Refused = append(v.verdict.Damage, Damage{File: ".", At: -1, What: why.Error()}), true
 		return &v.verdict, nil // without the key nothing can be checked
 	}
 	if err == nil {

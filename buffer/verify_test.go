@@ -166,9 +166,14 @@ func TestVerifyRefused(t *testing.T) {
 		"a log gone":      {func(t *testing.T, dir string) { remove(t, files(t, dir, "seg-*/*.vlog")[0]) }, "has no value log", ""},
 		"the key gone":    {func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "KEY")) }, "KEY is missing", ""},
 		"the format gone": {func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "FORMAT")) }, "no FORMAT", ""},
-		"another format":  {inFormat(3), "", "has format 3"},
-		"no buffer":       {func(t *testing.T, dir string) { remove(t, files(t, dir, "*")...) }, "", "is no data directory"},
-		"nothing there":   {func(t *testing.T, dir string) { remove(t, dir) }, "", "no such file"},
+		"the format harmed": {func(t *testing.T, dir string) {
+			if err := os.WriteFile(filepath.Join(dir, "FORMAT"), []byte("foreBay buffer 2\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "FORMAT is damaged", ""},
+		"another format": {inFormat(3), "", "has format 3"},
+		"no buffer":      {func(t *testing.T, dir string) { remove(t, files(t, dir, "*")...) }, "", "is no data directory"},
+		"nothing there":  {func(t *testing.T, dir string) { remove(t, dir) }, "", "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := kept(t)
@@ -183,8 +188,8 @@ func TestVerifyRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(v.Damage) == 0 || !strings.Contains(v.Damage[0].What, tc.damage) {
-				t.Errorf("verify found %+v, want %q", v.Damage, tc.damage)
+			if len(v.Damage) == 0 || !strings.Contains(v.Damage[0].What, tc.damage) || !v.Refused {
+				t.Errorf("verify found %+v, refused %v, want %q, refused", v.Damage, v.Refused, tc.damage)
 			}
 		})
 	}

@@ -65,7 +65,7 @@ func (v *verification) findSegments() (segs []*foundSegment, whole bool, err err
 		f, err := v.e.examine(id)
 		if why, ok := errors.AsType[refusal](err); ok {
 			v.report(Damage{File: v.e.segmentDir(id), At: -1, What: why.Error()})
-			whole = false
+			whole, v.verdict.Refused = false, true
 			continue
 		}
 		if err != nil {
@@ -90,6 +90,7 @@ func (v *verification) makeState(segs []*foundSegment) error {
 	err := v.e.makeState(segs)
 	if why, ok := errors.AsType[refusal](err); ok {
 		v.report(Damage{File: v.e.cfg.Dir, At: -1, What: why.Error()})
+		v.verdict.Refused = true
 		return nil
 	}
 	if err != nil {

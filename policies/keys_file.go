@@ -94,6 +94,19 @@ func (v value) apiKeys(name, text string) apiKeys {
 	return keys
 }
 
+// CheckKeyLines fails where a line of text is none that a keys file may have.
+func CheckKeyLines(text string) error {
+	for i, line := range splitLines(text) {
+		line, _, _ = strings.Cut(line, "#")
+		if word := strings.TrimSpace(line); word != "" {
+			if _, _, ok := keyOfLine(word); !ok {
+				return fmt.Errorf("line %d is not principal:sha256hex", i+1)
+			}
+		}
+	}
+	return nil
+}
+
 // keyOfLine takes the last colon, so that a URI can name a principal.
 func keyOfLine(s string) (principal string, digest [sha256.Size]byte, ok bool) {
 	i := strings.LastIndexByte(s, ':')

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/signal"
@@ -35,8 +36,8 @@ data directory: the orders are in it.`,
 	to := cmd.Flags().String("to", "", "write the backup to `F`, which must not exist; - is stdout")
 	reason := cmd.Flags().String("reason", "", "why; the operator log keeps it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if *to == "" {
-			return usageError{errors.New("--to is missing"), "run 'forebay backup --help'"}
+		if err := missing(cmd, "to", *to); err != nil {
+			return err
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
@@ -70,12 +71,15 @@ func (b backupCommand) file(ctx context.Context, path string, stdout io.Writer) 
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return underName(path, err)
 	}
 	defer func() {
 		if err != nil {
 			_ = f.Close() // the error is the first
 			_ = os.Remove(f.Name())
+		}
+		if perr, ok := errors.AsType[*fs.PathError](err); ok && perr.Path == f.Name() {
+			err = underName(path, err)
 		}
 	}()
 	if err := b.copy(ctx, f, stdout); err != nil {
@@ -94,6 +98,15 @@ func (b backupCommand) file(ctx context.Context, path string, stdout io.Writer) 
 		return fmt.Errorf("backup: %w", err)
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// underName tells of a failure with the name that was asked for: that of the file
+// under way means nothing to anyone.
+func underName(path string, err error) error {
+	if perr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = &fs.PathError{Op: perr.Op, Path: path, Err: perr.Err}
+	}
+	return fmt.Errorf("backup: %w", err)
 }
 
 // absent refuses to overwrite.
@@ -177,10 +190,8 @@ since the backup was taken is delivered again by a server that starts there.`,
 	from := cmd.Flags().String("from", "", "read the backup in `F`; - is stdin")
 	dir := cmd.Flags().String("data", "", "make `DIR`, which must not exist, or be empty")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		for flag, value := range map[string]string{"--from": *from, "--data": *dir} {
-			if value == "" {
-				return usageError{fmt.Errorf("%s is missing", flag), "run 'forebay restore --help'"}
-			}
+		if err := missing(cmd, "from", *from, "data", *dir); err != nil {
+			return err
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()

@@ -100,6 +100,16 @@ func TestBackupCommand(t *testing.T) {
 	}
 }
 
+// TestBackupElsewhere: the error names the file that was asked for.
+func TestBackupElsewhere(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "none", "b")
+	var stderr bytes.Buffer
+	code := run(t.Context(), []string{"backup", "--to", file}, nil, &bytes.Buffer{}, &stderr)
+	if want := "error: backup: open " + file + ": no such file or directory\n"; code != exitFailed || stderr.String() != want {
+		t.Errorf("backup = %d\n%swant\n%s", code, &stderr, want)
+	}
+}
+
 // TestBackupInterrupted ends a backup while the server sends.
 func TestBackupInterrupted(t *testing.T) {
 	whole := aBackup(t)

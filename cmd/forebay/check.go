@@ -55,12 +55,15 @@ type findings struct {
 func inspect(file string, paths []string) (findings, error) {
 	var f findings
 	if file != "" {
-		named, err := config.CheckFile(file)
+		named, missing, err := config.CheckFile(file)
 		if err != nil && !errors.As(err, &f.problems) {
 			return f, err
 		}
 		if len(paths) == 0 {
 			paths = named
+		}
+		for _, p := range missing {
+			f.warnings = append(f.warnings, finding(p, policies.Warning))
 		}
 	}
 	if len(paths) == 0 {
@@ -70,7 +73,7 @@ func inspect(file string, paths []string) (findings, error) {
 	if err != nil && !errors.As(err, &f.mistakes) {
 		return f, err
 	}
-	f.set, f.warnings = set, missing
+	f.set, f.warnings = set, append(f.warnings, missing...)
 	if set != nil {
 		f.warnings = append(f.warnings, policies.Check(set, time.Now())...)
 	}
@@ -100,7 +103,7 @@ func (f findings) report(cmd *cobra.Command, out format, strict bool) error {
 func (f findings) document() any {
 	all := policies.Errors{}
 	for _, p := range f.problems {
-		all = append(all, policies.Error{File: p.File, Line: p.Line, Column: p.Column, Message: p.Message, Hint: p.Hint})
+		all = append(all, finding(p, policies.Mistake))
 	}
 	return struct {
 		OK       bool            `json:"ok"`

@@ -107,6 +107,11 @@ func (c *client) send(ctx context.Context, method, path string, ask any) (*http.
 	return resp, nil
 }
 
+// noAdmin is about an answer that no admin API gives.
+func noAdmin(status int) error {
+	return hinted{fmt.Errorf("the server answered %d %s", status, http.StatusText(status)), "check --admin-url: the admin API would have said why"}
+}
+
 // refusal turns a problem document into an error.
 func refusal(status int, raw []byte) error {
 	var p struct {
@@ -114,7 +119,7 @@ func refusal(status int, raw []byte) error {
 		Errors        []admin.Mistake
 	}
 	if err := json.Unmarshal(raw, &p); err != nil || p.Title == "" {
-		return fmt.Errorf("the server answered %d %s", status, http.StatusText(status))
+		return noAdmin(status)
 	}
 	err := errors.New(said(p.Title, strings.TrimSuffix(p.Detail, ".")))
 	switch status {
@@ -129,8 +134,12 @@ func refusal(status int, raw []byte) error {
 // said joins what a problem is and what it was this time, unless that says both.
 func said(title, detail string) string {
 	title = strings.ToLower(title[:1]) + title[1:]
-	if strings.HasSuffix(detail, ": "+title) {
-		return strings.ToLower(detail[:1]) + detail[1:]
+	if detail == "" {
+		return title
+	}
+	lower := strings.ToLower(detail[:1]) + detail[1:]
+	if strings.HasSuffix(lower, ": "+title) || strings.HasPrefix(lower, title+": ") {
+		return lower
 	}
 	return title + ": " + detail
 }

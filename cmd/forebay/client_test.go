@@ -91,6 +91,16 @@ func TestClient(t *testing.T) {
 			stderr: "error: drain nope: not found\n",
 		},
 		{
+			name: "a title that the detail begins with", args: "audit", code: exitFailed,
+			server: answer(409, "application/problem+json", `{"title":"Under way already","detail":"Under way already: another backup is being written."}`),
+			stderr: "error: under way already: another backup is being written\n",
+		},
+		{
+			name: "a title alone", args: "audit", code: exitFailed,
+			server: answer(409, "application/problem+json", `{"title":"Under way already"}`),
+			stderr: "error: under way already\n",
+		},
+		{
 			name: "what the server takes for wrong use", args: "dead list --drain d --limit 0", code: exitUsage,
 			server: answer(400, "application/problem+json", `{"title":"Bad request","detail":"limit goes from 1 to 1000."}`),
 			stderr: "error: bad request: limit goes from 1 to 1000\nhint: --help says what the command takes\n",
@@ -118,11 +128,19 @@ func TestClient(t *testing.T) {
 			server: func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
 			},
-			stderr: "error: the server answered 302 Found\n",
+			stderr: "error: the server answered 302 Found\nhint: check --admin-url: the admin API would have said why\n",
 		},
 		{
 			name: "not ready", args: "healthcheck", code: exitFailed, server: answer(503, "text/plain", "stopping\n"),
 			stderr: "error: not ready: stopping\n",
+		},
+		{
+			name: "another server is no news of this one", args: "healthcheck", code: exitFailed, server: answer(404, "text/html", "<html>\n<body>\n"),
+			stderr: "error: the server answered 404 Not Found\nhint: check --admin-url: the admin API would have said why\n",
+		},
+		{
+			name: "not ready in one line", args: "healthcheck", code: exitFailed, server: answer(503, "text/html", "<html>\n<body>\n"),
+			stderr: "error: not ready: <html>\n",
 		},
 		{name: "ready", args: "healthcheck", server: answer(200, "text/plain", "ok\n"), stdout: "ready\n"},
 		{
@@ -221,12 +239,16 @@ func TestClient(t *testing.T) {
 			server: asked(t, `GET /api/v1/events?limit=1000&since=2027-11-11T00%3A00%3A00Z`, `{"items":[{"id":1,"kind":"reload","object":"policy","actor":"anna","reason":"INC-1","detail":"a → b"}],"next":"1"}`),
 		},
 		{
-			name: "routes", args: "routes", stdout: "r      buffer  POST     any    /v1/*  s       -     l       -      1.0 KiB\n",
-			server: asked(t, `GET /api/v1/routes`, `[{"name":"r","mode":"buffer","methods":["POST"],"hosts":[],"path_prefix":"/v1/","stream":"s","limits":["l"],"max_body_bytes":1024}]`),
+			name: "routes", args: "routes", stdout: "r      buffer  POST     any    /v1/*  s       -     l (shadow)  -      1.0 KiB\n",
+			server: asked(t, `GET /api/v1/routes`, `[{"name":"r","mode":"buffer","methods":["POST"],"hosts":[],"path_prefix":"/v1/","stream":"s","limits":["l"],"enforcement":"shadow","max_body_bytes":1024}]`),
 		},
 		{
 			name: "sinks", args: "sinks", stdout: "k     http  paused  unlimited      1          2        8     3        0  http://a\n",
 			server: asked(t, `GET /api/v1/sinks`, `[{"name":"k","kind":"http","state":"paused","urls":[{"url":"http://a"}],"budget_rate":"unlimited","burst":1,"in_flight":2,"concurrency_limit":8,"live_requests_total":3}]`),
+		},
+		{
+			name: "paused sinks", args: "sinks", stdout: "\nk is paused (INC-1) until 'forebay sinks resume k'\n",
+			server: asked(t, `GET /api/v1/sinks`, `[{"name":"k","kind":"http","state":"paused","urls":[],"budget_rate":1,"paused":{"until":null,"reason":"INC-1"}},{"name":"l","kind":"http","state":"open","urls":[],"budget_rate":1}]`),
 		},
 		{
 			name: "limits", args: "limits", stdout: "LIMIT  RATE  BURST  KEY                      KEYS  MAX KEYS  ALLOWED  DENIED  SHADOW DENIED  EVICTIONS\n" +

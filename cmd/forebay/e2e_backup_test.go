@@ -91,6 +91,12 @@ func TestBackupWhileServing(t *testing.T) {
 	if _, stderr, code := command(t, "verify", "--data", first.data()); code != 1 || !strings.Contains(stderr, "in use by process") || !strings.Contains(stderr, "hint: stop the server") {
 		t.Errorf("verify of what is served = %d\n%s", code, stderr)
 	}
+	if _, stderr, code := command(t, "encryption", "new-key", first.path("key")); code != 0 {
+		t.Fatalf("new-key: exit %d\n%s", code, stderr)
+	}
+	if _, stderr, code := command(t, "encryption", "rotate", "--data", first.data(), "--key-file", first.path("key")); code != 1 || !strings.Contains(stderr, "in use by process") || !strings.Contains(stderr, "hint: stop the server") {
+		t.Errorf("rotate of what is served = %d\n%s", code, stderr)
+	}
 	srv.kill()
 	callers.wait()
 
@@ -218,6 +224,12 @@ func TestVerifyFindsDamage(t *testing.T) {
 	}
 	if stdout, _, code := command(t, "verify", "--data", s.data()); code != 3 || !strings.Contains(stdout, "orders-to-shop") {
 		t.Errorf("verify = %d\n%s", code, stdout)
+	}
+	if err := os.Remove(logs[0]); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, _, code := command(t, "verify", "--data", s.data()); code != 3 || !strings.Contains(stdout, "a start refuses this directory") || strings.Contains(stdout, "no message is lost") {
+		t.Errorf("verify of what a start refuses = %d\n%s", code, stdout)
 	}
 	for _, args := range [][]string{{"verify"}, {"backup"}, {"restore", "--from", "x"}, {"verify", "--data", "x", "y"}} {
 		if _, stderr, code := command(t, args...); code != 2 {

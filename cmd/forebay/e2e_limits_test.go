@@ -14,7 +14,8 @@ import (
 // limitsPolicy has limits that nobody fills up again during a test.
 func limitsPolicy(sinkURL string, burst int) string {
 	limits := fmt.Sprintf("limits:\n  - { name: everyone, rate: 1/h, burst: 1000 }\n  - { name: per-customer, rate: 1/h, burst: %d, key: [\"json:/customer_id\", client_ip] }\n", burst)
-	return strings.Replace(orderPolicy(sinkURL, "unlimited"), "streams:", limits+"streams:", 1) + "    limits: [everyone, per-customer]\n"
+	return strings.Replace(orderPolicy(sinkURL, "unlimited"), "streams:", limits+"streams:", 1) + "    limits: [everyone, per-customer]\n" +
+		"  - { name: watched, match: { path: /v1/watched }, mode: buffer, stream: orders, limits: [everyone], enforcement: shadow }\n"
 }
 
 // Customers behind a trusted proxy have a bucket each; a reload that lowers the
@@ -85,5 +86,9 @@ func TestLimits(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, limits); diff != "" {
 		t.Errorf("forebay limits (-want +got):\n%s", diff)
+	}
+
+	if table := cli(t, srv, "routes"); strings.Count(table, "everyone (shadow)") != 1 || !strings.Contains(table, "everyone,per-customer ") {
+		t.Errorf("forebay routes does not say which limits are shadows:\n%s", table)
 	}
 }

@@ -81,10 +81,8 @@ the lines of older keys can go, once no backup needs them.`,
 	dir, out := cmd.Flags().String("data", "", "the data `DIR`"), formatFlag(cmd)
 	file := cmd.Flags().String("key-file", "", "the `FILE` of the master keys, the new one first")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		for flag, value := range map[string]string{"--data": *dir, "--key-file": *file} {
-			if value == "" {
-				return usageError{fmt.Errorf("%s is missing", flag), "run 'forebay encryption rotate --help'"}
-			}
+		if err := missing(cmd, "data", *dir, "key-file", *file); err != nil {
+			return err
 		}
 		masters, err := readMasters(*file, cmd.ErrOrStderr())
 		if err != nil {
@@ -93,6 +91,9 @@ the lines of older keys can go, once no backup needs them.`,
 		r, err := buffer.RotateKey(*dir, masters)
 		if _, ok := errors.AsType[*buffer.WrongKeyError](err); ok {
 			err = hinted{err, "keep that key behind the new one in the key file until this has ended"}
+		}
+		if errors.Is(err, buffer.ErrInUse) {
+			err = hinted{err, "stop the server there, rotate, and start it again"}
 		}
 		if err != nil {
 			return err

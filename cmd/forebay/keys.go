@@ -74,25 +74,23 @@ func makeKey(principal string) (newKey, error) {
 	return newKey{principal, key, line}, err
 }
 
-// appendLine makes the file where there is none, for its owner alone.
+// appendLine makes the file where there is none, for its owner alone. One that is no
+// keys file is left alone.
 func appendLine(name, line string) (err error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("keys file: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	end, err := f.Seek(0, io.SeekEnd)
+	had, err := io.ReadAll(f)
 	if err != nil {
 		return fmt.Errorf("keys file: %w", err)
 	}
-	var last [1]byte
-	if end > 0 {
-		if _, err := f.ReadAt(last[:], end-1); err != nil {
-			return fmt.Errorf("keys file: %w", err)
-		}
-		if last[0] != '\n' {
-			line = "\n" + line
-		}
+	if err := policies.CheckKeyLines(string(had)); err != nil {
+		return hinted{fmt.Errorf("keys file %s: %w", name, err), "mend it, or name another file; nothing was changed"}
+	}
+	if len(had) > 0 && had[len(had)-1] != '\n' {
+		line = "\n" + line
 	}
 	// In one piece: a server may read it at any time.
 	if _, err := f.WriteString(line + "\n"); err != nil {

@@ -10,7 +10,7 @@ import (
 // A file whose last line has no end is not spoilt, and one that is made is its
 // owner's alone.
 func TestAppendLine(t *testing.T) {
-	for had, want := range map[string]string{"": "b:2\n", "a:1": "a:1\nb:2\n", "a:1\n": "a:1\nb:2\n"} {
+	for had, want := range map[string]string{"": "b:2\n", "# a": "# a\nb:2\n", "# a\n": "# a\nb:2\n"} {
 		path := filepath.Join(t.TempDir(), "keys")
 		if had != "" {
 			if err := os.WriteFile(path, []byte(had), 0o600); err != nil {

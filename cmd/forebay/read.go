@@ -100,9 +100,14 @@ func newHealthcheck() *cobra.Command {
 			return err
 		}
 		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
+		switch resp.StatusCode {
+		case http.StatusOK:
+		case http.StatusServiceUnavailable:
 			reason, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // the status says enough without it
-			return fmt.Errorf("not ready: %s", strings.TrimSpace(string(reason)))
+			line, _, _ := strings.Cut(strings.TrimSpace(string(reason)), "\n")
+			return fmt.Errorf("not ready: %s", line)
+		default:
+			return noAdmin(resp.StatusCode)
 		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), "ready")
 		return err
@@ -195,6 +200,11 @@ func printSinks(w io.Writer, sinks []admin.Sink) {
 			number(uint64(s.LiveRequestsTotal)), strconv.Itoa(s.LiveWaiting), strings.Join(urls, " "))
 	}
 	t.write(w)
+	for _, s := range sinks {
+		if s.Paused != nil {
+			held{Name: s.Name, Until: s.Paused.Until}.say(w, "is paused ("+s.Paused.Reason+")", "forebay sinks resume "+s.Name)
+		}
+	}
 }
 
 func printLimits(w io.Writer, limits []admin.Limit) {
@@ -220,8 +230,12 @@ func printRoutes(w io.Writer, routes []admin.Route) {
 		if path == "" {
 			path = r.PathPrefix + "*"
 		}
+		limits := strings.Join(r.Limits, ",")
+		if limits != "" && r.Enforcement == "shadow" {
+			limits += " (shadow)"
+		}
 		t.add(r.Name, r.Mode, orAny(r.Methods), orAny(r.Hosts), path, orNone(r.Stream), orNone(r.Sink),
-			orNone(strings.Join(r.Limits, ",")), orNone(strings.Join(r.Auth, ",")), bytesText(r.MaxBodyBytes))
+			orNone(limits), orNone(strings.Join(r.Auth, ",")), bytesText(r.MaxBodyBytes))
 	}
 	t.write(w)
 }

@@ -163,11 +163,30 @@ func printError(w io.Writer, err error, hint string) {
 	}
 }
 
+// finding is a mistake in the process configuration, told as one in a policy is.
+func finding(p config.Problem, s policies.Severity) policies.Error {
+	return policies.Error{File: p.File, Line: p.Line, Column: p.Column, Message: p.Message, Hint: p.Hint, Source: p.Source, Severity: s}
+}
+
 func printProblems(w io.Writer, problems config.Problems) {
 	for _, p := range problems {
+		if p.Line > 0 {
+			fmt.Fprintln(w, finding(p, policies.Mistake).Detail())
+			continue
+		}
 		fmt.Fprintln(w, p.Error())
 		if p.Hint != "" {
 			fmt.Fprintf(w, "hint: %s\n", p.Hint)
 		}
 	}
+}
+
+// missing names the first flag that has no value, of pairs of both.
+func missing(cmd *cobra.Command, pairs ...string) error {
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] == "" {
+			return usageError{fmt.Errorf("--%s is missing", pairs[i]), fmt.Sprintf("run '%s --help'", cmd.CommandPath())}
+		}
+	}
+	return nil
 }

@@ -18,6 +18,7 @@ import (
 // verdict is what verify prints as JSON.
 type verdict struct {
 	Sound       bool     `json:"sound"`
+	Refused     bool     `json:"refused"` // a start would refuse it, and deliver nothing
 	Segments    int      `json:"segments"`
 	Files       int      `json:"files"`
 	Blocks      int      `json:"blocks"`
@@ -63,8 +64,8 @@ where nothing is lost by it.`,
 	dir, out := cmd.Flags().String("data", "", "look into `DIR`"), formatFlag(cmd)
 	keys := keyFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if *dir == "" {
-			return usageError{errors.New("--data is missing"), "run 'forebay verify --help'"}
+		if err := missing(cmd, "data", *dir); err != nil {
+			return err
 		}
 		masters, err := keys.read(cmd.ErrOrStderr())
 		if err != nil {
@@ -79,7 +80,7 @@ where nothing is lost by it.`,
 		if errors.Is(err, buffer.ErrInUse) {
 			err = hinted{err, "stop the server there, or take 'forebay backup', restore it elsewhere, and verify that"}
 		}
-		if _, ok := errors.AsType[*buffer.WrongKeyError](err); ok {
+		if _, ok := errors.AsType[*buffer.WrongKeyError](err); ok && len(masters) == 0 {
 			err = hinted{err, "pass --encryption-key-file FILE, or --config forebay.yaml"}
 		}
 		if err != nil {
@@ -104,7 +105,7 @@ where nothing is lost by it.`,
 
 func verdictOf(v *buffer.Verdict, took time.Duration) verdict {
 	out := verdict{
-		Sound: len(v.Damage) == 0, Segments: v.Segments, Files: v.Files, Blocks: v.Blocks, Messages: v.Messages, Bytes: v.Bytes,
+		Sound: len(v.Damage) == 0, Refused: v.Refused, Segments: v.Segments, Files: v.Files, Blocks: v.Blocks, Messages: v.Messages, Bytes: v.Bytes,
 		TookSeconds: took.Seconds(), Damage: []damage{}, Lost: []loss{}, Quarantined: append([]string{}, v.Aside...),
 		Encrypted: v.Encrypted, InClear: v.Clear,
 	}
@@ -152,6 +153,10 @@ func printVerdict(w io.Writer, dir string, v verdict) {
 	}
 	t.write(w)
 	fmt.Fprintln(w)
+	if v.Refused {
+		fmt.Fprintln(w, "a start refuses this directory: nothing of it is delivered until that is mended, or a backup restored")
+		return
+	}
 	lost := table{head: []string{"LOST OF STREAM", "DRAIN", ">MESSAGES", ">DEAD LETTERS"}, none: "no message is lost"}
 	for _, l := range v.Lost {
 		lost.add(l.Stream, dash(l.Drain), number(l.Messages), number(l.Dead))

@@ -110,6 +110,7 @@ type Route struct {
 	Sink         string   `json:"sink"`   // that requests are sent to live; empty: none
 	Auth         []string `json:"auth"`
 	Limits       []string `json:"limits"`
+	Enforcement  string   `json:"enforcement"` // of limits: enforce, or shadow: they are counted alone
 	MaxBodyBytes int64    `json:"max_body_bytes"`
 }
 

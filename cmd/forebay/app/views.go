@@ -212,10 +212,18 @@ func routes(l *live) []admin.Route {
 		out = append(out, admin.Route{
 			Name: r.Name, Mode: string(r.Mode), Hosts: orEmpty(r.Hosts), Methods: orEmpty(r.Methods),
 			Path: r.Path, PathPrefix: r.PathPrefix, Stream: r.Stream, Sink: r.Sink,
-			Auth: authNames(r.Auth), Limits: orEmpty(r.Limits), MaxBodyBytes: r.MaxBody,
+			Auth: authNames(r.Auth), Limits: orEmpty(r.Limits), Enforcement: enforcement(r.Shadow), MaxBodyBytes: r.MaxBody,
 		})
 	}
 	return out
+}
+
+// enforcement is the policy's word.
+func enforcement(shadow bool) string {
+	if shadow {
+		return "shadow"
+	}
+	return "enforce"
 }
 
 func authNames(entries []*policies.Auth) []string {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -140,22 +141,41 @@ func (l *loader) finish() (Config, error) {
 		l.validate(c)
 	}
 	if len(l.problems) > 0 {
+		l.quote()
 		return Config{}, l.problems
 	}
 	return c, err
 }
 
 // CheckFile reports the mistakes of one file by itself and returns the policy
-// paths that it names. Settings that may come from another layer are not missed.
-func CheckFile(path string) (policyPaths []string, err error) {
+// paths that it names. Settings that may come from another layer are not missed;
+// files of secrets may be, where they are not needed yet.
+func CheckFile(path string) (policyPaths []string, missing Problems, err error) {
 	l, c, err := alone(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	l.secretFile("listen.admin.token_file", c.Listen.Admin.TokenFile)
+	l.secretFile("buffer.encryption_key_file", c.Buffer.EncryptionKeyFile)
+	l.quote()
+	missing = l.problems
 	if _, named := l.places["policies.paths"]; named {
 		policyPaths = c.Policies.Paths
 	}
-	return policyPaths, nil
+	return policyPaths, missing, nil
+}
+
+// secretFile notes a file that is named and cannot be read.
+func (l *loader) secretFile(setting, path string) {
+	if path == "" {
+		return
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		l.fault(setting, err.Error(), "it has to be there, and readable, when the server starts")
+		return
+	}
+	_ = f.Close() // nothing was written
 }
 
 // KeyFile returns the buffer.encryption_key_file of one file by itself.
@@ -198,6 +218,8 @@ type loader struct {
 	places   map[string]place // where a setting's value comes from
 	unread   map[string]bool  // settings whose value in the newest layer that has them cannot be read
 	problems Problems
+	path     string   // of the file
+	lines    []string // its text
 }
 
 func newLoader() *loader {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -249,6 +250,9 @@ func TestLoadMistakes(t *testing.T) {
 			for i := range tt.want {
 				if tt.want[i].File == "" {
 					tt.want[i].File = src.File
+				}
+				if line := tt.want[i].Line; line > 0 {
+					tt.want[i].Source = strings.Split(tt.file, "\n")[line-1]
 				}
 			}
 			if diff := cmp.Diff(Problems(tt.want), got); diff != "" {

@@ -19,7 +19,8 @@ const maxFileBytes = 1 << 20
 // file adds the layer of a YAML file. It reads nodes rather than values, so
 // that each mistake has its line.
 func (l *loader) file(path string) {
-	root, err := readYAML(path)
+	root, text, err := readYAML(path)
+	l.path, l.lines = path, strings.Split(text, "\n")
 	if err != nil {
 		l.problems = append(l.problems, Problem{File: path, Message: err.Error()})
 		return
@@ -36,33 +37,43 @@ func (l *loader) file(path string) {
 	}
 }
 
-func readYAML(path string) (*yaml.Node, error) {
+// quote puts the lines that mistakes are in beside them.
+func (l *loader) quote() {
+	for i, p := range l.problems {
+		if p.File == l.path && p.Line > 0 && p.Line <= len(l.lines) {
+			l.problems[i].Source = strings.TrimSuffix(l.lines[p.Line-1], "\r")
+		}
+	}
+}
+
+func readYAML(path string) (root *yaml.Node, text string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		if perr, ok := errors.AsType[*os.PathError](err); ok {
 			err = perr.Err
 		}
-		return nil, fmt.Errorf("cannot read the configuration: %w", err)
+		return nil, "", fmt.Errorf("cannot read the configuration: %w", err)
 	}
 	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration: %w", err)
+		return nil, "", fmt.Errorf("cannot read the configuration: %w", err)
 	}
 	if len(raw) > maxFileBytes {
-		return nil, fmt.Errorf("the configuration is over %d bytes", maxFileBytes)
+		return nil, "", fmt.Errorf("the configuration is over %d bytes", maxFileBytes)
 	}
+	text = string(raw)
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	var doc yaml.Node
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-		return nil, nil
+		return nil, text, nil
 	} else if err != nil {
-		return nil, err
+		return nil, text, err
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, errors.New("the file holds more than one YAML document")
+		return nil, text, errors.New("the file holds more than one YAML document")
 	}
-	return doc.Content[0], nil
+	return doc.Content[0], text, nil
 }
 
 // fileLayer walks a file's nodes into typed values by setting.

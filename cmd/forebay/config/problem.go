@@ -12,6 +12,7 @@ type Problem struct {
 	Line, Column int
 	Message      string
 	Hint         string
+	Source       string // the text of the line
 }
 
 func (p Problem) Error() string {

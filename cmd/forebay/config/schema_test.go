@@ -187,7 +187,7 @@ func number(v any) (float64, bool) {
 // TestEverything reads a file with every construct of the language: what is not
 // built is refused by its name, and all else is taken.
 func TestEverything(t *testing.T) {
-	_, err := CheckFile("testdata/everything.yaml")
+	_, _, err := CheckFile("testdata/everything.yaml")
 	var got Problems
 	if !errors.As(err, &got) {
 		t.Fatalf("CheckFile = %v, want Problems", err)
