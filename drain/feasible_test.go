@@ -37,7 +37,7 @@ func (b *bench) letIn(most int) (n int, again time.Time) {
 // ramps, a floor, urgency and a sink that is slower.
 func TestFeasibleAtTheBound(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 8))
-	for i := range 12 {
+	for i := range 8 {
 		s := nightly(t)
 		s.Base, s.Floor = limiter.Rate(random.IntN(3))/10, limiter.Rate(random.IntN(2))/20
 		s.Entries[0].Rate, s.Entries[0].Ramp = limiter.Rate(random.IntN(4))/2, time.Duration(random.IntN(3))*time.Hour

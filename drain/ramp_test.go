@@ -253,25 +253,25 @@ func TestWhyFloor(t *testing.T) {
 func TestRunFollowsARamp(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		s := nightly(t)
-		s.Base, s.Entries[0].Rate, s.Entries[0].Ramp = 1, 11, time.Hour
+		s.Base, s.Entries[0].Rate, s.Entries[0].Ramp = 0.25, 2.75, time.Hour
 		b.apply(set(s, wide()))
-		b.fill(100_000)
+		b.fill(25_000)
 		midnight := time.Now()
 		b.pass(time.Hour)
-		if st := b.drains.Status(time.Now())[0]; st.Permitted < 5.9 || st.Permitted > 6.1 || st.Binding != Schedule {
-			t.Errorf("half an hour up a ramp from 1/s to 11/s: %+v", st)
+		if st := b.drains.Status(time.Now())[0]; st.Permitted < 1.475 || st.Permitted > 1.525 || st.Binding != Schedule {
+			t.Errorf("half an hour up a ramp from 0.25/s to 2.75/s: %+v", st)
 		}
-		eta, _, _ := b.drains.ETA("d", time.Now(), time.Time{}, 20_000)
-		b.pass(4 * time.Hour)
+		eta, _, _ := b.drains.ETA("d", time.Now(), time.Time{}, 5_000)
+		b.pass(2 * time.Hour)
 		times := b.sinks["service"].began(midnight)
-		for from, n := range map[int]float64{0: 1800, 30: 1800 * 3.5, 60: 1800 * 8.5, 120: 1800 * 11} {
+		for from, n := range map[int]float64{0: 450, 30: 450 * 3.5, 60: 450 * 8.5, 120: 450 * 11} {
 			at := midnight.Add(time.Duration(from) * time.Minute)
 			if got := float64(len(between(times, at, at.Add(30*time.Minute)))); got < 0.99*n-2 || got > 1.01*n+2 {
 				t.Errorf("%v attempts in half an hour from minute %d on, want %v", got, from, n)
 			}
 		}
 		done := len(b.sinks["service"].began(midnight.Add(0))) - len(b.sinks["service"].began(midnight.Add(time.Hour)))
-		if left := times[done+20_000]; left.Sub(eta).Abs() > time.Second {
+		if left := times[done+5_000]; left.Sub(eta).Abs() > time.Second {
 			t.Errorf("left at %v, eta was %v", left, eta)
 		}
 	})

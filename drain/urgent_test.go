@@ -19,19 +19,19 @@ func urgentPolicy(s policies.Schedule, rate limiter.Rate) *policies.Set {
 // What is nearly late leaves at urgent_rate, from the second on at which it is.
 func TestUrgentLeaves(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
-		b.apply(urgentPolicy(base(1), 10))
+		b.apply(urgentPolicy(base(0.25), 10))
 		begin := time.Now()
-		b.fill(60_000)
+		b.fill(15_000)
 		b.pass(8*time.Hour - time.Second)
-		if got := len(b.sinks["service"].began(begin)); got < 28_700 || got > 28_800 {
-			t.Errorf("%d attempts in 8 h at 1/s", got)
+		if got := len(b.sinks["service"].began(begin)); got < 7_175 || got > 7_200 {
+			t.Errorf("%d attempts in 8 h at 0.25/s", got)
 		}
-		if w, _ := b.drains.Why(time.Now(), "d"); w.Binding != Schedule || w.Rate != 1 {
+		if w, _ := b.drains.Why(time.Now(), "d"); w.Binding != Schedule || w.Rate != 0.25 {
 			t.Errorf("before anything is urgent: %+v", w)
 		}
 		b.pass(time.Minute)
 		w, _ := b.drains.Why(time.Now(), "d")
-		if w.Binding != Deadline || w.Rate != 10 || w.Constraints[0].Name != Deadline || w.Constraints[1].Name != Schedule || w.Constraints[1].Rate != 1 {
+		if w.Binding != Deadline || w.Rate != 10 || w.Constraints[0].Name != Deadline || w.Constraints[1].Name != Schedule || w.Constraints[1].Rate != 0.25 {
 			t.Errorf("when it is: %+v", w)
 		}
 		urgent := begin.Add(8 * time.Hour)
@@ -40,8 +40,8 @@ func TestUrgentLeaves(t *testing.T) {
 			t.Errorf("%d attempts in a minute at 10/s", n)
 		}
 		b.pass(2 * time.Hour)
-		b.wantDelivered("d", 60_000)
-		if w, _ := b.drains.Why(time.Now(), "d"); w.Binding != Empty || w.Rate != 1 {
+		b.wantDelivered("d", 15_000)
+		if w, _ := b.drains.Why(time.Now(), "d"); w.Binding != Empty || w.Rate != 0.25 {
 			t.Errorf("when all have left: %+v", w)
 		}
 	})
@@ -92,34 +92,34 @@ func TestUrgentIsStopped(t *testing.T) {
 	}{
 		"base": {func(s *policies.Schedule) { s.Base = 0 }, nil, Deadline, 10},
 		"freeze": {func(s *policies.Schedule) {
-			s.Base, s.Floor, s.Entries[0].Rate = 1, 1, 0
+			s.Base, s.Floor, s.Entries[0].Rate = 0.25, 0.25, 0
 			s.Entries[0].During, s.Entries[0].Except = s.Entries[0].Except, nil
 		}, nil, Schedule, 0},
 		"pause":    {nil, func(b *bench) error { return b.drains.Pause("d", time.Time{}, "INC-1") }, Paused, 0},
 		"override": {nil, func(b *bench) error { return b.drains.Override("d", 2, time.Now().Add(time.Hour), "INC-2") }, Override, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, []string{"d"}, func(b *bench) { // 08:30 is when it is looked at
+			inBubble(t, []string{"d"}, func(b *bench) { // it is looked at soon after eight
 				s := rampFor(t, 8*60, 12*60)
-				s.Entries[0].Rate, s.Entries[0].Except, s.Entries[0].During = 1, s.Entries[0].During, nil
+				s.Base, s.Entries[0].Rate, s.Entries[0].Except, s.Entries[0].During = 0.25, 0.25, s.Entries[0].During, nil
 				if tt.schedule != nil {
 					tt.schedule(&s)
 				}
 				b.apply(urgentPolicy(s, 10))
-				b.fill(60_000)
-				b.pass(8*time.Hour + 20*time.Minute)
+				b.fill(15_000)
+				b.pass(8*time.Hour + 2*time.Minute)
 				if tt.hold != nil {
 					b.must(tt.hold(b))
 				}
 				b.pass(time.Second)
 				from := time.Now()
-				b.pass(10 * time.Minute)
+				b.pass(3 * time.Minute)
 				if w, _ := b.drains.Why(time.Now(), "d"); w.Binding != tt.binding || w.Rate != tt.rate {
 					t.Errorf("%+v", w)
 				}
-				n, want := float64(len(b.sinks["service"].began(from))), float64(tt.rate)*600
+				n, want := float64(len(b.sinks["service"].began(from))), float64(tt.rate)*180
 				if n < want*0.98-1 || n > want*1.01+1 {
-					t.Errorf("%v attempts in ten minutes, want %v", n, want)
+					t.Errorf("%v attempts in three minutes, want %v", n, want)
 				}
 			})
 		})
