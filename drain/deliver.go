@@ -57,9 +57,12 @@ func (d *drain) putBack(m Delivery) {
 // heard takes note of what an attempt says of the sink. It comes before the slot
 // is released, so that whoever waits for the slot sees it.
 func (d *drain) heard(p plan, term uint64, a attempt) {
-	ask := asked{a.outcome.RetryAfter, a.pause(p.policy.Retry)}
+	ask := asked{wanted: a.outcome.RetryAfter, honoured: a.pause(p.policy.Retry)}
 	if a.outcome.Class != Success && p.sink.heard(a.now, ask) {
 		d.log.Info("sink asked for a pause", "sink", p.sink.name, "status", a.outcome.Status, "asked", ask.wanted, "pause", ask.honoured)
+	}
+	for _, asks := range p.sink.advised(a.now, a.outcome.Advice, p.policy.Retry.HonourRetryAfter) {
+		d.log.Info("sink asked for a rate", "sink", p.sink.name, "field", asks.Field, "rate", asks.Rate.String(), "lasts", asks.Lasts)
 	}
 	if state, changed := p.sink.ended(a.now, term, a.outcome); changed {
 		d.event("breaker-"+state.String(), p.sink.name, a.outcome.Error)

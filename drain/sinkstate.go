@@ -27,6 +27,9 @@ type sinkState struct {
 	ramp    ramp          // guarded by mu
 	share   float64       // guarded by mu; what the budget is set to
 	refused bool          // guarded by mu; it asked to cancel, and may not
+	asks    ceilings      // guarded by mu; the rates that it asked for
+	counts  adviceCounts  // guarded by mu
+	ignored ignored       // guarded by mu; what it asked for last that made no sense
 	held    SinkHold      // guarded by mu; zero: an operator holds nothing back
 	queue   []*waiter     // guarded by mu; live requests that wait, the first one's turn it is
 	shares  shares        // guarded by mu
@@ -79,6 +82,7 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 // fund gives the budget its share. It requires that mu is held.
 func (s *sinkState) fund(now time.Time) {
 	limit, slots := portion(s.policy.Budget, s.share)
+	limit = s.asks.under(now, limit)
 	s.budget.Set(now, limit, slots)
 	stood := s.wire.Limit().Rate == 0
 	if s.wire.Set(now, slack(limit)); stood {
@@ -115,15 +119,39 @@ type outlook struct {
 	opens   time.Time       // when an open breaker lets a probe through
 	probing bool            // the probe of a half-open one is under way
 	ramp    ramp            // the slow start, if there is one
+	shared  limiter.Rate    // the rate that the ramp leaves
 	after   time.Duration   // how long it will last if the breaker closes
-	whole   policies.Budget // what the ramp leads to; zero while there is none
+	whole   policies.Budget // what the ramp leads to
+	asks    ceilings        // the rates that the sink asked for
+	ignored ignored         // it may be long ago
 }
 
 // ramping reports whether there is less to take from than there will be.
 func (o outlook) ramping() bool { return !o.ramp.from.IsZero() }
 
+// limit is the rate of the budget at a time, as far as is known.
+func (o outlook) limit(t time.Time) limiter.Limit {
+	l, _ := portion(o.whole, o.ramp.share(t))
+	return o.asks.under(t, l)
+}
+
+// varies reports whether that is not what the policy says.
+func (o outlook) varies() bool { return o.ramping() || o.asks != (ceilings{}) }
+
+// changes is when the budget changes by itself; zero: it does not.
+func (o outlook) changes(t time.Time) time.Time {
+	at := o.asks.ends(t)
+	if grows, ramping := o.ramp.next(t); ramping {
+		at = sooner(at, grows)
+	}
+	return at
+}
+
 // funding names what sets the budget's rate.
 func (o outlook) funding() Constraint {
+	if o.asks.least() < o.shared {
+		return RateHeader
+	}
 	if o.ramping() && o.whole.Limit.Rate != limiter.Unlimited && o.whole.Limit.Rate > 0 {
 		return SlowStart
 	}
@@ -132,7 +160,11 @@ func (o outlook) funding() Constraint {
 
 // look requires that mu is held.
 func (s *sinkState) look(now time.Time) outlook {
+	shared, _ := portion(s.policy.Budget, s.share)
 	return outlook{
+		shared:  shared.Rate,
+		asks:    s.asks,
+		ignored: s.ignored,
 		pause:   s.pause,
 		asked:   s.asked,
 		held:    s.held,
@@ -154,13 +186,13 @@ func (s *sinkState) outlook(now time.Time) outlook {
 	return s.look(now)
 }
 
-// climb moves the slow start on. It requires that mu is held.
+// climb moves the slow start on, and ends what the sink asked for. It requires that mu is held.
 func (s *sinkState) climb(now time.Time) {
 	share := s.ramp.share(now)
 	if share == 1 {
 		s.ramp = ramp{}
 	}
-	if share != s.share {
+	if ended := s.asks.tidy(now); ended || share != s.share {
 		s.share = share
 		s.fund(now)
 	}
@@ -234,7 +266,13 @@ func (s *sinkState) heard(now time.Time, ask asked) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fresh := !s.pause.After(now)
+	s.counts.add(RetryAfter, ask.result())
+	return s.rest(now, ask)
+}
+
+// rest is heard for who holds mu.
+func (s *sinkState) rest(now time.Time, ask asked) (fresh bool) {
+	fresh = !s.pause.After(now)
 	if until := now.Add(ask.honoured); until.After(s.pause) {
 		s.pause, s.asked = until, ask
 	}
