@@ -29,6 +29,7 @@ type sinkState struct {
 	refused bool          // guarded by mu; it asked to cancel, and may not
 	asks    ceilings      // guarded by mu; the rates that it asked for
 	counts  adviceCounts  // guarded by mu
+	trouble string        // guarded by mu; how an attempt that counts as a failure of the sink failed last
 	ignored ignored       // guarded by mu; what it asked for last that made no sense
 	held    SinkHold      // guarded by mu; zero: an operator holds nothing back
 	queue   []*waiter     // guarded by mu; live requests that wait, the first one's turn it is
@@ -124,6 +125,7 @@ type outlook struct {
 	whole   policies.Budget // what the ramp leads to
 	asks    ceilings        // the rates that the sink asked for
 	ignored ignored         // it may be long ago
+	trouble string          // how it failed last
 }
 
 // ramping reports whether there is less to take from than there will be.
@@ -165,6 +167,7 @@ func (s *sinkState) look(now time.Time) outlook {
 		shared:  shared.Rate,
 		asks:    s.asks,
 		ignored: s.ignored,
+		trouble: s.trouble,
 		pause:   s.pause,
 		asked:   s.asked,
 		held:    s.held,
@@ -224,6 +227,9 @@ func (s *sinkState) withdraw(term uint64) {
 func (s *sinkState) ended(now time.Time, term uint64, o Outcome) (BreakerState, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if o.sinkFailed() {
+		s.trouble = o.Error
+	}
 	changed := s.breaker.ended(now, term, o.sinkFailed())
 	state := s.breaker.state(now)
 	if changed {

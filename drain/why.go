@@ -156,11 +156,19 @@ func (c *core) limits(now time.Time, o outlook) []Term {
 	}
 	switch o.breaker {
 	case BreakerOpen:
-		terms = append(terms, Term{Name: Breaker, Detail: "open: nothing is sent", Until: o.opens})
+		terms = append(terms, Term{Name: Breaker, Detail: "open: nothing is sent" + o.lately(), Until: o.opens})
 	case BreakerHalfOpen:
-		terms = append(terms, Term{Name: Breaker, Detail: "half open: one probe at a time"})
+		terms = append(terms, Term{Name: Breaker, Detail: "half open: one probe at a time" + o.lately()})
 	}
 	return terms
+}
+
+// lately says how the sink failed.
+func (o outlook) lately() string {
+	if o.trouble == "" {
+		return ""
+	}
+	return "; it failed last with " + o.trouble
 }
 
 // binding names what keeps the drain from going faster. It requires that the
