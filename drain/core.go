@@ -210,7 +210,7 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	if v.short == limiter.OfSlots {
 		c.due = time.Time{}
 		v.binding = Concurrency
-		if o.ramping() && o.whole.Concurrency > c.budget.Slots() {
+		if o.ramping() && o.whole.Concurrency > o.room && c.budget.Slots() == o.room {
 			v.binding = SlowStart
 		}
 		if o.leave > 0 {

@@ -29,8 +29,10 @@ type Turn struct {
 	drains *Drains
 	sink   *sinkState
 	term   uint64
-	sent   atomic.Bool // Context was called
-	judged atomic.Bool // the breaker knows
+	began  time.Time
+	sent   atomic.Bool  // Context was called
+	wrote  atomic.Int64 // how long after began it was written
+	judged atomic.Bool  // the breaker knows
 }
 
 // Enter takes a token and a slot of a sink's budget for one live request. It is
@@ -101,7 +103,7 @@ func (s *sinkState) enter(now time.Time, w *waiter) (*Turn, closed) {
 		c.until = sooner(c.until, o.changes(now)) // there may be more to take from before what was waited for
 		return nil, c
 	}
-	return &Turn{sink: s, term: s.breaker.began(1)}, closed{}
+	return &Turn{sink: s, began: now, term: s.breaker.began(1)}, closed{}
 }
 
 // take requires that mu is held.
@@ -151,7 +153,11 @@ func (s *sinkState) after(now time.Time, n int) time.Time {
 func (t *Turn) Context(ctx context.Context) context.Context {
 	t.sent.Store(true)
 	t.sink.live.Add(1)
-	return WithBegin(ctx, func() error { return awaitWrite(ctx, t.sink.mayWriteLive, func() {}) })
+	return WithBegin(ctx, func() error {
+		err := awaitWrite(ctx, t.sink.mayWriteLive, func() {})
+		t.wrote.Store(int64(time.Since(t.began)))
+		return err
+	})
 }
 
 // Sink returns what the request is to be sent to: what the policy that was the
@@ -175,6 +181,7 @@ func (t *Turn) Ended(o Outcome) {
 	}
 	now := time.Now()
 	t.sink.advised(now, o.Advice, 0)
+	t.sink.timed(now, t.began.Add(time.Duration(t.wrote.Load())), o)
 	if state, changed := t.sink.ended(now, t.term, o); changed {
 		t.drains.event("breaker-"+state.String(), t.sink.name, o.Error)
 	}

@@ -15,6 +15,7 @@ const minPause = time.Second
 type attempt struct {
 	before     buffer.Tries // what was remembered when it began
 	began, now time.Time
+	wrote      time.Time // when it was written: began, where it is not known
 	outcome    Outcome
 }
 

@@ -18,22 +18,23 @@ type sinkState struct {
 	budget *limiter.Budget // of the share that ramp leaves
 	wire   *limiter.Bucket // of the same rate, for what drains write
 
-	mu      sync.Mutex
-	policy  policies.Sink // guarded by mu
-	sink    Sink          // guarded by mu
-	pause   time.Time     // guarded by mu; nothing is sent before
-	asked   asked         // guarded by mu; what pause comes of
-	breaker breaker       // guarded by mu
-	ramp    ramp          // guarded by mu
-	share   float64       // guarded by mu; what the budget is set to
-	refused bool          // guarded by mu; it asked to cancel, and may not
-	asks    ceilings      // guarded by mu; the rates that it asked for
-	counts  adviceCounts  // guarded by mu
-	trouble string        // guarded by mu; how an attempt that counts as a failure of the sink failed last
-	ignored ignored       // guarded by mu; what it asked for last that made no sense
-	held    SinkHold      // guarded by mu; zero: an operator holds nothing back
-	queue   []*waiter     // guarded by mu; live requests that wait, the first one's turn it is
-	shares  shares        // guarded by mu
+	mu       sync.Mutex
+	policy   policies.Sink // guarded by mu
+	sink     Sink          // guarded by mu
+	pause    time.Time     // guarded by mu; nothing is sent before
+	asked    asked         // guarded by mu; what pause comes of
+	breaker  breaker       // guarded by mu
+	ramp     ramp          // guarded by mu
+	adaptive adaptive      // guarded by mu
+	share    float64       // guarded by mu; what the budget is set to
+	refused  bool          // guarded by mu; it asked to cancel, and may not
+	asks     ceilings      // guarded by mu; the rates that it asked for
+	counts   adviceCounts  // guarded by mu
+	trouble  string        // guarded by mu; how an attempt that counts as a failure of the sink failed last
+	ignored  ignored       // guarded by mu; what it asked for last that made no sense
+	held     SinkHold      // guarded by mu; zero: an operator holds nothing back
+	queue    []*waiter     // guarded by mu; live requests that wait, the first one's turn it is
+	shares   shares        // guarded by mu
 
 	live atomic.Int64 // live requests sent
 }
@@ -48,6 +49,8 @@ func newSinkState(now time.Time, p policies.Sink, sink Sink) *sinkState {
 		share:  1,
 	}
 	s.breaker.set(p.Breaker)
+	s.adaptive.set(now, p.Budget)
+	s.fund(now)
 	return s
 }
 
@@ -57,6 +60,7 @@ func (s *sinkState) fits(p policies.Sink) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.policy
+	was.Budget.Mode, was.Budget.MinConcurrency = p.Budget.Mode, p.Budget.MinConcurrency
 	was.Budget.Limit, was.Breaker, was.SlowStart, was.MayCancel = p.Budget.Limit, p.Breaker, p.SlowStart, p.MayCancel
 	return reflect.DeepEqual(was, p)
 }
@@ -68,6 +72,7 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 	defer s.mu.Unlock()
 	s.policy = p
 	s.breaker.set(p.Breaker)
+	s.adaptive.set(now, p.Budget)
 	if s.ramp.lasts = p.SlowStart; p.SlowStart == 0 {
 		s.ramp = ramp{}
 	}
@@ -84,7 +89,7 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 func (s *sinkState) fund(now time.Time) {
 	limit, slots := portion(s.policy.Budget, s.share)
 	limit = s.asks.under(now, limit)
-	s.budget.Set(now, limit, slots)
+	s.budget.Set(now, limit, s.adaptive.slots(slots))
 	stood := s.wire.Limit().Rate == 0
 	if s.wire.Set(now, slack(limit)); stood {
 		s.wire.Hold(now, slack(limit).Burst)
@@ -121,6 +126,8 @@ type outlook struct {
 	probing bool            // the probe of a half-open one is under way
 	ramp    ramp            // the slow start, if there is one
 	shared  limiter.Rate    // the rate that the ramp leaves
+	room    int             // the slots that it leaves
+	adapted adapted         // what keeps them fewer
 	after   time.Duration   // how long it will last if the breaker closes
 	whole   policies.Budget // what the ramp leads to
 	asks    ceilings        // the rates that the sink asked for
@@ -162,9 +169,11 @@ func (o outlook) funding() Constraint {
 
 // look requires that mu is held.
 func (s *sinkState) look(now time.Time) outlook {
-	shared, _ := portion(s.policy.Budget, s.share)
+	shared, room := portion(s.policy.Budget, s.share)
 	return outlook{
 		shared:  shared.Rate,
+		room:    room,
+		adapted: s.adaptive.adapted,
 		asks:    s.asks,
 		ignored: s.ignored,
 		trouble: s.trouble,

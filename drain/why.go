@@ -149,7 +149,7 @@ func (c *core) limits(now time.Time, o outlook) []Term {
 	terms = append(terms, o.headers(now)...)
 	terms = append(terms, Term{
 		Name: Concurrency, Rate: limiter.Unlimited,
-		Detail: fmt.Sprintf("%d of %d slots in use", c.budget.InFlight(), c.budget.Slots()),
+		Detail: fmt.Sprintf("%d of %d slots in use%s", c.budget.InFlight(), c.budget.Slots(), o.adapted),
 	})
 	if o.pause.After(now) {
 		terms = append(terms, Term{Name: o.asked.name(), Detail: o.asked.String(), Until: o.pause})
