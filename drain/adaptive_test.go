@@ -223,3 +223,15 @@ func TestRunAdapts(t *testing.T) {
 		says(8, "the sink's latency is 2s, 50ms without load")
 	})
 }
+
+// A change of mode keeps the sink and its connections.
+func TestAdaptiveKeepsTheSink(t *testing.T) {
+	s := newSinkState(start(), policies.Sink{Name: "service", Budget: wide()}, nil)
+	if !s.fits(policies.Sink{Name: "service", Budget: adapting(3, 64)}) {
+		t.Error("a change of mode asks for another sink")
+	}
+	s.update(start(), policies.Sink{Name: "service", Budget: adapting(3, 64)}, nil)
+	if got := s.budget.Slots(); got != 3 {
+		t.Errorf("%d slots, want as few as there may be", got)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,8 +84,11 @@ func TestRunKeepsToAnAskedRate(t *testing.T) {
 func TestRunFollowsTheLastRate(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		s := b.sinks["service"]
-		rate := asksRate(2)
-		s.answer = func(Delivery) Outcome { return Outcome{Class: Success, Status: 200, Advice: []Advice{rate}} }
+		var rate atomic.Value
+		rate.Store(asksRate(2))
+		s.answer = func(Delivery) Outcome {
+			return Outcome{Class: Success, Status: 200, Advice: []Advice{rate.Load().(Advice)}}
+		}
 		b.apply(set(base(100), wide()))
 		b.fill(5000)
 		b.pass(30 * time.Second)
@@ -94,13 +98,13 @@ func TestRunFollowsTheLastRate(t *testing.T) {
 			return len(s.began(from))
 		}
 		for _, tt := range []struct{ rate, is limiter.Rate }{{2, 2}, {10, 10}, {limiter.Unlimited, 100}, {1000, 100}, {4, 4}} {
-			rate = asksRate(tt.rate)
+			rate.Store(asksRate(tt.rate))
 			b.pass(time.Second)
 			if n := count(20 * time.Second); n < int(19*tt.is) || n > int(20*tt.is)+2 {
 				t.Errorf("%d attempts in 20 s at %v", n, tt.rate)
 			}
 		}
-		rate = asksRate(0)
+		rate.Store(asksRate(0))
 		b.pass(time.Second)
 		if n := count(55 * time.Second); n != 0 {
 			t.Errorf("%d attempts at 0/s", n)

@@ -382,6 +382,16 @@ func TestWhyAgrees(t *testing.T) {
 	r := start(t, policyText(newShop(t).url, "0"))
 	id := r.post(t, "x")
 	r.wantWhy(t, "schedule", id)
+	second := r.post(t, "y")
+	var why admin.Why
+	r.get(t, "/api/v1/drains/orders/why?message="+second, &why)
+	want := &admin.Standing{Head: admin.Head{ID: second, State: "queued", WaitsFor: "schedule"}, Ahead: 1}
+	if diff := cmp.Diff(want, why.Message); diff != "" {
+		t.Errorf("the second message (-want +got):\n%s", diff)
+	}
+	if code := r.get(t, "/api/v1/drains/orders/why?message=nope", &why); code != http.StatusNotFound {
+		t.Errorf("why of no message: %d", code)
+	}
 	r.act(t, "POST", "/drains/orders/pause", `{"reason":"INC-1"}`, nil)
 	r.wantWhy(t, "paused", id)
 }
