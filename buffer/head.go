@@ -1,5 +1,7 @@
 package buffer
 
+import "slices"
+
 // Standing returns where a message of a drain's stream stands with the drain. It
 // does not touch the disk, and is cheap. ok is false for what the drain has
 // finished, or never had.
@@ -25,4 +27,22 @@ func (e *Engine) Head(name string) (ref Ref, ok bool) {
 		return Ref{}, false
 	}
 	return Ref{Stream: d.stream.Name, Offset: d.low}, true
+}
+
+// Behind returns the message of the same ordering key that one waits for; false where
+// it waits for none, or its turn is so far off that it has not been looked at. It looks
+// through all open keys, and is for who asks about one message.
+func (e *Engine) Behind(name string, offset uint64) (first uint64, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.drains[name]
+	if d == nil || d.finished(offset) {
+		return 0, false
+	}
+	for _, k := range d.keys {
+		if _, ok := slices.BinarySearch(k.followers, offset); ok {
+			return k.holder, true
+		}
+	}
+	return 0, false
 }

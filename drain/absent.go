@@ -87,7 +87,7 @@ func (d *Drains) whyAbsent(now time.Time, name string) (Why, bool) {
 	d.mu.Unlock()
 	head := d.head(name).under(now, "")
 	if head != nil && head.State != buffer.Delivering {
-		head.WaitsFor = "a policy that has the drain" // a retry that is due, too
+		head.WaitsFor = noPolicy // a retry that is due, too
 	}
 	return Why{Constraints: h.terms(now), Head: head}, true
 }

@@ -178,7 +178,7 @@ func (c *core) gate(now time.Time, o outlook) gate {
 	case o.breaker == BreakerOpen:
 		return gate{name: Breaker, until: o.opens}
 	case o.pause.After(now):
-		return gate{name: RetryAfter, until: o.pause}
+		return gate{name: o.asked.name(), until: o.pause}
 	case o.breaker == BreakerHalfOpen && o.probing:
 		return gate{name: Breaker, short: limiter.OfSlots} // the probe's slot comes free when it ends
 	default:
@@ -210,7 +210,7 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	if v.short == limiter.OfSlots {
 		c.due = time.Time{}
 		v.binding = Concurrency
-		if o.ramping() && o.whole.Concurrency > c.budget.Slots() {
+		if o.ramping() && o.whole.Concurrency > o.room && c.budget.Slots() == o.room {
 			v.binding = SlowStart
 		}
 		if o.leave > 0 {
@@ -219,12 +219,10 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	} else {
 		c.look(now, want, o, &v)
 	}
-	switch next, ramping := o.ramp.next(now); {
-	case o.breaker == BreakerHalfOpen:
+	if o.breaker == BreakerHalfOpen {
 		v.binding = Breaker
-	case ramping:
-		v.again = sooner(v.again, next) // there may be more to take from before what was waited for
 	}
+	v.again = sooner(v.again, o.changes(now)) // there may be more to take from before what was waited for
 	return v
 }
 

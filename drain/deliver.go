@@ -2,6 +2,7 @@ package drain
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"forebay/buffer"
@@ -25,8 +26,13 @@ func (d *drain) start(ctx context.Context, p plan, v verdict, m buffer.Delivery)
 // deliver makes one attempt and settles the message.
 func (d *drain) deliver(ctx context.Context, p plan, v verdict, m Delivery) {
 	a := attempt{before: m.Tries, began: time.Now()}
-	a.outcome = p.sink.deliver(WithBegin(ctx, func() error { return d.begin(ctx, p, v) }), m)
-	a.now = time.Now()
+	var held atomic.Int64 // it may be another goroutine that writes
+	a.outcome = p.sink.deliver(WithBegin(ctx, func() error {
+		err := d.begin(ctx, p, v)
+		held.Store(int64(time.Since(a.began)))
+		return err
+	}), m)
+	a.now, a.wrote = time.Now(), a.began.Add(time.Duration(held.Load()))
 	if !a.outcome.Unsent {
 		p.meters.attempted(a)
 	}
@@ -57,10 +63,14 @@ func (d *drain) putBack(m Delivery) {
 // heard takes note of what an attempt says of the sink. It comes before the slot
 // is released, so that whoever waits for the slot sees it.
 func (d *drain) heard(p plan, term uint64, a attempt) {
-	ask := asked{a.outcome.RetryAfter, a.pause(p.policy.Retry)}
+	ask := asked{wanted: a.outcome.RetryAfter, honoured: a.pause(p.policy.Retry)}
 	if a.outcome.Class != Success && p.sink.heard(a.now, ask) {
 		d.log.Info("sink asked for a pause", "sink", p.sink.name, "status", a.outcome.Status, "asked", ask.wanted, "pause", ask.honoured)
 	}
+	for _, asks := range p.sink.advised(a.now, a.outcome.Advice, p.policy.Retry.HonourRetryAfter) {
+		d.log.Info("sink asked for a rate", "sink", p.sink.name, "field", asks.Field, "rate", asks.Rate.String(), "lasts", asks.Lasts)
+	}
+	p.sink.timed(a.now, a.wrote, a.outcome)
 	if state, changed := p.sink.ended(a.now, term, a.outcome); changed {
 		d.event("breaker-"+state.String(), p.sink.name, a.outcome.Error)
 	}

@@ -55,7 +55,7 @@ func (f *forecast) leaves(now, end time.Time, n float64) (left float64, at time.
 		before, w := f.flow, f.window
 		rate, until := f.step(t, end, steps)
 		f.turn(rate)
-		if grows, ramping := f.outlook.ramp.next(t); ramping && !until.Before(grows) {
+		if changes := f.outlook.changes(t); !changes.IsZero() && !until.Before(changes) {
 			f.single = counted
 		}
 		edge := past(w.Until, until)
@@ -99,9 +99,7 @@ func (f *forecast) step(t, end time.Time, steps int) (rate limiter.Rate, until t
 		_, until = f.window.Step(t, 8*coarse)
 	}
 	until = sooner(end, until)
-	if grows, ramping := f.outlook.ramp.next(t); ramping {
-		until = sooner(until, grows)
-	}
+	until = sooner(until, f.outlook.changes(t))
 	if f.urgency.rate == 0 || f.hands.pace(t) != Schedule {
 		return f.window.Mean(t, until), until
 	}
@@ -129,12 +127,12 @@ func (f *forecast) crosses(t, until time.Time) bool {
 	return between(f.funded.limit.Rate) || between(f.urgency.rate)
 }
 
-// rest lets the time pass in which the sink takes nothing, gives the budget its share
-// of a slow start, and returns when sending begins.
+// rest lets the time pass in which the sink takes nothing, gives the budget what
+// slow start and sink leave of it, and returns when sending begins.
 func (f *forecast) rest(t, until time.Time) time.Time {
 	o := &f.outlook
-	if o.ramping() {
-		f.funded.limit, _ = portion(o.whole, o.ramp.share(t))
+	if o.varies() {
+		f.funded.limit = o.limit(t)
 		f.funded.add(0)
 	}
 	if !o.pause.After(t) {

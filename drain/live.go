@@ -15,7 +15,7 @@ var ErrNoSink = errors.New("no such sink")
 
 // Refusal says why a live request may not be sent now. It is an error.
 type Refusal struct {
-	By     Constraint // Paused, Breaker, SinkBudget, SlowStart or Concurrency
+	By     Constraint // Paused, Breaker, SinkBudget, RateHeader, SlowStart or Concurrency
 	Until  time.Time  // when that may be over; zero: not known
 	Waited bool       // it waited for that in vain
 }
@@ -29,8 +29,10 @@ type Turn struct {
 	drains *Drains
 	sink   *sinkState
 	term   uint64
-	sent   atomic.Bool // Context was called
-	judged atomic.Bool // the breaker knows
+	began  time.Time
+	sent   atomic.Bool  // Context was called
+	wrote  atomic.Int64 // how long after began it was written
+	judged atomic.Bool  // the breaker knows
 }
 
 // Enter takes a token and a slot of a sink's budget for one live request. It is
@@ -97,13 +99,11 @@ func (s *sinkState) enter(now time.Time, w *waiter) (*Turn, closed) {
 	if c.by != "" && !w.accountable(now).Equal(now) {
 		c = s.take(now, o) // what has come since
 	}
-	if next, ramping := o.ramp.next(now); ramping && c.by != "" && (c.until.IsZero() || next.Before(c.until)) {
-		c.until = next // there may be more to take from before what was waited for
-	}
 	if c.by != "" {
+		c.until = sooner(c.until, o.changes(now)) // there may be more to take from before what was waited for
 		return nil, c
 	}
-	return &Turn{sink: s, term: s.breaker.began(1)}, closed{}
+	return &Turn{sink: s, began: now, term: s.breaker.began(1)}, closed{}
 }
 
 // take requires that mu is held.
@@ -153,7 +153,11 @@ func (s *sinkState) after(now time.Time, n int) time.Time {
 func (t *Turn) Context(ctx context.Context) context.Context {
 	t.sent.Store(true)
 	t.sink.live.Add(1)
-	return WithBegin(ctx, func() error { return awaitWrite(ctx, t.sink.mayWriteLive, func() {}) })
+	return WithBegin(ctx, func() error {
+		err := awaitWrite(ctx, t.sink.mayWriteLive, func() {})
+		t.wrote.Store(int64(time.Since(t.began)))
+		return err
+	})
 }
 
 // Sink returns what the request is to be sent to: what the policy that was the
@@ -164,7 +168,8 @@ func (t *Turn) Sink() Sink {
 	return t.sink.sink
 }
 
-// Ended tells the breaker what the request found. An outcome that is Unsent, or
+// Ended tells the breaker what the request found, and the budget what rate its answer
+// asked for. An outcome that is Unsent, or
 // no call before End, says nothing of the sink.
 func (t *Turn) Ended(o Outcome) {
 	if o.Unsent {
@@ -174,7 +179,10 @@ func (t *Turn) Ended(o Outcome) {
 	if !t.judged.CompareAndSwap(false, true) {
 		return
 	}
-	if state, changed := t.sink.ended(time.Now(), t.term, o); changed {
+	now := time.Now()
+	t.sink.advised(now, o.Advice, 0)
+	t.sink.timed(now, t.began.Add(time.Duration(t.wrote.Load())), o)
+	if state, changed := t.sink.ended(now, t.term, o); changed {
 		t.drains.event("breaker-"+state.String(), t.sink.name, o.Error)
 	}
 }

@@ -116,6 +116,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- bindingDesc()
 	ch <- breakerDesc()
 	ch <- liveDesc()
+	ch <- adviceDesc()
 }
 
 // Collect implements prometheus.Collector. What it tells of drains comes in the
@@ -140,8 +141,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (c collector) sinks(now time.Time, ch chan<- prometheus.Metric) {
-	gauges, breaker, live := sinkGauges(), breakerDesc(), liveDesc()
+	gauges, breaker, live, advice := sinkGauges(), breakerDesc(), liveDesc(), adviceDesc()
 	for _, s := range c.drains.sinkList() {
+		s.advice(func(name Constraint, r AdviceResult, n uint64) {
+			ch <- prometheus.MustNewConstMetric(advice, prometheus.CounterValue, float64(n), s.name, string(name), r.String())
+		})
 		ch <- prometheus.MustNewConstMetric(live, prometheus.CounterValue, float64(s.live.Load()), s.name)
 		for _, g := range gauges {
 			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(s), s.name)
@@ -155,6 +159,11 @@ func (c collector) sinks(now time.Time, ch chan<- prometheus.Metric) {
 
 func liveDesc() *prometheus.Desc {
 	return prometheus.NewDesc("forebay_sink_live_requests_total", "Live requests whose turn at the sink came.", []string{"sink"}, nil)
+}
+
+func adviceDesc() *prometheus.Desc {
+	return prometheus.NewDesc("forebay_sink_advice_total",
+		"Fields of the sink's answers that ask for a pause or a rate, by what became of them.", []string{"sink", "constraint", "result"}, nil)
 }
 
 func breakerDesc() *prometheus.Desc {

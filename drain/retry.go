@@ -15,6 +15,7 @@ const minPause = time.Second
 type attempt struct {
 	before     buffer.Tries // what was remembered when it began
 	began, now time.Time
+	wrote      time.Time // when it was written: began, where it is not known
 	outcome    Outcome
 }
 
@@ -80,17 +81,40 @@ func (a attempt) pause(p policies.Retry) time.Duration {
 }
 
 // asked is a pause that a sink asked for, and what is honoured of it.
-type asked struct{ wanted, honoured time.Duration }
+type asked struct {
+	wanted, honoured time.Duration
+	by               string // the field; empty: Retry-After
+}
+
+// name is the constraint that it is.
+func (a asked) name() Constraint {
+	if a.by == QuotaField {
+		return RateHeader
+	}
+	return RetryAfter
+}
+
+// result is what became of it.
+func (a asked) result() AdviceResult {
+	if a.wanted != a.honoured {
+		return AdviceClamped
+	}
+	return AdviceTaken
+}
 
 // String explains a pause to an operator.
 func (a asked) String() string {
+	who := "the sink asked for"
+	if a.by == QuotaField {
+		who = "the sink's RateLimit has nothing left for"
+	}
 	switch {
 	case a.wanted > a.honoured:
-		return fmt.Sprintf("the sink asked for %s; honour_retry_after clamps that to %s", a.wanted, a.honoured)
+		return fmt.Sprintf("%s %s; honour_retry_after clamps that to %s", who, a.wanted, a.honoured)
 	case a.wanted < a.honoured:
-		return fmt.Sprintf("the sink asked for less than the least pause, %s", a.honoured)
+		return fmt.Sprintf("%s less than the least pause, %s", who, a.honoured)
 	default:
-		return fmt.Sprintf("the sink asked for %s", a.wanted)
+		return fmt.Sprintf("%s %s", who, a.wanted)
 	}
 }
 

@@ -43,6 +43,8 @@ type Outcome struct {
 	CancelKeys []string
 	// RetryAfter asks that nothing be sent to the sink for so long; 0 asks nothing.
 	RetryAfter time.Duration
+	// Advice is what else the answer says of how much the sink takes; for every class.
+	Advice []Advice
 }
 
 // Class says what follows from an outcome. The zero value is Retry, so that an

@@ -18,18 +18,23 @@ type sinkState struct {
 	budget *limiter.Budget // of the share that ramp leaves
 	wire   *limiter.Bucket // of the same rate, for what drains write
 
-	mu      sync.Mutex
-	policy  policies.Sink // guarded by mu
-	sink    Sink          // guarded by mu
-	pause   time.Time     // guarded by mu; nothing is sent before
-	asked   asked         // guarded by mu; what pause comes of
-	breaker breaker       // guarded by mu
-	ramp    ramp          // guarded by mu
-	share   float64       // guarded by mu; what the budget is set to
-	refused bool          // guarded by mu; it asked to cancel, and may not
-	held    SinkHold      // guarded by mu; zero: an operator holds nothing back
-	queue   []*waiter     // guarded by mu; live requests that wait, the first one's turn it is
-	shares  shares        // guarded by mu
+	mu       sync.Mutex
+	policy   policies.Sink // guarded by mu
+	sink     Sink          // guarded by mu
+	pause    time.Time     // guarded by mu; nothing is sent before
+	asked    asked         // guarded by mu; what pause comes of
+	breaker  breaker       // guarded by mu
+	ramp     ramp          // guarded by mu
+	adaptive adaptive      // guarded by mu
+	share    float64       // guarded by mu; what the budget is set to
+	refused  bool          // guarded by mu; it asked to cancel, and may not
+	asks     ceilings      // guarded by mu; the rates that it asked for
+	counts   adviceCounts  // guarded by mu
+	trouble  string        // guarded by mu; how an attempt that counts as a failure of the sink failed last
+	ignored  ignored       // guarded by mu; what it asked for last that made no sense
+	held     SinkHold      // guarded by mu; zero: an operator holds nothing back
+	queue    []*waiter     // guarded by mu; live requests that wait, the first one's turn it is
+	shares   shares        // guarded by mu
 
 	live atomic.Int64 // live requests sent
 }
@@ -44,6 +49,8 @@ func newSinkState(now time.Time, p policies.Sink, sink Sink) *sinkState {
 		share:  1,
 	}
 	s.breaker.set(p.Breaker)
+	s.adaptive.set(now, p.Budget)
+	s.fund(now)
 	return s
 }
 
@@ -53,6 +60,7 @@ func (s *sinkState) fits(p policies.Sink) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.policy
+	was.Budget.Mode, was.Budget.MinConcurrency = p.Budget.Mode, p.Budget.MinConcurrency
 	was.Budget.Limit, was.Breaker, was.SlowStart, was.MayCancel = p.Budget.Limit, p.Breaker, p.SlowStart, p.MayCancel
 	return reflect.DeepEqual(was, p)
 }
@@ -64,6 +72,7 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 	defer s.mu.Unlock()
 	s.policy = p
 	s.breaker.set(p.Breaker)
+	s.adaptive.set(now, p.Budget)
 	if s.ramp.lasts = p.SlowStart; p.SlowStart == 0 {
 		s.ramp = ramp{}
 	}
@@ -79,7 +88,8 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 // fund gives the budget its share. It requires that mu is held.
 func (s *sinkState) fund(now time.Time) {
 	limit, slots := portion(s.policy.Budget, s.share)
-	s.budget.Set(now, limit, slots)
+	limit = s.asks.under(now, limit)
+	s.budget.Set(now, limit, s.adaptive.slots(slots))
 	stood := s.wire.Limit().Rate == 0
 	if s.wire.Set(now, slack(limit)); stood {
 		s.wire.Hold(now, slack(limit).Burst)
@@ -115,15 +125,42 @@ type outlook struct {
 	opens   time.Time       // when an open breaker lets a probe through
 	probing bool            // the probe of a half-open one is under way
 	ramp    ramp            // the slow start, if there is one
+	shared  limiter.Rate    // the rate that the ramp leaves
+	room    int             // the slots that it leaves
+	adapted adapted         // what keeps them fewer
 	after   time.Duration   // how long it will last if the breaker closes
-	whole   policies.Budget // what the ramp leads to; zero while there is none
+	whole   policies.Budget // what the ramp leads to
+	asks    ceilings        // the rates that the sink asked for
+	ignored ignored         // it may be long ago
+	trouble string          // how it failed last
 }
 
 // ramping reports whether there is less to take from than there will be.
 func (o outlook) ramping() bool { return !o.ramp.from.IsZero() }
 
+// limit is the rate of the budget at a time, as far as is known.
+func (o outlook) limit(t time.Time) limiter.Limit {
+	l, _ := portion(o.whole, o.ramp.share(t))
+	return o.asks.under(t, l)
+}
+
+// varies reports whether that is not what the policy says.
+func (o outlook) varies() bool { return o.ramping() || o.asks != (ceilings{}) }
+
+// changes is when the budget changes by itself; zero: it does not.
+func (o outlook) changes(t time.Time) time.Time {
+	at := o.asks.ends(t)
+	if grows, ramping := o.ramp.next(t); ramping {
+		at = sooner(at, grows)
+	}
+	return at
+}
+
 // funding names what sets the budget's rate.
 func (o outlook) funding() Constraint {
+	if o.asks.least() < o.shared {
+		return RateHeader
+	}
 	if o.ramping() && o.whole.Limit.Rate != limiter.Unlimited && o.whole.Limit.Rate > 0 {
 		return SlowStart
 	}
@@ -132,7 +169,14 @@ func (o outlook) funding() Constraint {
 
 // look requires that mu is held.
 func (s *sinkState) look(now time.Time) outlook {
+	shared, room := portion(s.policy.Budget, s.share)
 	return outlook{
+		shared:  shared.Rate,
+		room:    room,
+		adapted: s.adaptive.adapted,
+		asks:    s.asks,
+		ignored: s.ignored,
+		trouble: s.trouble,
 		pause:   s.pause,
 		asked:   s.asked,
 		held:    s.held,
@@ -154,13 +198,13 @@ func (s *sinkState) outlook(now time.Time) outlook {
 	return s.look(now)
 }
 
-// climb moves the slow start on. It requires that mu is held.
+// climb moves the slow start on, and ends what the sink asked for. It requires that mu is held.
 func (s *sinkState) climb(now time.Time) {
 	share := s.ramp.share(now)
 	if share == 1 {
 		s.ramp = ramp{}
 	}
-	if share != s.share {
+	if ended := s.asks.tidy(now); ended || share != s.share {
 		s.share = share
 		s.fund(now)
 	}
@@ -192,6 +236,9 @@ func (s *sinkState) withdraw(term uint64) {
 func (s *sinkState) ended(now time.Time, term uint64, o Outcome) (BreakerState, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if o.sinkFailed() {
+		s.trouble = o.Error
+	}
 	changed := s.breaker.ended(now, term, o.sinkFailed())
 	state := s.breaker.state(now)
 	if changed {
@@ -234,7 +281,13 @@ func (s *sinkState) heard(now time.Time, ask asked) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fresh := !s.pause.After(now)
+	s.counts.add(RetryAfter, ask.result())
+	return s.rest(now, ask)
+}
+
+// rest is heard for who holds mu.
+func (s *sinkState) rest(now time.Time, ask asked) (fresh bool) {
+	fresh = !s.pause.After(now)
 	if until := now.Add(ask.honoured); until.After(s.pause) {
 		s.pause, s.asked = until, ask
 	}

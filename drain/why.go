@@ -133,32 +133,42 @@ func (c *core) limits(now time.Time, o outlook) []Term {
 	if o.held.holds(now) {
 		terms = append(terms, Term{Name: Paused, Detail: "the sink is paused: " + o.held.Reason, Until: o.held.Until})
 	}
-	limit := c.budget.Limit().Rate
-	whole := limit
-	if o.ramping() {
+	whole := c.budget.Limit().Rate
+	if o.varies() {
 		whole = o.whole.Limit.Rate
+	}
+	if o.ramping() {
 		terms = append(terms, Term{
-			Name: SlowStart, Rate: limit, Until: o.ramp.end(),
+			Name: SlowStart, Rate: o.shared, Until: o.ramp.end(),
 			Detail: fmt.Sprintf("%.0f %% of the budget", math.Floor(o.ramp.share(now)*100)),
 		})
 	}
 	if whole != limiter.Unlimited {
 		terms = append(terms, Term{Name: SinkBudget, Rate: whole, Detail: "the sink's rate"})
 	}
+	terms = append(terms, o.headers(now)...)
 	terms = append(terms, Term{
 		Name: Concurrency, Rate: limiter.Unlimited,
-		Detail: fmt.Sprintf("%d of %d slots in use", c.budget.InFlight(), c.budget.Slots()),
+		Detail: fmt.Sprintf("%d of %d slots in use%s", c.budget.InFlight(), c.budget.Slots(), o.adapted),
 	})
 	if o.pause.After(now) {
-		terms = append(terms, Term{Name: RetryAfter, Detail: o.asked.String(), Until: o.pause})
+		terms = append(terms, Term{Name: o.asked.name(), Detail: o.asked.String(), Until: o.pause})
 	}
 	switch o.breaker {
 	case BreakerOpen:
-		terms = append(terms, Term{Name: Breaker, Detail: "open: nothing is sent", Until: o.opens})
+		terms = append(terms, Term{Name: Breaker, Detail: "open: nothing is sent" + o.lately(), Until: o.opens})
 	case BreakerHalfOpen:
-		terms = append(terms, Term{Name: Breaker, Detail: "half open: one probe at a time"})
+		terms = append(terms, Term{Name: Breaker, Detail: "half open: one probe at a time" + o.lately()})
 	}
 	return terms
+}
+
+// lately says how the sink failed.
+func (o outlook) lately() string {
+	if o.trouble == "" {
+		return ""
+	}
+	return "; it failed last with " + o.trouble
 }
 
 // binding names what keeps the drain from going faster. It requires that the
@@ -176,7 +186,7 @@ func (c *core) binding(now time.Time, o outlook, count buffer.DrainStats) Constr
 	case o.breaker == BreakerHalfOpen:
 		return Breaker
 	case budget == 0:
-		return SinkBudget
+		return o.funding()
 	case count.Blocked || count.Pending > 0 && count.ParkedKeys > 0 && c.bound == Empty:
 		return Ordering
 	case count.Pending == 0:

@@ -69,7 +69,7 @@ empty unlimited until -: nothing is due; 0 scheduled, 0 in flight`},
 schedule 10/s until -: base
 sink-budget 40/s until -: the sink's rate
 concurrency unlimited until -: 0 of 8 slots in use
-breaker 0/s until 20s: open: nothing is sent
+breaker 0/s until 20s: open: nothing is sent; it failed last with refused
 then 10/s by base at 20s`},
 		{"a pause that the sink asked for", breaking(10, budget), failing(Outcome{Status: 429, RetryAfter: time.Minute}), `
 0/s by retry-after

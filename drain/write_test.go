@@ -85,7 +85,7 @@ func TestRunWritesNothingThatMayNotLeaveAnyMore(t *testing.T) {
 		},
 		"the sink": func(b *bench) {
 			sink := b.drains.drain("d").sink()
-			sink.heard(time.Now(), asked{20 * time.Minute, 20 * time.Minute})
+			sink.heard(time.Now(), asked{wanted: 20 * time.Minute, honoured: 20 * time.Minute})
 		},
 	}
 	for name, intervene := range tests {

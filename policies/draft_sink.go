@@ -143,12 +143,14 @@ var concurrencySchema = schema[Budget]{
 		numberField("max", 1, maxConcurrency, func(b *Budget) *int { return &b.Concurrency }).such("64").
 			says("The most attempts in flight; default 64."),
 		numberField("min", 1, maxConcurrency, func(b *Budget) *int { return &b.MinConcurrency }).such("4").
-			says("The least that mode: adaptive goes down to."),
-		choiceField("mode", []ConcurrencyMode{ConcurrencyFixed}, []ConcurrencyMode{ConcurrencyAdaptive}, func(b *Budget) *ConcurrencyMode { return &b.Mode }).
+			says("The least that mode: adaptive goes down to; default 1."),
+		choiceField("mode", []ConcurrencyMode{ConcurrencyFixed, ConcurrencyAdaptive}, nil, func(b *Budget) *ConcurrencyMode { return &b.Mode }).
 			says("Whether max holds always, or falls with the sink's latency; default fixed."),
 	},
 	check: func(v value, b *Budget, keys keys) {
 		switch {
+		case keys["min"] == nil && b.Mode == ConcurrencyAdaptive:
+			b.MinConcurrency = 1
 		case keys["min"] == nil:
 		case b.Mode != ConcurrencyAdaptive:
 			keys.at(v, "min").fail("remove it: max alone holds with mode: fixed", "min has no effect without mode: adaptive")

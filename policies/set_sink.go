@@ -81,8 +81,8 @@ type Budget struct {
 	Concurrency int           // attempts in flight
 
 	Mode           ConcurrencyMode
-	MinConcurrency int     // not built yet, like all that follows
-	Bytes          int64   // of bodies a second; 0: no bound
+	MinConcurrency int     // that adaptive goes down to; 0 with fixed
+	Bytes          int64   // of bodies a second; 0: no bound. Not built yet, like all that follows
 	ReserveForLive float64 // share
 	Scope          Scope
 	OnStoreError   StoreError
@@ -91,7 +91,7 @@ type Budget struct {
 // ConcurrencyMode says what decides on the attempts in flight.
 type ConcurrencyMode string
 
-// The modes of concurrency. ConcurrencyAdaptive is not built yet.
+// The modes of concurrency.
 const (
 	ConcurrencyFixed    ConcurrencyMode = "fixed"
 	ConcurrencyAdaptive ConcurrencyMode = "adaptive"

@@ -11,12 +11,14 @@ import (
 type standings interface {
 	Head(drain string) (buffer.Ref, bool)
 	Standing(drain string, offset uint64) (buffer.DrainStatus, bool)
+	Behind(drain string, offset uint64) (first uint64, ok bool)
 }
 
 func headSections() []section {
 	return needing([]section{
 		{name: "the head is the oldest unfinished", streams: oneDrain(), run: headMoves},
 		{name: "each drain has its head", streams: twoDrains(), run: headsOfDrains},
+		{name: "a message is behind the one that holds its key", streams: oneDrain(), run: headOfAKey},
 		{name: "a replayed message is the head", needs: []capability{needDeadLetters}, streams: oneDrain(), run: headReplayed},
 	}, needStandings)
 }
@@ -80,6 +82,34 @@ func headsOfDrains(f *fixture) {
 	f.ack("mail", 0)
 	f.wantHead("mail", 1, buffer.DrainStatus{State: buffer.Queued})
 	f.wantHead("sms", 0, buffer.DrainStatus{State: buffer.Queued})
+}
+
+// wantBehind wants a message to wait for another one of its key; itself is none.
+func (f *fixture) wantBehind(drain string, offset, want uint64) {
+	f.Helper()
+	first, ok := f.standings().Behind(drain, offset)
+	if ok != (want != offset) || ok && first != want {
+		f.Fatalf("Behind(%s, %d) = %d, %v; want %d", drain, offset, first, ok, want)
+	}
+}
+
+func headOfAKey(f *fixture) {
+	f.append("orders", keyed(0, "a"), keyed(1, "b"), keyed(2, "a"), keyed(3, ""), keyed(4, "a"))
+	f.wantBehind("nobody", 0, 0)
+	f.wantBehind("mail", 1<<40, 1<<40)
+	f.wantTake("mail", 5, 0, 1, 3)
+	for offset, first := range []uint64{0, 1, 0, 3, 0} {
+		f.wantBehind("mail", uint64(offset), first)
+	}
+	f.release("mail", 0, time.Hour)
+	f.wantBehind("mail", 4, 0)
+	f.now = f.now.Add(time.Hour)
+	f.wantTake("mail", 1, 0)
+	f.ack("mail", 0)
+	f.wantBehind("mail", 0, 0)
+	f.wantTake("mail", 1, 2)
+	f.wantBehind("mail", 2, 2)
+	f.wantBehind("mail", 4, 2)
 }
 
 func headReplayed(f *fixture) {

@@ -27,3 +27,21 @@ func (m *Mem) Head(drain string) (buffer.Ref, bool) {
 	}
 	return buffer.Ref{Stream: d.stream.Name, Offset: d.start + uint64(d.low)}, true
 }
+
+// Behind is the engine's.
+func (m *Mem) Behind(drain string, offset uint64) (first uint64, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, known := m.drains[drain]
+	if !known {
+		return 0, false
+	}
+	if p := d.place(offset); p == nil || p.state.Final() {
+		return 0, false
+	}
+	l := d.lines[d.key(offset)]
+	if l == nil || !l.held || l.holder == offset {
+		return 0, false
+	}
+	return l.holder, true
+}

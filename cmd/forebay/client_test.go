@@ -39,6 +39,9 @@ func asked(t *testing.T, want, say string) http.HandlerFunc {
 func TestWhyMessage(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		say := `{"drain":"d","rate":5,"binding":"schedule","constraints":[]}`
+		if r.URL.RawQuery == "message=i" {
+			say = `{"drain":"d","rate":5,"binding":"schedule","constraints":[],"message":{"id":"i","state":"queued","ahead":41,"waits_for":"schedule"}}`
+		}
 		if r.URL.Path == "/api/v1/receipts/i" {
 			say = `{"id":"i","stream":"s","drains":[{"drain":"d","state":"queued","position":41}]}`
 		}
@@ -46,7 +49,7 @@ func TestWhyMessage(t *testing.T) {
 	}))
 	defer srv.Close()
 	for args, want := range map[string]string{
-		"why d --message i":         "i is queued, with 41 messages ahead of it",
+		"why d --message i":         "i is queued, with 41 messages ahead of it; it waits for: schedule",
 		"why d --message i -o json": `"position": 41`,
 		"why other --message i":     "",
 	} {

@@ -38,7 +38,7 @@ func whyMessage(cmd *cobra.Command, c *client, out format, path, drain, id strin
 		w admin.Why
 		r receipt
 	)
-	why, err := c.get(cmd.Context(), path, &w)
+	why, err := c.get(cmd.Context(), path+"?message="+url.QueryEscape(id), &w)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func whyMessage(cmd *cobra.Command, c *client, out format, path, drain, id strin
 	}
 	for _, d := range r.Drains {
 		if d.Drain == drain {
-			printAhead(cmd.OutOrStdout(), r, d)
+			printAhead(cmd.OutOrStdout(), r, d, w.Message)
 			printWhy(cmd.OutOrStdout(), w)
 			return nil
 		}
@@ -59,9 +59,13 @@ func whyMessage(cmd *cobra.Command, c *client, out format, path, drain, id strin
 	return fmt.Errorf("message %s is in stream %s, which drain %s does not read", id, r.Stream, drain)
 }
 
-func printAhead(w io.Writer, r receipt, d receiptDrain) {
+// printAhead says what is ahead of a message and what it waits for; m is nil where the
+// drain has finished it.
+func printAhead(w io.Writer, r receipt, d receiptDrain, m *admin.Standing) {
 	fmt.Fprintf(w, "%s is %s", r.ID, d.State)
-	if d.Position != nil {
+	if m != nil {
+		fmt.Fprintf(w, ", with %s ahead of it; it waits for: %s", counted(int(m.Ahead), "message"), m.WaitsFor)
+	} else if d.Position != nil {
 		fmt.Fprintf(w, ", with %s ahead of it", counted(int(*d.Position), "message"))
 	}
 	switch {

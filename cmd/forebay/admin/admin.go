@@ -24,7 +24,7 @@ type Backend struct {
 	Metrics  http.Handler
 	Streams  func() ([]Stream, error)
 	Drains   func() ([]Drain, error)
-	Why      func(drain string) (Why, error)
+	Why      func(drain, message string) (Why, error) // message: a receipt's id, or empty
 	Audit    func(context.Context) (Audit, error)
 	Receipts func() (http.Handler, error) // serves below ReceiptsPrefix
 	Messages func(context.Context, MessagesQuery) (any, error)

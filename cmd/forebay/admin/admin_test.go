@@ -27,13 +27,19 @@ func backend() Backend {
 		Receipts: func() (http.Handler, error) {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) }), nil
 		},
-		Reload:   func(context.Context) (string, error) { return "abc", nil },
-		Policy:   func() (Policy, error) { return Policy{Hash: "abc"}, nil },
-		Routes:   func() ([]Route, error) { return nil, nil },
-		Sinks:    func() ([]Sink, error) { return nil, nil },
-		Limits:   func() ([]Limit, error) { return nil, nil },
-		Windows:  func(q WindowsQuery) (any, error) { return []WindowsQuery{q}, nil },
-		Why:      func(drain string) (Why, error) { return Why{Drain: drain, Constraints: []Constraint{}}, nil },
+		Reload:  func(context.Context) (string, error) { return "abc", nil },
+		Policy:  func() (Policy, error) { return Policy{Hash: "abc"}, nil },
+		Routes:  func() ([]Route, error) { return nil, nil },
+		Sinks:   func() ([]Sink, error) { return nil, nil },
+		Limits:  func() ([]Limit, error) { return nil, nil },
+		Windows: func(q WindowsQuery) (any, error) { return []WindowsQuery{q}, nil },
+		Why: func(drain, message string) (Why, error) {
+			w := Why{Drain: drain, Constraints: []Constraint{}}
+			if message != "" {
+				w.Message = &Standing{Head: Head{ID: message}}
+			}
+			return w, nil
+		},
 		Messages: func(_ context.Context, q MessagesQuery) (any, error) { return []MessagesQuery{q}, nil },
 		Events: func(after int64, _ time.Time, limit int) ([]Event, error) {
 			if after == 0 {
@@ -159,6 +165,11 @@ func TestAnswers(t *testing.T) {
 		{name: "windows for too long", request: request{path: "/api/v1/windows?for=401d"}, status: 400, problem: urn("bad-request")},
 		{name: "a parameter that is not", request: request{path: "/api/v1/windows?drains=d"}, status: 400, problem: urn("bad-request")},
 		{name: "why", request: request{path: "/api/v1/drains/d/why"}, status: 200, body: `{"drain":"d","rate":0,"binding":"","constraints":[],"next_change":null,"head":null}` + "\n"},
+		{
+			name: "why, of a message", request: request{path: "/api/v1/drains/d/why?message=i"}, status: 200,
+			body: `{"drain":"d","rate":0,"binding":"","constraints":[],"next_change":null,"head":null,"message":{"id":"i","state":"","waits_for":"","ahead":0}}` + "\n",
+		},
+		{name: "why, with a parameter that is not", request: request{path: "/api/v1/drains/d/why?id=i"}, status: 400, problem: urn("bad-request")},
 		{
 			name: "events", request: request{path: "/api/v1/events"}, status: 200,
 			body: `{"items":[{"id":7,"at":null,"kind":"","object":"","actor":"","reason":"","detail":""},{"id":9,"at":null,"kind":"","object":"","actor":"","reason":"","detail":""}],"next":"9"}` + "\n",

@@ -20,7 +20,13 @@ const (
 // queries registers what is asked with a query. Every parameter is checked: one
 // that is misspelt would otherwise show more than was meant.
 func queries(get func(path string, answer func(*http.Request) (any, error)), b Backend) {
-	get("/drains/{name}/why", func(r *http.Request) (any, error) { return b.Why(r.PathValue("name")) })
+	get("/drains/{name}/why", func(r *http.Request) (any, error) {
+		q, err := query(r, "message")
+		if err != nil {
+			return nil, err
+		}
+		return b.Why(r.PathValue("name"), q.Get("message"))
+	})
 	get("/streams/{name}/messages", func(r *http.Request) (any, error) { return messages(r, b) })
 	get("/events", func(r *http.Request) (any, error) { return events(r, b) })
 	get("/windows", func(r *http.Request) (any, error) { return windows(r, b) })

@@ -28,7 +28,8 @@ type Why struct {
 	Binding     string       `json:"binding"`
 	Constraints []Constraint `json:"constraints"`
 	NextChange  *Change      `json:"next_change"`
-	Head        *Head        `json:"head"` // null: nothing waits, or it is not known
+	Head        *Head        `json:"head"`              // null: nothing waits, or it is not known
+	Message     *Standing    `json:"message,omitempty"` // the one that was asked for, while the drain has not finished it
 }
 
 // Constraint is one of the rates of which the least holds.
@@ -43,7 +44,13 @@ type Constraint struct {
 type Head struct {
 	ID       string `json:"id"`
 	State    string `json:"state"`
-	WaitsFor string `json:"waits_for"` // a constraint, "retry at" and a time, or "the sink's answer"
+	WaitsFor string `json:"waits_for"` // a constraint, "retry at" and a time, "message" and an id, or "the sink's answer"
+}
+
+// Standing is where a message stands with a drain.
+type Standing struct {
+	Head
+	Ahead uint64 `json:"ahead"` // messages that leave first, without those in flight
 }
 
 // Dead is one dead letter.

@@ -381,29 +381,71 @@ func TestByKey(t *testing.T) {
 func TestWhyAgrees(t *testing.T) {
 	r := start(t, policyText(newShop(t).url, "0"))
 	id := r.post(t, "x")
-	for _, binding := range []string{"schedule", "paused"} {
-		if binding == "paused" {
-			r.act(t, "POST", "/drains/orders/pause", `{"reason":"INC-1"}`, nil)
-		}
-		var why admin.Why
-		r.get(t, "/api/v1/drains/orders/why", &why)
-		if d := r.drain(t); why.Binding != binding || d.Binding != binding || why.Rate != 0 || d.PermittedRate != 0 {
-			t.Errorf("why = %+v, drain = %+v, want %s and rate 0", why, d, binding)
-		}
-		if diff := cmp.Diff(&admin.Head{ID: id, State: "queued", WaitsFor: binding}, why.Head); diff != "" {
-			t.Errorf("head (-want +got):\n%s", diff)
-		}
-		if !slices.ContainsFunc(why.Constraints, func(c admin.Constraint) bool { return c.Name == binding }) {
-			t.Errorf("%s is not among the constraints: %+v", binding, why.Constraints)
-		}
-		for _, name := range drain.Constraints() {
-			want := 0.0
-			if string(name) == binding {
-				want = 1
+	r.wantWhy(t, "schedule", id)
+	second := r.post(t, "y")
+	var why admin.Why
+	r.get(t, "/api/v1/drains/orders/why?message="+second, &why)
+	want := &admin.Standing{Head: admin.Head{ID: second, State: "queued", WaitsFor: "schedule"}, Ahead: 1}
+	if diff := cmp.Diff(want, why.Message); diff != "" {
+		t.Errorf("the second message (-want +got):\n%s", diff)
+	}
+	if code := r.get(t, "/api/v1/drains/orders/why?message=nope", &why); code != http.StatusNotFound {
+		t.Errorf("why of no message: %d", code)
+	}
+	r.act(t, "POST", "/drains/orders/pause", `{"reason":"INC-1"}`, nil)
+	r.wantWhy(t, "paused", id)
+}
+
+// What a sink asks for binds in all three places too.
+func TestWhyAgreesOnWhatASinkAsksFor(t *testing.T) {
+	for field, asks := range map[string]struct {
+		value   string
+		status  int
+		binding string
+	}{
+		"Forebay-Rate": {"0/s", 200, "rate-header"},
+		"RateLimit":    {`"all";r=0;t=600`, 200, "rate-header"},
+		"Retry-After":  {"600", 503, "retry-after"},
+	} {
+		t.Run(field, func(t *testing.T) {
+			sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set(field, asks.value)
+				w.WriteHeader(asks.status)
+			}))
+			defer sink.Close()
+			r := start(t, policyText(sink.URL, "1000/s"))
+			r.post(t, "x")
+			until(t, "the sink has answered", func() bool { d := r.drain(t); return d.DeliveredTotal+d.Scheduled == 1 })
+			id := r.post(t, "y")
+			if asks.status != 200 {
+				id = "" // the first one is the oldest still
 			}
-			if got := r.metric(t, "forebay_drain_binding", string(name)); got != want {
-				t.Errorf("forebay_drain_binding of %s = %v while %s binds", name, got, binding)
-			}
+			r.wantWhy(t, asks.binding, id)
+		})
+	}
+}
+
+// wantWhy checks what binds the drain at a rate of 0; id is its oldest message, or empty.
+func (r *running) wantWhy(t *testing.T, binding, id string) {
+	t.Helper()
+	var why admin.Why
+	r.get(t, "/api/v1/drains/orders/why", &why)
+	if d := r.drain(t); why.Binding != binding || d.Binding != binding || why.Rate != 0 || d.PermittedRate != 0 {
+		t.Errorf("why = %+v, drain = %+v, want %s and rate 0", why, d, binding)
+	}
+	if diff := cmp.Diff(&admin.Head{ID: id, State: "queued", WaitsFor: binding}, why.Head); id != "" && diff != "" {
+		t.Errorf("head (-want +got):\n%s", diff)
+	}
+	if !slices.ContainsFunc(why.Constraints, func(c admin.Constraint) bool { return c.Name == binding }) {
+		t.Errorf("%s is not among the constraints: %+v", binding, why.Constraints)
+	}
+	for _, name := range drain.Constraints() {
+		want := 0.0
+		if string(name) == binding {
+			want = 1
+		}
+		if got := r.metric(t, "forebay_drain_binding", string(name)); got != want {
+			t.Errorf("forebay_drain_binding of %s = %v while %s binds", name, got, binding)
 		}
 	}
 }

@@ -72,6 +72,9 @@ func closedSeries(suffix string) (list []string) {
 	each("forebay_drain_binding{constraint=%q,drain=\""+drain+"\"}", "paused", "schedule", "floor", "deadline", "override", "sink-budget",
 		"concurrency", "live-traffic", "retry-after", "rate-header", "breaker", "slow-start", "kafka-lag", "ordering", "empty", "unlimited")
 	each("forebay_sink_%s{sink=\""+sink+"\"}", "in_flight_requests", "concurrency_limit", "budget_rate")
+	for _, constraint := range []string{"retry-after", "rate-header"} {
+		each("forebay_sink_advice_total{constraint=\""+constraint+"\",result=%q,sink=\""+sink+"\"}", "taken", "clamped", "ignored")
+	}
 	each("forebay_sink_breaker_state{sink=\""+sink+"\",state=%q}", "closed", "open", "half_open")
 	each("forebay_time_interval_%s{interval=\"night-"+suffix+"\"}", "active", "next_change_timestamp_seconds")
 	for _, outcome := range []string{"202\",decision=\"buffered", "202\",decision=\"replayed", "429\",decision=\"limited", "503\",decision=\"full", "400\",decision=\"invalid", "500\",decision=\"error"} {

@@ -31,8 +31,8 @@ func (a *App) backend(metrics http.Handler) admin.Backend {
 		Routes: with(a, routes),
 		Sinks:  with(a, sinks),
 		Limits: with(a, limits),
-		Why: func(drain string) (admin.Why, error) {
-			return of(a, func(l *live) (admin.Why, error) { return why(l, drain) })
+		Why: func(drain, message string) (admin.Why, error) {
+			return of(a, func(l *live) (admin.Why, error) { return why(l, drain, message) })
 		},
 		Messages: func(ctx context.Context, q admin.MessagesQuery) (any, error) {
 			return of(a, func(l *live) (any, error) { return l.find(ctx, q) })
@@ -178,9 +178,11 @@ func change(c *drain.Change) *admin.Change {
 	return &admin.Change{At: admin.Time{Time: c.At}, Rate: admin.Rate(c.Rate), Because: c.Because}
 }
 
-// why says what keeps a drain from going faster.
-func why(l *live, name string) (admin.Why, error) {
-	w, ok := l.drains.Why(time.Now(), name)
+// why says what keeps a drain from going faster and, where an id is given, where that
+// message stands.
+func why(l *live, name, message string) (admin.Why, error) {
+	now := time.Now()
+	w, ok := l.drains.Why(now, name)
 	if !ok {
 		return admin.Why{}, fmt.Errorf("drain %s: %w", name, admin.ErrNotFound)
 	}
@@ -194,6 +196,16 @@ func why(l *live, name string) (admin.Why, error) {
 	}
 	if h := w.Head; h != nil {
 		out.Head = &admin.Head{ID: h.ID, State: string(h.State), WaitsFor: h.WaitsFor}
+	}
+	if message == "" {
+		return out, nil
+	}
+	ref, err := l.buf.Ref(message)
+	if err != nil {
+		return admin.Why{}, fmt.Errorf("message %s: %w", message, admin.ErrNotFound)
+	}
+	if h := l.drains.Message(now, name, ref, w); h != nil {
+		out.Message = &admin.Standing{Head: admin.Head{ID: h.ID, State: string(h.State), WaitsFor: h.WaitsFor}, Ahead: h.Ahead}
 	}
 	return out, nil
 }

@@ -32,10 +32,10 @@ func cancelKeys(header nethttp.Header) (keys []string) {
 // maxAnswerHeader bounds the header fields that are kept of an answer, in bytes.
 const maxAnswerHeader = 8 << 10
 
-// unkept are fields of an answer that belong to the connection, to us, or to
+// unkept are fields of an answer that belong to the connection, or to
 // whoever would be logged in by them.
 var unkept = []string{
-	cancelKeyField, "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Set-Cookie", "Te", "Trailer",
+	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Set-Cookie", "Te", "Trailer",
 	"Transfer-Encoding", "Upgrade", "Content-Length",
 }
 
@@ -59,7 +59,7 @@ func read(resp *nethttp.Response, keep int) (*buffer.Answer, error) {
 	return answer, err
 }
 
-// kept returns the end-to-end fields of an answer, in the order of their names.
+// kept returns the end-to-end fields of an answer that are not for us, in the order of their names.
 func kept(header nethttp.Header) []buffer.Field {
 	var fields []buffer.Field
 	names := make([]string, 0, len(header))
@@ -70,7 +70,7 @@ func kept(header nethttp.Header) []buffer.Field {
 	connection := strings.ToLower(strings.Join(header["Connection"], ","))
 	size := 0
 	for _, name := range names {
-		if slices.Contains(unkept, name) || slices.Contains(strings.FieldsFunc(connection, isSeparator), strings.ToLower(name)) {
+		if strings.HasPrefix(name, "Forebay-") || slices.Contains(unkept, name) || slices.Contains(strings.FieldsFunc(connection, isSeparator), strings.ToLower(name)) {
 			continue
 		}
 		for _, value := range header[name] {

@@ -22,6 +22,7 @@ func TestAnswer(t *testing.T) {
 		h.Set("Set-Cookie", "session=secret")
 		h.Set("Keep-Alive", "timeout=5")
 		h.Set("Location", "/orders/1")
+		h.Set("Forebay-Rate", "350/s")
 		w.WriteHeader(nethttp.StatusCreated)
 		_, _ = w.Write([]byte("0123456789")) // the test sees what arrives
 	}))

@@ -39,6 +39,8 @@ func TestDeliverAnswers(t *testing.T) {
 		{"429 without a pause", 429, "", drain.Retry, 0},
 		{"429 until a date", 429, date, drain.Retry, time.Hour},
 		{"429 until a date that is past", 429, "Wed, 21 Oct 2015 07:28:00 GMT", drain.Retry, 1},
+		{"429 with a negative pause", 429, "-5", drain.Retry, 1},
+		{"429 with a negative pause out of range", 429, "-99999999999999999999999", drain.Retry, 1},
 		{"429 with nonsense", 429, "soon", drain.Retry, 0},
 		{"429 with a number out of range", 429, "99999999999999999999999", drain.Retry, 10 * 365 * 24 * time.Hour},
 		{"429 for a year", 429, "31536000", drain.Retry, 365 * 24 * time.Hour},
@@ -96,6 +98,23 @@ func speaker(t *testing.T, answer string) string {
 	return "http://" + l.Addr().String()
 }
 
+// resetter reads each request and then resets its connection.
+func resetter(t *testing.T) string {
+	t.Helper()
+	srv := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // what the peer does not take is the test
+		c, _, err := w.(nethttp.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = c.(*net.TCPConn).SetLinger(0) // a connection that cannot is closed all the same
+		c.Close()
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
 func TestDeliverFailures(t *testing.T) {
 	closed := httptest.NewServer(nil)
 	closed.Close()
@@ -122,6 +141,8 @@ func TestDeliverFailures(t *testing.T) {
 		{"fields without end", speaker(t, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 1<<20)+"\r\n\r\n"), drain.Retry, ""},
 		{"a body cut short", speaker(t, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"), drain.Retry, "connection reset: in the answer of "},
 		{"a broken chunk", speaker(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), drain.Retry, "malformed answer: in the answer of "},
+		{"1xx without end", speaker(t, strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", 10_000)), drain.Retry, "malformed answer: "},
+		{"a reset after the request", resetter(t), drain.Retry, "connection reset: "},
 		{"switching protocols", speaker(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), drain.Retry, "status 101 from "},
 	}
 	for _, tt := range tests {
@@ -146,17 +167,37 @@ func TestDeliverAllowedAddress(t *testing.T) {
 	}
 }
 
+// drip sends a byte of a body now and then.
+func drip(w nethttp.ResponseWriter, until <-chan struct{}) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := w.Write([]byte("x")); err != nil {
+			return
+		}
+		w.(nethttp.Flusher).Flush()
+		select {
+		case <-tick.C:
+		case <-until:
+			return
+		}
+	}
+}
+
 func TestDeliverTimeout(t *testing.T) {
 	release := make(chan struct{})
 	srv := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
-		if r.URL.Path == "/body" {
+		switch r.URL.Path {
+		case "/body":
 			w.(nethttp.Flusher).Flush()
+		case "/drip":
+			drip(w, release)
 		}
 		<-release
 	}))
 	defer srv.Close()
 	defer close(release)
-	for _, target := range []string{"/head", "/body"} {
+	for _, target := range []string{"/head", "/body", "/drip"} {
 		p := policy(t, srv.URL)
 		p.HTTP.Timeout = 50 * time.Millisecond
 		m := order()

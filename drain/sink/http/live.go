@@ -178,13 +178,14 @@ func (f *Failure) Outcome() drain.Outcome {
 }
 
 // LiveOutcome is an answer to a live request as a breaker counts it. What it asks
-// for is its caller's business.
+// for is its caller's business, a quota too, which may be the caller's own; but
+// Forebay-Rate is for us.
 func LiveOutcome(resp *nethttp.Response) drain.Outcome {
-	status := resp.StatusCode
+	status, rate := resp.StatusCode, askedRate(resp.Header)
 	if status < 400 {
-		return drain.Outcome{Class: drain.Success, Status: status}
+		return drain.Outcome{Class: drain.Success, Status: status, Advice: rate}
 	}
-	return drain.Outcome{Class: drain.Retry, Status: status, Error: fmt.Sprintf("status %d from %s", status, resp.Request.URL.Host)}
+	return drain.Outcome{Class: drain.Retry, Status: status, Advice: rate, Error: fmt.Sprintf("status %d from %s", status, resp.Request.URL.Host)}
 }
 
 // ProxyError is the failure in the words of RFC 9209, section 2.3.

@@ -118,9 +118,9 @@ func retryAfter(h nethttp.Header, now time.Time) time.Duration {
 	if v == "" {
 		return 0
 	}
-	seconds, err := strconv.ParseUint(v, 10, 64)
+	seconds, err := strconv.ParseInt(v, 10, 64)
 	if err == nil || errors.Is(err, strconv.ErrRange) {
-		return max(1, time.Duration(min(seconds, uint64(maxRetryAfter/time.Second)))*time.Second)
+		return max(1, time.Duration(min(max(0, seconds), int64(maxRetryAfter/time.Second)))*time.Second)
 	}
 	at, err := nethttp.ParseTime(v)
 	if err != nil {

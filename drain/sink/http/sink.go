@@ -95,7 +95,7 @@ func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
 		return failure(err, t.url.Host, resp.StatusCode)
 	}
 	out := s.outcome(resp, t)
-	out.Answer, out.CancelKeys = answer, cancelKeys(resp.Header)
+	out.Answer, out.CancelKeys, out.Advice = answer, cancelKeys(resp.Header), advice(resp)
 	return out
 }
 
