@@ -108,33 +108,47 @@ func (s *sinkState) enter(now time.Time, w *waiter) (*Turn, closed) {
 
 // take requires that mu is held.
 func (s *sinkState) take(now time.Time, o outlook) closed {
-	leave := s.shares.liveLeaves(now)
-	if s.budget.Slots()-s.budget.InFlight() <= leave {
-		return closed{by: Concurrency, until: s.shares.until(now, leave), short: limiter.OfSlots}
+	inFlight := s.budget.InFlight()
+	leave := s.shares.liveLeaves(now, inFlight)
+	if s.budget.Slots()-inFlight <= leave.slots {
+		return closed{by: Concurrency, until: leave.until, short: limiter.OfSlots}
 	}
-	if s.budget.Level(now) < float64(1+leave) {
-		return closed{by: o.funding(), until: s.funded(now, 1+leave), short: limiter.OfTokens}
+	if level := s.budget.Level(now); level < 1+leave.of(now, level) {
+		return closed{by: o.funding(), until: s.funded(now, leave), short: limiter.OfTokens}
 	}
 	switch s.budget.Take(now, 1) {
 	case limiter.OfSlots:
 		return closed{by: Concurrency, short: limiter.OfSlots}
 	case limiter.OfTokens:
-		return closed{by: o.funding(), until: s.funded(now, 1), short: limiter.OfTokens}
+		return closed{by: o.funding(), until: s.funded(now, leave), short: limiter.OfTokens}
 	}
-	s.shares.tookLive(now)
+	s.shares.tookLive(now, s.budget.Level(now))
 	return closed{}
 }
 
-// funded is when the budget has so many tokens or, where it never has, when
-// whoever they are left to has had the time to take them; zero: never.
-func (s *sinkState) funded(now time.Time, tokens int) time.Time {
-	if at, ok := s.budget.When(now, tokens); ok {
+// funded is when the budget has a token beside what is left to drains or, where it
+// never has, when those have had the time to take theirs; zero: never.
+func (s *sinkState) funded(now time.Time, l leave) time.Time {
+	at, ok := s.budget.When(now, 1+l.tokens)
+	switch {
+	case ok && l.part != nil:
+		return sooner(later(at, l.part.own(now)), l.until)
+	case ok:
 		return at
+	default:
+		return l.until
 	}
-	if tokens == 1 {
-		return time.Time{}
+}
+
+// land takes note that a live request has ended. It comes before the slot is released,
+// like withdraw.
+func (s *sinkState) land(now time.Time, unsent bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shares.flying--
+	if unsent && s.shares.part != nil {
+		s.shares.part.returned(now)
 	}
-	return s.shares.until(now, tokens-1)
 }
 
 // after is about when the nth of those who wait has its token; zero: not known.
@@ -184,11 +198,13 @@ func (t *Turn) End() {
 	if t.judged.CompareAndSwap(false, true) {
 		t.sink.withdraw(t.term)
 	}
-	if t.sent.Load() {
+	now, sent := time.Now(), t.sent.Load()
+	t.sink.land(now, !sent)
+	if sent {
 		t.sink.budget.Release()
 		return
 	}
-	t.sink.budget.Return(time.Now(), 1)
+	t.sink.budget.Return(now, 1)
 }
 
 // mayWriteLive is mayWrite for a live request, which keeps to the sink's wire alone.

@@ -43,6 +43,7 @@ func newSinkState(now time.Time, p policies.Sink, sink Sink) *sinkState {
 		sink:   sink,
 		share:  1,
 	}
+	s.fund(now)
 	s.breaker.set(p.Breaker)
 	return s
 }
@@ -53,7 +54,8 @@ func (s *sinkState) fits(p policies.Sink) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.policy
-	was.Budget.Limit, was.Breaker, was.SlowStart, was.MayCancel = p.Budget.Limit, p.Breaker, p.SlowStart, p.MayCancel
+	was.Budget.Limit, was.Budget.ReserveForLive = p.Budget.Limit, p.Budget.ReserveForLive
+	was.Breaker, was.SlowStart, was.MayCancel = p.Breaker, p.SlowStart, p.MayCancel
 	return reflect.DeepEqual(was, p)
 }
 
@@ -80,6 +82,7 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 func (s *sinkState) fund(now time.Time) {
 	limit, slots := portion(s.policy.Budget, s.share)
 	s.budget.Set(now, limit, slots)
+	s.shares.part = s.shares.part.reserved(now, s.policy.Budget.ReserveForLive, limit, slots)
 	stood := s.wire.Limit().Rate == 0
 	if s.wire.Set(now, slack(limit)); stood {
 		s.wire.Hold(now, slack(limit).Burst)
@@ -110,7 +113,7 @@ type outlook struct {
 	pause   time.Time       // nothing is sent before
 	asked   asked           // what the pause comes of
 	held    SinkHold        // an operator's pause; it may have ended
-	leave   int             // tokens and slots that are for live requests
+	leave   leave           // what is for live requests
 	breaker BreakerState    //
 	opens   time.Time       // when an open breaker lets a probe through
 	probing bool            // the probe of a half-open one is under way
@@ -174,7 +177,9 @@ func (s *sinkState) step(now time.Time, c *core, want int) verdict {
 	s.climb(now)
 	v := c.step(now, want, s.look(now))
 	v.term = s.breaker.began(v.take)
-	s.shares.tookDrain(now, c, v)
+	if s.shares.tookDrain(now, c, v, s.budget.Level(now)) {
+		s.nudge()
+	}
 	return v
 }
 

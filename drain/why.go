@@ -7,6 +7,7 @@ import (
 
 	"forebay/buffer"
 	"forebay/limiter"
+	"forebay/policies"
 )
 
 // Why is what a drain's rate is made of.
@@ -149,6 +150,9 @@ func (c *core) limits(now time.Time, o outlook) []Term {
 		Name: Concurrency, Rate: limiter.Unlimited,
 		Detail: fmt.Sprintf("%d of %d slots in use", c.budget.InFlight(), c.budget.Slots()),
 	})
+	if c.bound == LiveTraffic {
+		terms = append(terms, Term{Name: LiveTraffic, Rate: keeps(o.whole, limit), Detail: yieldsTo(o.whole)})
+	}
 	if o.pause.After(now) {
 		terms = append(terms, Term{Name: RetryAfter, Detail: o.asked.String(), Until: o.pause})
 	}
@@ -159,6 +163,14 @@ func (c *core) limits(now time.Time, o outlook) []Term {
 		terms = append(terms, Term{Name: Breaker, Detail: "half open: one probe at a time"})
 	}
 	return terms
+}
+
+// yieldsTo says what of a budget live requests have.
+func yieldsTo(b policies.Budget) string {
+	if b.ReserveForLive == 0 {
+		return "live requests and drains take turns"
+	}
+	return fmt.Sprintf("at least: up to %.0f %% of the sink's budget are for live requests while they come", b.ReserveForLive*100)
 }
 
 // binding names what keeps the drain from going faster. It requires that the

@@ -79,11 +79,12 @@ type OAuth2 struct {
 type Budget struct {
 	Limit       limiter.Limit // burst where the policy has none: max(1, 10 ms of the rate)
 	Concurrency int           // attempts in flight
+	// ReserveForLive is the share of live traffic while it comes; 0: none is reserved.
+	ReserveForLive float64
 
 	Mode           ConcurrencyMode
-	MinConcurrency int     // not built yet, like all that follows
-	Bytes          int64   // of bodies a second; 0: no bound
-	ReserveForLive float64 // share
+	MinConcurrency int   // not built yet, like all that follows
+	Bytes          int64 // of bodies a second; 0: no bound
 	Scope          Scope
 	OnStoreError   StoreError
 }
