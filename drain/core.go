@@ -29,6 +29,7 @@ type core struct {
 	hands    hands                           // laid on the schedule
 	at       func(time.Time) policies.Window // what comes of both
 	budget   *limiter.Budget
+	weight   int             // among the drains of the budget
 	pacer    *limiter.Bucket // of the schedule's rate
 	wire     *limiter.Bucket // of the same rate, for what is written
 	late     lateness
@@ -245,7 +246,7 @@ func (c *core) accountable(now time.Time) time.Time {
 }
 
 // take takes what pacer and budget both have, at most want, and leaves some of the
-// budget to live requests. An attempt carries one message.
+// budget to others. An attempt carries one message.
 func (c *core) take(at time.Time, want int, leave leave) verdict {
 	var v verdict
 	want = tokens(c.paced(), at, want)
@@ -266,14 +267,14 @@ func (c *core) take(at time.Time, want int, leave leave) verdict {
 	return v
 }
 
-// spare says what the budget lacks beside what is left to live requests.
+// spare says what the budget lacks beside what is left to others.
 func (c *core) spare(at time.Time, leave leave) limiter.Shortage {
 	if leave.nothing() {
 		return limiter.NoShortage
 	}
 	level := c.budget.Level(at)
 	switch {
-	case c.budget.Slots()-c.budget.InFlight() <= leave.slots:
+	case c.budget.Slots()-c.budget.InFlight() <= leave.slots+leave.rivals:
 		return limiter.OfSlots
 	case level < 1+leave.of(at, level):
 		return limiter.OfTokens
@@ -285,9 +286,9 @@ func (c *core) spare(at time.Time, leave leave) limiter.Shortage {
 // yields reports whether what is short would be there without live requests.
 func (c *core) yields(at time.Time, short limiter.Shortage, leave leave) bool {
 	if short == limiter.OfSlots {
-		return c.budget.Slots() > c.budget.InFlight()
+		return c.budget.Slots()-c.budget.InFlight() > leave.rivals
 	}
-	return leave.part != nil || c.budget.Level(at) >= 1
+	return leave.part != nil || c.budget.Level(at) >= float64(1+leave.rivals)
 }
 
 // tokens is how many a bucket has, at most limit.
@@ -333,11 +334,12 @@ func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 func (c *core) funded(now time.Time, n int, left leave) (time.Time, bool) {
 	limit := c.budget.Limit()
 	if left.part != nil && limit.Rate > 0 {
-		n = max(1, min(n, limit.Burst-int(left.part.most)))
+		n = max(1, min(n+left.rivals, limit.Burst-int(left.part.most)))
 		return left.part.beside(now, limit, c.budget.Level(now), float64(n)), true
 	}
-	at, ok := c.budget.When(now, min(n+left.tokens, limit.Burst))
-	if left.tokens > 0 && !at.After(now) { // all there may be is there, and is not for drains
+	others := left.tokens + left.rivals
+	at, ok := c.budget.When(now, min(n+others, limit.Burst))
+	if others > 0 && !at.After(now) { // all there may be is there, and for others
 		at = now.Add(max(coalesce, time.Duration(float64(time.Second)/float64(limit.Rate))))
 	}
 	return at, ok

@@ -92,25 +92,26 @@ func in(now time.Time, seconds float64) time.Time {
 	return now.Add(time.Duration(math.Ceil(min(seconds, maxSleep.Seconds()) * float64(time.Second))))
 }
 
-// leave is what one side leaves to the other. The zero value is nothing.
+// leave is what one side leaves to the other, and a drain to other drains. The zero value is nothing.
 type leave struct {
 	slots, tokens int
+	rivals        int       // as many of both again, to other drains
 	part          *reserve  // decides on the tokens; nil: tokens does
 	live          bool      // who leaves
 	until         time.Time // when that is over; zero: not known
 }
 
-func (l leave) nothing() bool { return l.slots == 0 && l.tokens == 0 && l.part == nil }
+func (l leave) nothing() bool { return l.slots == 0 && l.tokens == 0 && l.rivals == 0 && l.part == nil }
 
-// of is how many tokens are left to the other side, of so many.
+// of is how many tokens are left to others, of so many.
 func (l leave) of(at time.Time, tokens float64) float64 {
 	switch {
 	case l.part == nil:
-		return float64(l.tokens)
+		return float64(l.tokens + l.rivals)
 	case l.live:
 		return max(0, tokens-l.part.at(at)-unresolved)
 	default:
-		return max(0, l.part.at(at)-unresolved)
+		return max(0, l.part.at(at)-unresolved) + float64(l.rivals)
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 type shares struct {
 	part   *reserve // nil: none
 	flying int      // live requests that have a slot
+	drains weights  // among each other
 
 	ahead int // of the drains, by what live requests took; negative: behind
 	lacks map[*core]lack
@@ -117,6 +118,9 @@ func (s *shares) tookLive(now time.Time, left float64) {
 // still lacks. It reports whether it lacked something before and does not any more.
 func (s *shares) tookDrain(now time.Time, c *core, v verdict, left float64) (content bool) {
 	s.ahead -= v.take
+	if v.take > 0 {
+		s.drains.took(now, c, v.take, s.lacks)
+	}
 	if s.part != nil && v.take > 0 {
 		s.part.took(now, false, left)
 	}

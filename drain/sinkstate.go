@@ -113,7 +113,7 @@ type outlook struct {
 	pause   time.Time       // nothing is sent before
 	asked   asked           // what the pause comes of
 	held    SinkHold        // an operator's pause; it may have ended
-	leave   leave           // what is for live requests
+	leave   leave           // what is for others
 	breaker BreakerState    //
 	opens   time.Time       // when an open breaker lets a probe through
 	probing bool            // the probe of a half-open one is under way
@@ -175,7 +175,11 @@ func (s *sinkState) step(now time.Time, c *core, want int) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.climb(now)
-	v := c.step(now, want, s.look(now))
+	o := s.look(now)
+	if want > 0 {
+		o.leave.rivals = s.shares.drains.leaves(now, c, s.shares.lacks, max(s.budget.Limit().Burst, s.budget.Slots()))
+	}
+	v := c.step(now, want, o)
 	v.term = s.breaker.began(v.take)
 	if s.shares.tookDrain(now, c, v, s.budget.Level(now)) {
 		s.nudge()
