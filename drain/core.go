@@ -183,6 +183,8 @@ func (c *core) gate(now time.Time, o outlook) gate {
 		return gate{name: RetryAfter, until: o.pause}
 	case o.breaker == BreakerHalfOpen && o.probing:
 		return gate{name: Breaker, short: limiter.OfSlots} // the probe's slot comes free when it ends
+	case o.fed.After(now):
+		return gate{name: SinkBudget, until: o.fed}
 	default:
 		return gate{}
 	}

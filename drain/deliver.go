@@ -27,7 +27,9 @@ func (d *drain) deliver(ctx context.Context, p plan, v verdict, m Delivery) {
 	a := attempt{before: m.Tries, began: time.Now()}
 	a.outcome = p.sink.deliver(WithBegin(ctx, func() error { return d.begin(ctx, p, v) }), m)
 	a.now = time.Now()
-	if !a.outcome.Unsent {
+	if a.outcome.Unsent {
+		p.sink.unfeed(a.now, int64(len(m.Body)))
+	} else {
 		p.meters.attempted(a)
 	}
 	if a.outcome.Unsent || a.outcome.Class != Success && ctx.Err() != nil {

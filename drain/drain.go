@@ -174,7 +174,7 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 	if v.urgent {
 		ds = d.calm(now, ds)
 	}
-	ds = d.admit(ds, next, v, s)
+	ds = d.fit(p, d.admit(ds, next, v, s), s)
 	d.giveBack(p, v, v.take-len(ds))
 	for _, m := range ds {
 		d.start(attempts, p, v, m)

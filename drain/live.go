@@ -28,6 +28,7 @@ func (r *Refusal) Error() string { return "the sink takes no live request now: "
 type Turn struct {
 	drains *Drains
 	sink   *sinkState
+	size   int64 // of the body; below 0: not known
 	term   uint64
 	sent   atomic.Bool // Context was called
 	judged atomic.Bool // the breaker knows
@@ -35,10 +36,11 @@ type Turn struct {
 
 // Enter takes a token and a slot of a sink's budget for one live request. It is
 // refused, with a [*Refusal], where the budget has none, an operator paused the
-// sink or its breaker lets nothing through. With a wait it stays for what may
+// sink or its breaker lets nothing through. The budget's bytes count a body of size
+// bytes; below 0: it is not known, and not counted. With a wait it stays for what may
 // come within that time, behind those who came before; ctx ends the wait with its
 // error. [ErrNoSink]: no such sink.
-func (d *Drains) Enter(ctx context.Context, sink string, wait time.Duration) (*Turn, error) {
+func (d *Drains) Enter(ctx context.Context, sink string, size int64, wait time.Duration) (*Turn, error) {
 	s := d.sink(sink)
 	if s == nil {
 		return nil, fmt.Errorf("sink %s: %w", sink, ErrNoSink)
@@ -46,9 +48,9 @@ func (d *Drains) Enter(ctx context.Context, sink string, wait time.Duration) (*T
 	var t *Turn
 	var err error
 	if wait <= 0 {
-		t, err = s.pass(time.Now())
+		t, err = s.pass(time.Now(), size)
 	} else {
-		t, err = s.hold(ctx, time.Now().Add(wait))
+		t, err = s.hold(ctx, size, time.Now().Add(wait))
 	}
 	if err != nil {
 		return nil, err
@@ -58,10 +60,10 @@ func (d *Drains) Enter(ctx context.Context, sink string, wait time.Duration) (*T
 }
 
 // pass enters at once or not at all.
-func (s *sinkState) pass(now time.Time) (*Turn, error) {
+func (s *sinkState) pass(now time.Time, size int64) (*Turn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, closed := s.enter(now, nil)
+	t, closed := s.enter(now, nil, size)
 	if t == nil {
 		s.shares.ask(now)
 		return nil, closed.refusal()
@@ -80,7 +82,7 @@ func (c closed) refusal() *Refusal { return &Refusal{By: c.by, Until: c.until} }
 
 // enter takes what one live request needs, or says what is in the way. w is whose
 // turn it is to ask; nil: someone who does not wait. It requires that mu is held.
-func (s *sinkState) enter(now time.Time, w *waiter) (*Turn, closed) {
+func (s *sinkState) enter(now time.Time, w *waiter, size int64) (*Turn, closed) {
 	s.climb(now)
 	o := s.look(now)
 	switch {
@@ -93,6 +95,9 @@ func (s *sinkState) enter(now time.Time, w *waiter) (*Turn, closed) {
 	case len(s.queue) > 0 && s.queue[0] != w:
 		return nil, closed{by: o.funding(), until: s.after(now, len(s.queue)+1)}
 	}
+	if at := s.bytes.ask(now, s, size); at.After(now) {
+		return nil, closed{by: SinkBudget, until: at}
+	}
 	c := s.take(w.accountable(now), o)
 	if c.by != "" && !w.accountable(now).Equal(now) {
 		c = s.take(now, o) // what has come since
@@ -103,7 +108,8 @@ func (s *sinkState) enter(now time.Time, w *waiter) (*Turn, closed) {
 	if c.by != "" {
 		return nil, c
 	}
-	return &Turn{sink: s, term: s.breaker.began(1)}, closed{}
+	s.bytes.take(now, s, size)
+	return &Turn{sink: s, size: size, term: s.breaker.began(1)}, closed{}
 }
 
 // take requires that mu is held.
@@ -204,6 +210,7 @@ func (t *Turn) End() {
 		t.sink.budget.Release()
 		return
 	}
+	t.sink.unfeed(now, t.size)
 	t.sink.budget.Return(now, 1)
 }
 

@@ -161,7 +161,7 @@ func TestReserveEnvelope(t *testing.T) {
 		for range rapid.IntRange(1, 150).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 30_000).Draw(t, "µs")) * time.Microsecond)
 			if rapid.Bool().Draw(t, "live") {
-				turn, err := s.pass(now)
+				turn, err := s.pass(now, 0)
 				switch {
 				case err != nil:
 				case rapid.IntRange(0, 9).Draw(t, "unsent") == 0:

@@ -30,6 +30,7 @@ type sinkState struct {
 	held    SinkHold      // guarded by mu; zero: an operator holds nothing back
 	queue   []*waiter     // guarded by mu; live requests that wait, the first one's turn it is
 	shares  shares        // guarded by mu
+	bytes   bandwidth     // guarded by mu; of bodies
 
 	live atomic.Int64 // live requests sent
 }
@@ -54,7 +55,7 @@ func (s *sinkState) fits(p policies.Sink) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.policy
-	was.Budget.Limit, was.Budget.ReserveForLive = p.Budget.Limit, p.Budget.ReserveForLive
+	was.Budget.Limit, was.Budget.Bytes, was.Budget.ReserveForLive = p.Budget.Limit, p.Budget.Bytes, p.Budget.ReserveForLive
 	was.Breaker, was.SlowStart, was.MayCancel = p.Breaker, p.SlowStart, p.MayCancel
 	return reflect.DeepEqual(was, p)
 }
@@ -82,6 +83,7 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 func (s *sinkState) fund(now time.Time) {
 	limit, slots := portion(s.policy.Budget, s.share)
 	s.budget.Set(now, limit, slots)
+	s.bytes.set(now, float64(s.policy.Budget.Bytes)*s.share)
 	s.shares.part = s.shares.part.reserved(now, s.policy.Budget.ReserveForLive, limit, slots)
 	stood := s.wire.Limit().Rate == 0
 	if s.wire.Set(now, slack(limit)); stood {
@@ -113,6 +115,7 @@ type outlook struct {
 	pause   time.Time       // nothing is sent before
 	asked   asked           // what the pause comes of
 	held    SinkHold        // an operator's pause; it may have ended
+	fed     time.Time       // when there are the bytes that the drain's next message waits for
 	leave   leave           // what is for others
 	breaker BreakerState    //
 	opens   time.Time       // when an open breaker lets a probe through
@@ -177,6 +180,7 @@ func (s *sinkState) step(now time.Time, c *core, want int) verdict {
 	s.climb(now)
 	o := s.look(now)
 	if want > 0 {
+		o.fed = s.bytes.ask(now, c, s.shares.drains.of(c).needs)
 		o.leave.rivals = s.shares.drains.leaves(now, c, s.shares.lacks, max(s.budget.Limit().Burst, s.budget.Slots()))
 	}
 	v := c.step(now, want, o)

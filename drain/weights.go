@@ -15,6 +15,7 @@ type weights struct {
 type stake struct {
 	weight float64
 	used   float64 // over its weight
+	needs  int64   // bytes that its next message waits for
 }
 
 // of is the stake of a drain, as it weighs now.

@@ -146,6 +146,9 @@ func (c *core) limits(now time.Time, o outlook) []Term {
 	if whole != limiter.Unlimited {
 		terms = append(terms, Term{Name: SinkBudget, Rate: whole, Detail: "the sink's rate"})
 	}
+	if o.whole.Bytes > 0 {
+		terms = append(terms, Term{Name: SinkBudget, Rate: limiter.Unlimited, Detail: fmt.Sprintf("bytes: %d of bodies a second", o.whole.Bytes)})
+	}
 	terms = append(terms, Term{
 		Name: Concurrency, Rate: limiter.Unlimited,
 		Detail: fmt.Sprintf("%d of %d slots in use", c.budget.InFlight(), c.budget.Slots()),

@@ -121,9 +121,8 @@ var budgetSchema = schema[Budget]{
 			says("Attempts that may start at once; default 10 ms of the rate, at least 1."),
 		{
 			name: "bytes", shape: shape{"type": []string{"integer", "string"}, "minimum": 1, "pattern": byteRateForm},
-			about:   "Bytes of bodies a second.",
-			unbuilt: absent,
-			read:    func(v value, b *Budget) { v.byteRate(&b.Bytes) },
+			about: "Bytes of bodies a second, drained and live; default: no bound.", example: "40MiB/s",
+			read: func(v value, b *Budget) { v.byteRate(&b.Bytes) },
 		},
 		nested("concurrency", &concurrencySchema, func(b *Budget) *Budget { return b }).
 			says("Attempts in flight."),

@@ -81,10 +81,10 @@ type Budget struct {
 	Concurrency int           // attempts in flight
 	// ReserveForLive is the share of live traffic while it comes; 0: none is reserved.
 	ReserveForLive float64
+	Bytes          int64 // of bodies a second; 0: no bound
 
 	Mode           ConcurrencyMode
-	MinConcurrency int   // not built yet, like all that follows
-	Bytes          int64 // of bodies a second; 0: no bound
+	MinConcurrency int // not built yet, like all that follows
 	Scope          Scope
 	OnStoreError   StoreError
 }
