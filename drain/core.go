@@ -29,6 +29,7 @@ type core struct {
 	hands    hands                           // laid on the schedule
 	at       func(time.Time) policies.Window // what comes of both
 	budget   *limiter.Budget
+	weight   int             // among the drains of the budget
 	pacer    *limiter.Bucket // of the schedule's rate
 	wire     *limiter.Bucket // of the same rate, for what is written
 	late     lateness
@@ -61,6 +62,7 @@ type verdict struct {
 	term    uint64           // the breaker's, in which the attempts begin
 	urgent  bool             // the attempts are for what is nearly late alone,
 	plain   int              // but for so many that the schedule lets through
+	yields  bool             // what it lacks is live requests'
 }
 
 // newCore returns a core whose pacer is empty, whatever the window: what was
@@ -181,6 +183,8 @@ func (c *core) gate(now time.Time, o outlook) gate {
 		return gate{name: o.asked.name(), until: o.pause}
 	case o.breaker == BreakerHalfOpen && o.probing:
 		return gate{name: Breaker, short: limiter.OfSlots} // the probe's slot comes free when it ends
+	case o.fed.After(now):
+		return gate{name: SinkBudget, until: o.fed}
 	default:
 		return gate{}
 	}
@@ -201,7 +205,7 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	v.until = c.window.Until
 	if v.take < want && v.short != limiter.OfSlots {
 		more := c.take(now, want-v.take, o.leave)
-		v.take, v.plain, v.short = v.take+more.take, v.plain+more.plain, more.short
+		v.take, v.plain, v.short, v.yields = v.take+more.take, v.plain+more.plain, more.short, more.yields
 	}
 	if v.short != limiter.NoShortage {
 		v.lacks = tokens(c.paced(), now, want-v.take)
@@ -213,7 +217,10 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 		if o.ramping() && o.whole.Concurrency > o.room && c.budget.Slots() == o.room {
 			v.binding = SlowStart
 		}
-		if o.leave > 0 {
+		if v.yields {
+			v.binding = LiveTraffic
+		}
+		if !o.leave.nothing() {
 			v.again = now.Add(askAgain) // they may not come for the slots that are left to them
 		}
 	} else {
@@ -239,12 +246,13 @@ func (c *core) accountable(now time.Time) time.Time {
 }
 
 // take takes what pacer and budget both have, at most want, and leaves some of the
-// budget to live requests. An attempt carries one message.
-func (c *core) take(at time.Time, want, leave int) verdict {
+// budget to others. An attempt carries one message.
+func (c *core) take(at time.Time, want int, leave leave) verdict {
 	var v verdict
 	want = tokens(c.paced(), at, want)
 	for v.take < want && v.short == limiter.NoShortage {
 		if v.short = c.spare(at, leave); v.short != limiter.NoShortage {
+			v.yields = c.yields(at, v.short, leave)
 			break
 		}
 		if v.short = c.budget.Take(at, 1); v.short == limiter.NoShortage {
@@ -259,18 +267,28 @@ func (c *core) take(at time.Time, want, leave int) verdict {
 	return v
 }
 
-// spare says what the budget lacks beside what is left to live requests.
-func (c *core) spare(at time.Time, leave int) limiter.Shortage {
-	switch {
-	case leave == 0:
+// spare says what the budget lacks beside what is left to others.
+func (c *core) spare(at time.Time, leave leave) limiter.Shortage {
+	if leave.nothing() {
 		return limiter.NoShortage
-	case c.budget.Slots()-c.budget.InFlight() <= leave:
+	}
+	level := c.budget.Level(at)
+	switch {
+	case c.budget.Slots()-c.budget.InFlight() <= leave.slots+leave.rivals:
 		return limiter.OfSlots
-	case c.budget.Level(at) < float64(1+leave):
+	case level < 1+leave.of(at, level):
 		return limiter.OfTokens
 	default:
 		return limiter.NoShortage
 	}
+}
+
+// yields reports whether what is short would be there without live requests.
+func (c *core) yields(at time.Time, short limiter.Shortage, leave leave) bool {
+	if short == limiter.OfSlots {
+		return c.budget.Slots()-c.budget.InFlight() > leave.rivals
+	}
+	return leave.part != nil || c.budget.Level(at) >= float64(1+leave.rivals)
 }
 
 // tokens is how many a bucket has, at most limit.
@@ -285,15 +303,12 @@ func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	if limit.Rate != limiter.Unlimited {
 		n = min(n, limit.Burst)
 	}
-	leave := 0
-	if v.short == limiter.OfTokens && o.leave > 0 && limit.Rate != limiter.Unlimited {
-		leave = o.leave
+	var left leave
+	if v.short == limiter.OfTokens && limit.Rate != limiter.Unlimited {
+		left = o.leave
 	}
 	paced, _ := c.paced().When(now, n) // always known: the rate is not 0 here, and n within the burst
-	funded, ok := c.budget.When(now, min(n+leave, limit.Burst))
-	if leave > 0 && !funded.After(now) { // all there may be is there, and is not for drains
-		funded = now.Add(max(coalesce, time.Duration(float64(time.Second)/float64(limit.Rate))))
-	}
+	funded, ok := c.funded(now, n, left)
 	if !ok {
 		c.due = time.Time{}
 		v.binding, v.short = o.funding(), limiter.OfTokens
@@ -301,6 +316,8 @@ func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	}
 	v.binding = c.beat.name
 	switch {
+	case funded.After(paced) && v.yields:
+		v.binding = LiveTraffic
 	case funded.After(paced):
 		v.binding = o.funding()
 	case c.beat.rate == limiter.Unlimited && limit.Rate == limiter.Unlimited:
@@ -310,7 +327,22 @@ func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 		v.short = limiter.OfTokens
 	}
 	c.due = later(paced, funded)
-	v.again = sooner(c.due, c.beat.until)
+	v.again = sooner(sooner(c.due, c.beat.until), left.until)
+}
+
+// funded is when the budget has n tokens beside what is left to others; false: never.
+func (c *core) funded(now time.Time, n int, left leave) (time.Time, bool) {
+	limit := c.budget.Limit()
+	if left.part != nil && limit.Rate > 0 {
+		n = max(1, min(n+left.rivals, limit.Burst-int(left.part.most)))
+		return left.part.beside(now, limit, c.budget.Level(now), float64(n)), true
+	}
+	others := left.tokens + left.rivals
+	at, ok := c.budget.When(now, min(n+others, limit.Burst))
+	if others > 0 && !at.After(now) { // all there may be is there, and for others
+		at = now.Add(max(coalesce, time.Duration(float64(time.Second)/float64(limit.Rate))))
+	}
+	return at, ok
 }
 
 // gather is how many tokens a drain waits for at a rate: what comes in coalesce,

@@ -33,7 +33,9 @@ func (d *drain) deliver(ctx context.Context, p plan, v verdict, m Delivery) {
 		return err
 	}), m)
 	a.now, a.wrote = time.Now(), a.began.Add(time.Duration(held.Load()))
-	if !a.outcome.Unsent {
+	if a.outcome.Unsent {
+		p.sink.unfeed(a.now, int64(len(m.Body)))
+	} else {
 		p.meters.attempted(a)
 	}
 	if a.outcome.Unsent || a.outcome.Class != Success && ctx.Err() != nil {

@@ -65,9 +65,11 @@ func (d *drain) update(now time.Time, p plan) {
 	d.plan.meters.void(d.promises.void())
 	if p.sink != d.plan.sink {
 		d.plan.sink.budget.Forget(d.freed)
+		d.plan.sink.quit(d.core)
 		d.core.setBudget(p.sink.budget)
 	}
 	d.plan = p
+	d.core.weight = p.policy.Weight
 	d.core.late = latenessOf(p.policy.Deadline)
 	d.core.setUrgency(now, urgency{}) // until the expirer has looked
 	d.core.setSchedule(now, p.policy.Schedule.At)
@@ -122,6 +124,7 @@ func (d *drain) run(ctx, attempts context.Context) error {
 func (d *drain) stop() {
 	d.mu.Lock()
 	d.plan.sink.budget.Forget(d.freed)
+	d.plan.sink.quit(d.core)
 	d.mu.Unlock()
 	close(d.done)
 }
@@ -171,7 +174,7 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 	if v.urgent {
 		ds = d.calm(now, ds)
 	}
-	ds = d.admit(ds, next, v, s)
+	ds = d.fit(p, d.admit(ds, next, v, s), s)
 	d.giveBack(p, v, v.take-len(ds))
 	for _, m := range ds {
 		d.start(attempts, p, v, m)
@@ -257,6 +260,7 @@ func (d *drain) giveBack(p plan, v verdict, n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.core.giveBack(time.Now(), p.sink.budget, v, n)
+	p.sink.gaveBack(d.core, n)
 }
 
 // recount counts the scheduled messages again, at most once in retakeEvery.

@@ -24,7 +24,7 @@ func (w *waiter) accountable(now time.Time) time.Time {
 }
 
 // hold waits in turn until a deadline.
-func (s *sinkState) hold(ctx context.Context, deadline time.Time) (*Turn, error) {
+func (s *sinkState) hold(ctx context.Context, size int64, deadline time.Time) (*Turn, error) {
 	w := &waiter{ready: make(chan struct{}, 1)}
 	s.join(w)
 	defer s.leave(w)
@@ -32,7 +32,7 @@ func (s *sinkState) hold(ctx context.Context, deadline time.Time) (*Turn, error)
 	defer timer.Stop()
 	for waited := false; ; waited = true {
 		now := time.Now()
-		t, closed := s.ask(now, w)
+		t, closed := s.ask(now, w, size)
 		if t != nil {
 			return t, nil
 		}
@@ -74,14 +74,14 @@ func (c closed) outlasts(deadline time.Time) bool {
 
 // ask enters if it is the waiter's turn. Where the budget is short it registers
 // for what may come free and asks again, so that nothing is missed in between.
-func (s *sinkState) ask(now time.Time, w *waiter) (*Turn, closed) {
+func (s *sinkState) ask(now time.Time, w *waiter, size int64) (*Turn, closed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, closed := s.enter(now, w)
+	t, closed := s.enter(now, w, size)
 	for watched := limiter.NoShortage; t == nil && closed.short != watched; {
 		watched = closed.short
 		s.budget.Watch(w.ready, watched)
-		t, closed = s.enter(now, w)
+		t, closed = s.enter(now, w, size)
 	}
 	return t, closed
 }

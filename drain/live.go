@@ -28,6 +28,7 @@ func (r *Refusal) Error() string { return "the sink takes no live request now: "
 type Turn struct {
 	drains *Drains
 	sink   *sinkState
+	size   int64 // of the body; below 0: not known
 	term   uint64
 	began  time.Time
 	sent   atomic.Bool  // Context was called
@@ -37,10 +38,11 @@ type Turn struct {
 
 // Enter takes a token and a slot of a sink's budget for one live request. It is
 // refused, with a [*Refusal], where the budget has none, an operator paused the
-// sink or its breaker lets nothing through. With a wait it stays for what may
+// sink or its breaker lets nothing through. The budget's bytes count a body of size
+// bytes; below 0: it is not known, and not counted. With a wait it stays for what may
 // come within that time, behind those who came before; ctx ends the wait with its
 // error. [ErrNoSink]: no such sink.
-func (d *Drains) Enter(ctx context.Context, sink string, wait time.Duration) (*Turn, error) {
+func (d *Drains) Enter(ctx context.Context, sink string, size int64, wait time.Duration) (*Turn, error) {
 	s := d.sink(sink)
 	if s == nil {
 		return nil, fmt.Errorf("sink %s: %w", sink, ErrNoSink)
@@ -48,9 +50,9 @@ func (d *Drains) Enter(ctx context.Context, sink string, wait time.Duration) (*T
 	var t *Turn
 	var err error
 	if wait <= 0 {
-		t, err = s.pass(time.Now())
+		t, err = s.pass(time.Now(), size)
 	} else {
-		t, err = s.hold(ctx, time.Now().Add(wait))
+		t, err = s.hold(ctx, size, time.Now().Add(wait))
 	}
 	if err != nil {
 		return nil, err
@@ -60,10 +62,10 @@ func (d *Drains) Enter(ctx context.Context, sink string, wait time.Duration) (*T
 }
 
 // pass enters at once or not at all.
-func (s *sinkState) pass(now time.Time) (*Turn, error) {
+func (s *sinkState) pass(now time.Time, size int64) (*Turn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, closed := s.enter(now, nil)
+	t, closed := s.enter(now, nil, size)
 	if t == nil {
 		s.shares.ask(now)
 		return nil, closed.refusal()
@@ -82,7 +84,7 @@ func (c closed) refusal() *Refusal { return &Refusal{By: c.by, Until: c.until} }
 
 // enter takes what one live request needs, or says what is in the way. w is whose
 // turn it is to ask; nil: someone who does not wait. It requires that mu is held.
-func (s *sinkState) enter(now time.Time, w *waiter) (*Turn, closed) {
+func (s *sinkState) enter(now time.Time, w *waiter, size int64) (*Turn, closed) {
 	s.climb(now)
 	o := s.look(now)
 	switch {
@@ -95,6 +97,9 @@ func (s *sinkState) enter(now time.Time, w *waiter) (*Turn, closed) {
 	case len(s.queue) > 0 && s.queue[0] != w:
 		return nil, closed{by: o.funding(), until: s.after(now, len(s.queue)+1)}
 	}
+	if at := s.bytes.ask(now, s, size); at.After(now) {
+		return nil, closed{by: SinkBudget, until: at}
+	}
 	c := s.take(w.accountable(now), o)
 	if c.by != "" && !w.accountable(now).Equal(now) {
 		c = s.take(now, o) // what has come since
@@ -103,38 +108,53 @@ func (s *sinkState) enter(now time.Time, w *waiter) (*Turn, closed) {
 		c.until = sooner(c.until, o.changes(now)) // there may be more to take from before what was waited for
 		return nil, c
 	}
-	return &Turn{sink: s, began: now, term: s.breaker.began(1)}, closed{}
+	s.bytes.take(now, s, size)
+	return &Turn{sink: s, size: size, began: now, term: s.breaker.began(1)}, closed{}
 }
 
 // take requires that mu is held.
 func (s *sinkState) take(now time.Time, o outlook) closed {
-	leave := s.shares.liveLeaves(now)
-	if s.budget.Slots()-s.budget.InFlight() <= leave {
-		return closed{by: Concurrency, until: s.shares.until(now, leave), short: limiter.OfSlots}
+	inFlight := s.budget.InFlight()
+	leave := s.shares.liveLeaves(now, inFlight)
+	if s.budget.Slots()-inFlight <= leave.slots {
+		return closed{by: Concurrency, until: leave.until, short: limiter.OfSlots}
 	}
-	if s.budget.Level(now) < float64(1+leave) {
-		return closed{by: o.funding(), until: s.funded(now, 1+leave), short: limiter.OfTokens}
+	if level := s.budget.Level(now); level < 1+leave.of(now, level) {
+		return closed{by: o.funding(), until: s.funded(now, leave), short: limiter.OfTokens}
 	}
 	switch s.budget.Take(now, 1) {
 	case limiter.OfSlots:
 		return closed{by: Concurrency, short: limiter.OfSlots}
 	case limiter.OfTokens:
-		return closed{by: o.funding(), until: s.funded(now, 1), short: limiter.OfTokens}
+		return closed{by: o.funding(), until: s.funded(now, leave), short: limiter.OfTokens}
 	}
-	s.shares.tookLive(now)
+	s.shares.tookLive(now, s.budget.Level(now))
 	return closed{}
 }
 
-// funded is when the budget has so many tokens or, where it never has, when
-// whoever they are left to has had the time to take them; zero: never.
-func (s *sinkState) funded(now time.Time, tokens int) time.Time {
-	if at, ok := s.budget.When(now, tokens); ok {
+// funded is when the budget has a token beside what is left to drains or, where it
+// never has, when those have had the time to take theirs; zero: never.
+func (s *sinkState) funded(now time.Time, l leave) time.Time {
+	at, ok := s.budget.When(now, 1+l.tokens)
+	switch {
+	case ok && l.part != nil:
+		return sooner(later(at, l.part.own(now)), l.until)
+	case ok:
 		return at
+	default:
+		return l.until
 	}
-	if tokens == 1 {
-		return time.Time{}
+}
+
+// land takes note that a live request has ended. It comes before the slot is released,
+// like withdraw.
+func (s *sinkState) land(now time.Time, unsent bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shares.flying--
+	if unsent && s.shares.part != nil {
+		s.shares.part.returned(now)
 	}
-	return s.shares.until(now, tokens-1)
 }
 
 // after is about when the nth of those who wait has its token; zero: not known.
@@ -192,11 +212,14 @@ func (t *Turn) End() {
 	if t.judged.CompareAndSwap(false, true) {
 		t.sink.withdraw(t.term)
 	}
-	if t.sent.Load() {
+	now, sent := time.Now(), t.sent.Load()
+	t.sink.land(now, !sent)
+	if sent {
 		t.sink.budget.Release()
 		return
 	}
-	t.sink.budget.Return(time.Now(), 1)
+	t.sink.unfeed(now, t.size)
+	t.sink.budget.Return(now, 1)
 }
 
 // mayWriteLive is mayWrite for a live request, which keeps to the sink's wire alone.

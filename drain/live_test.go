@@ -32,7 +32,7 @@ func (b *bench) callers() *callers { return &callers{b: b} }
 // one makes a live request that lasts as long as the sink's attempts do.
 func (c *callers) one(ctx context.Context, name int, wait time.Duration) {
 	c.waiting.Add(1)
-	turn, err := c.b.drains.Enter(ctx, "service", wait)
+	turn, err := c.b.drains.Enter(ctx, "service", 0, wait)
 	c.waiting.Add(-1)
 	if err != nil {
 		c.note(err)
@@ -284,13 +284,13 @@ func TestLiveGivesBack(t *testing.T) {
 		b.apply(set(base(0), policies.Budget{Limit: limit(1, 1), Concurrency: 1}))
 		b.pass(time.Second)
 		for range 3 {
-			turn, err := b.drains.Enter(b.t.Context(), "service", 0)
+			turn, err := b.drains.Enter(b.t.Context(), "service", 0, 0)
 			if err != nil {
 				t.Fatalf("Enter: %v", err)
 			}
 			turn.End()
 		}
-		if _, err := b.drains.Enter(b.t.Context(), "none", 0); !errors.Is(err, ErrNoSink) {
+		if _, err := b.drains.Enter(b.t.Context(), "none", 0, 0); !errors.Is(err, ErrNoSink) {
 			t.Errorf("Enter for a sink that is not there: %v", err)
 		}
 	})
@@ -303,7 +303,7 @@ func TestLiveKeepsToTheWire(t *testing.T) {
 		c := b.callers()
 		var turns []*Turn
 		for range 30 {
-			turn, err := b.drains.Enter(b.t.Context(), "service", time.Minute)
+			turn, err := b.drains.Enter(b.t.Context(), "service", 0, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}

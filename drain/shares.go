@@ -14,8 +14,13 @@ const (
 
 // shares has live requests and drains share what there is too little of. While
 // both lack tokens or slots, whoever had more leaves to the other as many as it
-// is ahead. It is pure, and not safe for concurrent use.
+// is ahead; with a reserve each leaves the other's part. It is pure, and not safe for
+// concurrent use.
 type shares struct {
+	part   *reserve // nil: none
+	flying int      // live requests that have a slot
+	drains weights  // among each other
+
 	ahead int // of the drains, by what live requests took; negative: behind
 	lacks map[*core]lack
 	waits int       // live requests that wait in turn
@@ -29,7 +34,12 @@ type lack struct {
 }
 
 // ask takes note of a live request that was refused and does not wait.
-func (s *shares) ask(now time.Time) { s.asked = now.Add(askAgain) }
+func (s *shares) ask(now time.Time) {
+	s.asked = now.Add(askAgain)
+	if s.part != nil && s.part.rate > 0 { // a token of a low rate takes longer
+		s.asked = later(s.asked, s.part.own(now).Add(grace))
+	}
+}
 
 func (s *shares) liveLacks(now time.Time) int {
 	if s.waits == 0 && now.Before(s.asked) {
@@ -49,17 +59,39 @@ func (s *shares) drainsLack(now time.Time) (sum int) {
 	return sum
 }
 
-// liveLeaves is how many tokens and slots a live request leaves to drains.
-func (s *shares) liveLeaves(now time.Time) int { return max(0, min(s.ahead, s.drainsLack(now))) }
-
-// drainsLeave is how many a drain leaves to live requests.
-func (s *shares) drainsLeave(now time.Time) int { return max(0, min(-s.ahead, s.liveLacks(now))) }
-
-// until is when nothing is left to the drains any more; zero where nothing is.
-func (s *shares) until(now time.Time, leave int) (at time.Time) {
-	if leave == 0 {
-		return at
+// liveLeaves is what a live request leaves to drains while so many attempts are in
+// flight.
+func (s *shares) liveLeaves(now time.Time, inFlight int) leave {
+	lacks := s.drainsLack(now)
+	switch {
+	case lacks == 0:
+		return leave{}
+	case s.part != nil:
+		return leave{slots: max(0, s.part.others-(inFlight-s.flying)), part: s.part, live: true, until: s.until(now)}
 	}
+	n := max(0, min(s.ahead, lacks))
+	return leave{slots: n, tokens: n, live: true, until: s.until(now)}
+}
+
+// drainsLeave is what a drain leaves to live requests.
+func (s *shares) drainsLeave(now time.Time) leave {
+	switch l := (leave{}); {
+	case s.part == nil:
+		n := max(0, min(-s.ahead, s.liveLacks(now)))
+		return leave{slots: n, tokens: n}
+	case s.waits == 0 && !now.Before(s.asked):
+		return l
+	case s.waits == 0:
+		l.until = s.asked
+		fallthrough
+	default:
+		l.slots, l.part = max(0, s.part.slots-s.flying), s.part
+		return l
+	}
+}
+
+// until is when nothing is left to the drains any more.
+func (s *shares) until(now time.Time) (at time.Time) {
 	for _, l := range s.lacks {
 		if l.until.After(at) && now.Before(l.until) {
 			at = l.until
@@ -68,23 +100,37 @@ func (s *shares) until(now time.Time, leave int) (at time.Time) {
 	return at
 }
 
-func (s *shares) tookLive(now time.Time) {
+// tookLive takes note of what a live request took, with so many tokens left.
+func (s *shares) tookLive(now time.Time, left float64) {
+	s.flying++
 	s.asked = time.Time{}
+	if s.part != nil {
+		s.part.took(now, true, left)
+		s.ask(now) // others may come
+	}
 	s.ahead++
 	if s.drainsLack(now) == 0 {
 		s.ahead = 1 // the next drain that lacks something goes first
 	}
 }
 
-// tookDrain takes note of what a drain took, and of what it still lacks.
-func (s *shares) tookDrain(now time.Time, c *core, v verdict) {
+// tookDrain takes note of what a drain took, with so many tokens left, and of what it
+// still lacks. It reports whether it lacked something before and does not any more.
+func (s *shares) tookDrain(now time.Time, c *core, v verdict, left float64) (content bool) {
 	s.ahead -= v.take
+	if v.take > 0 {
+		s.drains.took(now, c, v.take, s.lacks)
+	}
+	if s.part != nil && v.take > 0 {
+		s.part.took(now, false, left)
+	}
 	if v.take > 0 && s.liveLacks(now) == 0 {
 		s.ahead = -1
 	}
 	if v.lacks == 0 {
+		_, lacked := s.lacks[c]
 		delete(s.lacks, c)
-		return
+		return lacked
 	}
 	until := now.Add(freeing)
 	if !v.again.IsZero() {
@@ -94,4 +140,5 @@ func (s *shares) tookDrain(now time.Time, c *core, v verdict) {
 		s.lacks = make(map[*core]lack)
 	}
 	s.lacks[c] = lack{n: v.lacks, until: until}
+	return false
 }

@@ -35,6 +35,7 @@ type sinkState struct {
 	held     SinkHold      // guarded by mu; zero: an operator holds nothing back
 	queue    []*waiter     // guarded by mu; live requests that wait, the first one's turn it is
 	shares   shares        // guarded by mu
+	bytes    bandwidth     // guarded by mu; of bodies
 
 	live atomic.Int64 // live requests sent
 }
@@ -62,6 +63,7 @@ func (s *sinkState) fits(p policies.Sink) bool {
 	was := s.policy
 	was.Budget.Mode, was.Budget.MinConcurrency = p.Budget.Mode, p.Budget.MinConcurrency
 	was.Budget.Limit, was.Breaker, was.SlowStart, was.MayCancel = p.Budget.Limit, p.Breaker, p.SlowStart, p.MayCancel
+	was.Budget.Bytes, was.Budget.ReserveForLive = p.Budget.Bytes, p.Budget.ReserveForLive
 	return reflect.DeepEqual(was, p)
 }
 
@@ -88,8 +90,10 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 // fund gives the budget its share. It requires that mu is held.
 func (s *sinkState) fund(now time.Time) {
 	limit, slots := portion(s.policy.Budget, s.share)
-	limit = s.asks.under(now, limit)
-	s.budget.Set(now, limit, s.adaptive.slots(slots))
+	limit, slots = s.asks.under(now, limit), s.adaptive.slots(slots)
+	s.budget.Set(now, limit, slots)
+	s.bytes.set(now, float64(s.policy.Budget.Bytes)*s.share)
+	s.shares.part = s.shares.part.reserved(now, s.policy.Budget.ReserveForLive, limit, slots)
 	stood := s.wire.Limit().Rate == 0
 	if s.wire.Set(now, slack(limit)); stood {
 		s.wire.Hold(now, slack(limit).Burst)
@@ -120,7 +124,8 @@ type outlook struct {
 	pause   time.Time       // nothing is sent before
 	asked   asked           // what the pause comes of
 	held    SinkHold        // an operator's pause; it may have ended
-	leave   int             // tokens and slots that are for live requests
+	fed     time.Time       // when there are the bytes that the drain's next message waits for
+	leave   leave           // what is for others
 	breaker BreakerState    //
 	opens   time.Time       // when an open breaker lets a probe through
 	probing bool            // the probe of a half-open one is under way
@@ -216,9 +221,16 @@ func (s *sinkState) step(now time.Time, c *core, want int) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.climb(now)
-	v := c.step(now, want, s.look(now))
+	o := s.look(now)
+	if want > 0 {
+		o.fed = s.bytes.ask(now, c, s.shares.drains.of(c).needs)
+		o.leave.rivals = s.shares.drains.leaves(now, c, s.shares.lacks, max(s.budget.Limit().Burst, s.budget.Slots()))
+	}
+	v := c.step(now, want, o)
 	v.term = s.breaker.began(v.take)
-	s.shares.tookDrain(now, c, v)
+	if s.shares.tookDrain(now, c, v, s.budget.Level(now)) {
+		s.nudge()
+	}
 	return v
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"forebay/buffer"
 	"forebay/limiter"
+	"forebay/policies"
 )
 
 // Why is what a drain's rate is made of.
@@ -147,10 +148,16 @@ func (c *core) limits(now time.Time, o outlook) []Term {
 		terms = append(terms, Term{Name: SinkBudget, Rate: whole, Detail: "the sink's rate"})
 	}
 	terms = append(terms, o.headers(now)...)
+	if o.whole.Bytes > 0 {
+		terms = append(terms, Term{Name: SinkBudget, Rate: limiter.Unlimited, Detail: fmt.Sprintf("bytes: %d of bodies a second", o.whole.Bytes)})
+	}
 	terms = append(terms, Term{
 		Name: Concurrency, Rate: limiter.Unlimited,
 		Detail: fmt.Sprintf("%d of %d slots in use%s", c.budget.InFlight(), c.budget.Slots(), o.adapted),
 	})
+	if c.bound == LiveTraffic {
+		terms = append(terms, Term{Name: LiveTraffic, Rate: keeps(o.whole, c.budget.Limit().Rate), Detail: yieldsTo(o.whole)})
+	}
 	if o.pause.After(now) {
 		terms = append(terms, Term{Name: o.asked.name(), Detail: o.asked.String(), Until: o.pause})
 	}
@@ -169,6 +176,14 @@ func (o outlook) lately() string {
 		return ""
 	}
 	return "; it failed last with " + o.trouble
+}
+
+// yieldsTo says what of a budget live requests have.
+func yieldsTo(b policies.Budget) string {
+	if b.ReserveForLive == 0 {
+		return "live requests and drains take turns"
+	}
+	return fmt.Sprintf("at least: up to %.0f %% of the sink's budget are for live requests while they come", b.ReserveForLive*100)
 }
 
 // binding names what keeps the drain from going faster. It requires that the

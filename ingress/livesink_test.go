@@ -46,7 +46,7 @@ type liveSink struct {
 	between int // turns that have not ended
 }
 
-func (l *liveSink) Enter(ctx context.Context, _ string, wait time.Duration) (Turn, error) {
+func (l *liveSink) Enter(ctx context.Context, _ string, _ int64, wait time.Duration) (Turn, error) {
 	l.mu.Lock()
 	l.waits = append(l.waits, wait)
 	l.mu.Unlock()

@@ -43,7 +43,7 @@ var drainSchema = schema[drainDraft]{
 		choiceField("from", []string{fromLatest, fromOldest}, nil, func(d *drainDraft) *string { return &d.from }).
 			says("Where a drain that is added later starts: the next message, or the oldest that is kept; default latest."),
 		numberField("weight", 1, maxWeight, func(d *drainDraft) *int { return &d.weight }).
-			says("Its share while several drains compete for one budget; default 1.").later(absent),
+			says("What it has of its sink's budget while other drains wait for that too, to their weights; default 1."),
 		priorityField("priority", func(d *drainDraft) *int { return &d.priority }).
 			says("Which drain of a budget goes first; default 5.").later(absent),
 		nested("schedule", &scheduleSchema, func(d *drainDraft) *scheduleDraft { return &d.schedule }).

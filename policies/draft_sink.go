@@ -61,6 +61,9 @@ var sinkSchema = schema[sinkDraft]{
 	check: func(v value, s *sinkDraft, keys keys) {
 		if limit := &s.out.Budget.Limit; limit.Burst == 0 {
 			limit.Burst = defaultBurst(limit.Rate)
+			if limit.Burst == 1 && limit.Rate != limiter.Unlimited && s.out.Budget.ReserveForLive > 0 {
+				keys.at(v, "budget").fail("add burst: 2 or more: "+parted, "a budget with reserve_for_live has a burst of 1")
+			}
 		}
 		if keys["http"] == nil && s.out.MayCancel {
 			keys.at(v, "may_cancel").fail("remove it: only answers of an http sink have header fields", "a sink without http cannot cancel")
@@ -118,24 +121,26 @@ var budgetSchema = schema[Budget]{
 			says("Attempts that may start at once; default 10 ms of the rate, at least 1."),
 		{
 			name: "bytes", shape: shape{"type": []string{"integer", "string"}, "minimum": 1, "pattern": byteRateForm},
-			about:   "Bytes of bodies a second.",
-			unbuilt: absent,
-			read:    func(v value, b *Budget) { v.byteRate(&b.Bytes) },
+			about: "Bytes of bodies a second, drained and live; default: no bound.", example: "40MiB/s",
+			read: func(v value, b *Budget) { v.byteRate(&b.Bytes) },
 		},
 		nested("concurrency", &concurrencySchema, func(b *Budget) *Budget { return b }).
 			says("Attempts in flight."),
 		percentField("reserve_for_live", func(b *Budget) *float64 { return &b.ReserveForLive }).
-			says("The share of live traffic while drains wait too.").later(absent),
+			says("The share of rate, burst and slots that is live traffic's while it comes; default: drains and live traffic that waits share half and half."),
 		scopeField(func(b *Budget) *Scope { return &b.Scope }),
 		storeErrorField(func(b *Budget) *StoreError { return &b.OnStoreError }),
 	},
 	check: func(v value, b *Budget, keys keys) {
 		checkStoreError(v, b.Scope, keys)
 		if keys["reserve_for_live"] != nil && b.Limit.Burst == 1 {
-			keys.at(v, "burst").fail("write burst: 2 or more: live traffic and drains have a bucket each", "a budget with reserve_for_live has a burst of 1")
+			keys.at(v, "burst").fail("write burst: 2 or more: "+parted, "a budget with reserve_for_live has a burst of 1")
 		}
 	},
 }
+
+// parted says why reserve_for_live takes a burst of 2.
+const parted = "live traffic and drains have a part of it each"
 
 var concurrencySchema = schema[Budget]{
 	what: "concurrency",

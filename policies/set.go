@@ -88,8 +88,9 @@ type Drain struct {
 	// message that is kept, or with the next to come.
 	FromOldest bool
 
-	Weight   int // not built yet, like Priority: shares of one budget
-	Priority int
+	// Weight is what it has of its sink's budget, to the weights of others that wait too.
+	Weight   int
+	Priority int // not built yet
 }
 
 // Deadline is how long a message may wait for one drain.

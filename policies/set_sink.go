@@ -79,11 +79,12 @@ type OAuth2 struct {
 type Budget struct {
 	Limit       limiter.Limit // burst where the policy has none: max(1, 10 ms of the rate)
 	Concurrency int           // attempts in flight
+	// ReserveForLive is the share of live traffic while it comes; 0: none is reserved.
+	ReserveForLive float64
+	Bytes          int64 // of bodies a second; 0: no bound
 
 	Mode           ConcurrencyMode
-	MinConcurrency int     // that adaptive goes down to; 0 with fixed
-	Bytes          int64   // of bodies a second; 0: no bound. Not built yet, like all that follows
-	ReserveForLive float64 // share
+	MinConcurrency int // that adaptive goes down to; 0 with fixed
 	Scope          Scope
 	OnStoreError   StoreError
 }

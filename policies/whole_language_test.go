@@ -180,7 +180,7 @@ func TestWholeLanguageIsCompiled(t *testing.T) {
 			{"per-ip", limiter.Limit{Rate: 50, Burst: 100}, []LimitKey{{Word: "client_ip"}}, 100000, 64, ScopeLocal, StoreLocal},
 		}},
 		"budget": {orders.Budget, Budget{
-			limiter.Limit{Rate: 800, Burst: 200}, 128, ConcurrencyAdaptive, 4, 0, 0.6, ScopeLocal, StoreLocal,
+			limiter.Limit{Rate: 800, Burst: 200}, 128, 0.6, 0, ConcurrencyAdaptive, 4, ScopeLocal, StoreLocal,
 		}},
 		"bytes":       {archive.Budget.Bytes, int64(40 << 20)},
 		"oauth2":      {orders.HTTP.OAuth2, &OAuth2{&url.URL{Scheme: "https", Host: "id.example.com", Path: "/oauth2/token"}, "forebay", Secret{}}},

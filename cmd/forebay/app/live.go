@@ -16,8 +16,8 @@ import (
 type liveSinks struct{ drains *drain.Drains }
 
 // Enter implements ingress.Live.
-func (l liveSinks) Enter(ctx context.Context, sink string, wait time.Duration) (ingress.Turn, error) {
-	t, err := l.drains.Enter(ctx, sink, wait)
+func (l liveSinks) Enter(ctx context.Context, sink string, size int64, wait time.Duration) (ingress.Turn, error) {
+	t, err := l.drains.Enter(ctx, sink, size, wait)
 	if r, ok := errors.AsType[*drain.Refusal](err); ok {
 		return nil, refusal(r)
 	}
