@@ -63,7 +63,7 @@ func TestRunKeepsToAnAskedRate(t *testing.T) {
 					}
 					c.start(3, 0)
 					c.group.Wait()
-					if _, refused := c.counts(); refused < 2 || c.refused[0].By != RateHeader || c.refused[0].Until.Sub(time.Now()) > time.Second {
+					if _, refused := c.counts(); refused < 2 || c.refused[0].By != RateHeader || time.Until(c.refused[0].Until) > time.Second {
 						t.Errorf("%d of 3 live requests were refused: %+v", refused, c.refused)
 					}
 					eta, _, note := b.drains.ETA("d", time.Now(), time.Time{}, b.stats("d").Pending-1)
