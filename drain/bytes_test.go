@@ -107,6 +107,21 @@ func TestBytesOfSeveral(t *testing.T) {
 	})
 }
 
+// A turn that was not used has not used bytes either.
+func TestBytesAreGivenBack(t *testing.T) {
+	inBubble(t, []string{"d"}, func(b *bench) {
+		b.apply(set(base(0), bytesAlone(100_000)))
+		b.pass(time.Second)
+		for range 3 {
+			turn, err := b.drains.Enter(b.t.Context(), "service", 1000, 0)
+			if err != nil {
+				t.Fatalf("Enter: %v", err)
+			}
+			turn.End()
+		}
+	})
+}
+
 // Whatever sizes come when, the bytes that leave are inside rate × t and the burst, but
 // for what the last body has above the burst.
 func TestBytesEnvelope(t *testing.T) {

@@ -283,14 +283,6 @@ func (c *core) spare(at time.Time, leave leave) limiter.Shortage {
 	}
 }
 
-// yields reports whether what is short would be there without live requests.
-func (c *core) yields(at time.Time, short limiter.Shortage, leave leave) bool {
-	if short == limiter.OfSlots {
-		return c.budget.Slots()-c.budget.InFlight() > leave.rivals
-	}
-	return leave.part != nil || c.budget.Level(at) >= float64(1+leave.rivals)
-}
-
 // tokens is how many a bucket has, at most limit.
 func tokens(b *limiter.Bucket, at time.Time, limit int) int {
 	return int(math.Floor(min(max(b.Level(at), 0), float64(limit))))
@@ -328,21 +320,6 @@ func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	}
 	c.due = later(paced, funded)
 	v.again = sooner(sooner(c.due, c.beat.until), left.until)
-}
-
-// funded is when the budget has n tokens beside what is left to others; false: never.
-func (c *core) funded(now time.Time, n int, left leave) (time.Time, bool) {
-	limit := c.budget.Limit()
-	if left.part != nil && limit.Rate > 0 {
-		n = max(1, min(n+left.rivals, limit.Burst-int(left.part.most)))
-		return left.part.beside(now, limit, c.budget.Level(now), float64(n)), true
-	}
-	others := left.tokens + left.rivals
-	at, ok := c.budget.When(now, min(n+others, limit.Burst))
-	if others > 0 && !at.After(now) { // all there may be is there, and for others
-		at = now.Add(max(coalesce, time.Duration(float64(time.Second)/float64(limit.Rate))))
-	}
-	return at, ok
 }
 
 // gather is how many tokens a drain waits for at a rate: what comes in coalesce,

@@ -117,7 +117,11 @@ func (s *sinkState) take(now time.Time, o outlook) closed {
 	inFlight := s.budget.InFlight()
 	leave := s.shares.liveLeaves(now, inFlight)
 	if s.budget.Slots()-inFlight <= leave.slots {
-		return closed{by: Concurrency, until: leave.until, short: limiter.OfSlots}
+		c := closed{by: Concurrency, short: limiter.OfSlots}
+		if leave.slots > 0 {
+			c.until = leave.until
+		}
+		return c
 	}
 	if level := s.budget.Level(now); level < 1+leave.of(now, level) {
 		return closed{by: o.funding(), until: s.funded(now, leave), short: limiter.OfTokens}

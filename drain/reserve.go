@@ -122,3 +122,26 @@ func keeps(b policies.Budget, rate limiter.Rate) limiter.Rate {
 	}
 	return rate * limiter.Rate(1-b.ReserveForLive)
 }
+
+// yields reports whether what is short would be there without live requests.
+func (c *core) yields(at time.Time, short limiter.Shortage, leave leave) bool {
+	if short == limiter.OfSlots {
+		return c.budget.Slots()-c.budget.InFlight() > leave.rivals
+	}
+	return leave.part != nil || c.budget.Level(at) >= float64(1+leave.rivals)
+}
+
+// funded is when the budget has n tokens beside what is left to others; false: never.
+func (c *core) funded(now time.Time, n int, left leave) (time.Time, bool) {
+	limit := c.budget.Limit()
+	if left.part != nil && limit.Rate > 0 {
+		n = max(1, min(n+left.rivals, limit.Burst-int(left.part.most)))
+		return left.part.beside(now, limit, c.budget.Level(now), float64(n)), true
+	}
+	others := left.tokens + left.rivals
+	at, ok := c.budget.When(now, min(n+others, limit.Burst))
+	if others > 0 && !at.After(now) { // all there may be is there, and for others
+		at = now.Add(max(coalesce, time.Duration(float64(time.Second)/float64(limit.Rate))))
+	}
+	return at, ok
+}

@@ -63,31 +63,30 @@ func (s *shares) drainsLack(now time.Time) (sum int) {
 // flight.
 func (s *shares) liveLeaves(now time.Time, inFlight int) leave {
 	lacks := s.drainsLack(now)
-	switch {
-	case lacks == 0:
-		return leave{}
-	case s.part != nil:
+	if s.part != nil && lacks > 0 {
 		return leave{slots: max(0, s.part.others-(inFlight-s.flying)), part: s.part, live: true, until: s.until(now)}
 	}
 	n := max(0, min(s.ahead, lacks))
+	if n == 0 {
+		return leave{}
+	}
 	return leave{slots: n, tokens: n, live: true, until: s.until(now)}
 }
 
 // drainsLeave is what a drain leaves to live requests.
 func (s *shares) drainsLeave(now time.Time) leave {
-	switch l := (leave{}); {
+	switch {
 	case s.part == nil:
 		n := max(0, min(-s.ahead, s.liveLacks(now)))
 		return leave{slots: n, tokens: n}
 	case s.waits == 0 && !now.Before(s.asked):
-		return l
-	case s.waits == 0:
-		l.until = s.asked
-		fallthrough
-	default:
-		l.slots, l.part = max(0, s.part.slots-s.flying), s.part
-		return l
+		return leave{}
 	}
+	l := leave{slots: max(0, s.part.slots-s.flying), part: s.part}
+	if s.waits == 0 {
+		l.until = s.asked
+	}
+	return l
 }
 
 // until is when nothing is left to the drains any more.

@@ -40,15 +40,16 @@ type liveSink struct {
 
 	mu      sync.Mutex
 	waits   []time.Duration // of every Enter
+	sizes   []int64         // of every Enter
 	bodies  []string        // of what was sent
 	last    *http.Request
 	unused  int // turns that ended without a request
 	between int // turns that have not ended
 }
 
-func (l *liveSink) Enter(ctx context.Context, _ string, _ int64, wait time.Duration) (Turn, error) {
+func (l *liveSink) Enter(ctx context.Context, _ string, size int64, wait time.Duration) (Turn, error) {
 	l.mu.Lock()
-	l.waits = append(l.waits, wait)
+	l.waits, l.sizes = append(l.waits, wait), append(l.sizes, size)
 	l.mu.Unlock()
 	if l.enter != nil {
 		if err := l.enter(wait); err != nil {

@@ -71,6 +71,9 @@ func TestOverflowSentAgain(t *testing.T) {
 			t.Fatalf("status %d, want 201: the sink decides about a key that it saw", resp.StatusCode)
 		}
 	}
+	if want := []int64{int64(len(order)), int64(len(order))}; !slices.Equal(sink.sizes, want) {
+		t.Errorf("the budget was asked for bodies of %v bytes, want %v", sink.sizes, want)
+	}
 	sink.enter = noBudget
 	first := send(order, "stored")
 	sink.enter = nil
