@@ -128,7 +128,7 @@ bench-limits: ## limits on callers: a known key, a new one, a million; a request
 
 integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, stops and reloads under load, calendars through the years, a backlog of 5 million within its bounds
 	$(MAKE) torture-model N=50
-	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault|^TestUnderLoad' ./cmd/forebay
+	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault|^TestUnderLoad|^TestAttacks' ./cmd/forebay
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestWindowsThroughTheYears$$' ./policies
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 
