@@ -80,6 +80,18 @@ func shareHeads(msgs []buffer.Message) {
 // there, and of its channels nothing.
 type remote struct{ *process }
 
+// A method that is missing would leave out what the model looks at.
+var _ interface {
+	buffer.Buffer
+	buffer.Receipts
+	buffer.Once
+	buffer.Expirer
+	buffer.OwnDeadlines
+	buffer.DeadLetters
+	buffer.Searcher
+	buffer.Inspector
+} = remote{}
+
 // close ends the engine in good order.
 func (r remote) close() error {
 	err := r.call("Close", nil)
@@ -134,6 +146,11 @@ func (r remote) AppendOnce(_ context.Context, stream string, now time.Time, msgs
 	return a, again, err
 }
 
+func (r remote) Repeated(_ context.Context, stream string, now time.Time, key buffer.OnceKey) (a buffer.Accepted, again bool, err error) {
+	err = r.call("Repeated", []any{&a, &again}, stream, now, key)
+	return a, again, err
+}
+
 func (r remote) Lookup(_ context.Context, stream string, key [16]byte, now time.Time) (a buffer.Accepted, err error) {
 	err = r.call("Lookup", []any{&a}, stream, key, now)
 	return a, err
@@ -177,6 +194,11 @@ func (r remote) Find(ref buffer.Ref, now time.Time) (s buffer.Status, err error)
 	return s, err
 }
 
+func (r remote) Owner(ref buffer.Ref) (o buffer.Owner, err error) {
+	err = r.call("Owner", []any{&o}, ref)
+	return o, err
+}
+
 func (r remote) Cancel(_ context.Context, ref buffer.Ref, now time.Time) error {
 	return r.call("Cancel", nil, ref, now)
 }
@@ -194,6 +216,11 @@ func (r remote) CancelKey(_ context.Context, stream, key string, now time.Time) 
 func (r remote) Expire(drain string, now, before time.Time, why buffer.Reason) (n int, oldest time.Time, err error) {
 	err = r.call("Expire", []any{&n, &oldest}, drain, now, before, why)
 	return n, oldest, err
+}
+
+func (r remote) ExpireOwn(drain string, now time.Time, why buffer.Reason) (n int, next time.Time, err error) {
+	err = r.call("ExpireOwn", []any{&n, &next}, drain, now, why)
+	return n, next, err
 }
 
 func (r remote) Dead(drain string, after uint64, limit int) (list []buffer.DeadLetter, more bool, err error) {
