@@ -25,6 +25,7 @@ func (d *drain) start(ctx context.Context, p plan, v verdict, m buffer.Delivery)
 
 // deliver makes one attempt and settles the message.
 func (d *drain) deliver(ctx context.Context, p plan, v verdict, m Delivery) {
+	defer p.sink.budget.Release() // last: whoever waits for the slot finds the message counted
 	a := attempt{before: m.Tries, began: time.Now()}
 	var held atomic.Int64 // it may be another goroutine that writes
 	a.outcome = p.sink.deliver(WithBegin(ctx, func() error {
@@ -41,25 +42,24 @@ func (d *drain) deliver(ctx context.Context, p plan, v verdict, m Delivery) {
 	if a.outcome.Unsent || a.outcome.Class != Success && ctx.Err() != nil {
 		// It was cut off, by the stop say, which says nothing of sink or message.
 		p.sink.withdraw(v.term)
-		p.sink.budget.Release()
 		d.putBack(m)
 		return
 	}
 	d.heard(p, v.term, a)
-	settled := d.cancel(ctx, p, a.outcome.CancelKeys)
-	p.sink.budget.Release()
-	if !settled {
+	if !d.cancel(ctx, p, a.outcome.CancelKeys) {
 		d.putBack(m)
 		return
 	}
 	d.settle(p, m, a)
 }
 
+// putBack counts a message after the buffer has it, as settle does: a recount in
+// between counts it twice, and not too few.
 func (d *drain) putBack(m Delivery) {
+	d.buf.Return(d.name, m.Offset)
 	if m.Tries.Attempts > 0 {
 		d.scheduled.Add(1)
 	}
-	d.buf.Return(d.name, m.Offset)
 }
 
 // heard takes note of what an attempt says of the sink. It comes before the slot
@@ -101,8 +101,8 @@ func (d *drain) settle(p plan, m Delivery, a attempt) {
 	if late { // it expires as soon as it waits
 		due = later(due, a.now.Add(expireSoon))
 	}
-	d.scheduled.Add(1)
 	d.buf.Release(d.name, m.Offset, buffer.Retry{Due: due, Tries: tries, Status: a.outcome.Status, Error: a.outcome.Error})
+	d.scheduled.Add(1)
 }
 
 // late reports whether a message has waited too long for another attempt, and what it is

@@ -181,13 +181,10 @@ func (x *torture) liveLong(srv *server, after bool) {
 		within(srv, 19900*time.Millisecond+time.Duration(x.rng.IntN(200))*time.Millisecond)
 		return
 	}
-	for range 600 { // a minute: on a machine that is busy nothing may be worth it
-		if strings.Contains(srv.stderr.tail(keptLines), "was rewritten") {
-			x.rewrites++
-			break
-		}
-		within(srv, 100*time.Millisecond)
-	}
+	until(x.t, time.Minute, "segments are rewritten", func() bool {
+		return strings.Contains(srv.stderr.tail(keptLines), "was rewritten")
+	})
+	x.rewrites++
 	within(srv, time.Duration(x.rng.IntN(5000))*time.Microsecond)
 }
 
