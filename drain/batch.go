@@ -43,21 +43,30 @@ func (b Batch) most() int {
 	return max(n, maxTake/n*n)
 }
 
-// split parts messages into batches, no more than max of them, and returns what was
-// left over.
+// split parts messages into batches, no more than most of them, and returns what was
+// left over: what may gather is, after the first.
 func (b Batch) split(ds []buffer.Delivery, most int, each func([]buffer.Delivery)) (rest []buffer.Delivery) {
-	for ; most > 0 && len(ds) > 0; most-- {
-		n, bytes := 1, int64(len(ds[0].Body))
-		for n < min(len(ds), b.size()) {
-			if bytes += int64(len(ds[n].Body)); b.Bytes > 0 && bytes > b.Bytes {
-				break
-			}
-			n++
+	for i := 0; i < most && len(ds) > 0; i++ {
+		n := b.first(ds)
+		if i > 0 && b.Wait > 0 && n == len(ds) && n < b.size() {
+			break
 		}
 		each(ds[:n])
 		ds = ds[n:]
 	}
 	return ds
+}
+
+// first is how many messages are the first batch.
+func (b Batch) first(ds []buffer.Delivery) int {
+	n, bytes := 1, int64(len(ds[0].Body))
+	for n < min(len(ds), b.size()) {
+		if bytes += int64(len(ds[n].Body)); b.Bytes > 0 && bytes > b.Bytes {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // carry is how many batches so many messages are.

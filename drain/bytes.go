@@ -117,11 +117,16 @@ func (d *drain) fit(p plan, ds []buffer.Delivery, s *supply) []buffer.Delivery {
 		if p.sink.feed(now, d.core, int64(len(m.Body))) {
 			continue
 		}
-		p.sink.hungry(d.core, bodies(ds[i:min(len(ds), i+p.batch.size())]))
+		if p.batch.size() > 1 {
+			p.sink.hungry(d.core, bodies(ds[i:])/int64(len(ds)-i)*int64(p.batch.size()))
+		}
 		for _, m := range ds[i:] {
 			d.buf.Return(d.name, m.Offset)
 		}
 		s.want, s.empty = max(1, i), false
+		if p.batch.size() > 1 {
+			s.want = max(1, min(2*i, s.batch.most())) // bodies differ
+		}
 		return ds[:i]
 	}
 	return ds

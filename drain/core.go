@@ -178,7 +178,7 @@ func (c *core) enter(edge time.Time, was beat) {
 func (c *core) step(now time.Time, want int, o outlook) verdict {
 	if want <= 0 {
 		c.roll(now)
-		c.due, c.bound = time.Time{}, Empty
+		c.due, c.gathers, c.bound = time.Time{}, time.Time{}, Empty
 		return verdict{binding: Empty}
 	}
 	v := c.pick(now, want, o)
@@ -330,7 +330,10 @@ func tokens(b *limiter.Bucket, at time.Time, limit int) int {
 // look finds when tokens are there again, and which bucket they wait for.
 func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	limit := c.budget.Limit()
-	n := max(gather(min(c.beat.rate, limit.Rate), want), min(c.batch.burst(), want))
+	n := gather(min(c.beat.rate, limit.Rate), want)
+	if !c.gathers.IsZero() {
+		n = max(n, min(c.batch.burst(), want))
+	}
 	if limit.Rate != limiter.Unlimited {
 		n = min(n, limit.Burst)
 	}

@@ -137,6 +137,9 @@ func (d *drain) stop() {
 // until both agree on what is short, so that nothing is missed in between.
 func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 	want, again := s.ask(now)
+	if s.batch.Wait > 0 && want > 0 && !s.more {
+		want = d.ready(want)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if int(d.bunched.Load()) >= d.core.mayHold() {
@@ -185,7 +188,7 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 	})
 	for _, m := range rest {
 		d.buf.Return(d.name, m.Offset)
-		s.empty = false
+		s.empty, s.more = false, false
 	}
 	d.giveBack(p, v, v.take-len(ds)+len(rest), v.batches-batches)
 	return nil
@@ -244,6 +247,15 @@ func (d *drain) admit(ds []buffer.Delivery, next time.Time, v verdict, s *supply
 		s.park(now, next)
 	}
 	return kept
+}
+
+// ready is how many messages a take may give, as far as the buffer can say; at least 1.
+func (d *drain) ready(limit int) int {
+	buf, ok := d.buf.(pender)
+	if !ok {
+		return limit
+	}
+	return int(max(1, min(buf.Pending(d.name), uint64(limit))))
 }
 
 func (d *drain) paused(now time.Time) bool {

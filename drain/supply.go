@@ -19,7 +19,8 @@ const (
 type supply struct {
 	batch  Batch     // of the sink
 	want   int       // messages to ask for; at least a batch
-	empty  bool      // the last take gave fewer than asked
+	empty  bool      // the last take gave fewer than asked, and nothing was heard since
+	more   bool      // the last take gave all that was asked
 	next   time.Time // when a scheduled message is due, while empty; zero: none
 	parked time.Time // nothing is taken before; wake-ups do not matter
 }
@@ -53,7 +54,7 @@ func (s *supply) woken() { s.empty = false }
 // all come, and for a batch after they did not: tokens and slots that are asked for
 // in vain are missing elsewhere.
 func (s *supply) took(asked, got int, next time.Time) {
-	s.empty = got < asked
+	s.empty, s.more = got < asked, got >= asked
 	s.next = next
 	if s.empty {
 		s.want = s.batch.size()
