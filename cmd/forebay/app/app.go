@@ -210,7 +210,13 @@ func longestWait(set *policies.Set) time.Duration {
 }
 
 // newSink makes what a drain delivers to.
-func newSink(s policies.Sink) (drain.Sink, error) { return sinkhttp.New(s) }
+func newSink(p policies.Sink) (drain.Sink, error) {
+	s, err := sinkhttp.New(p)
+	if err != nil {
+		return nil, err
+	}
+	return s.Drained(), nil
+}
 
 // delay goes on accepting for shutdown.delay, so that whoever balances load
 // has seen /readyz before the listener is gone.
