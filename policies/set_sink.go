@@ -49,7 +49,7 @@ type HTTPSink struct {
 
 	Batch *Batch // nil: one message a request
 
-	OAuth2      *OAuth2 // not built yet, like all that follows
+	OAuth2      *OAuth2  // not built yet, like all that follows
 	SignSecrets []Secret // of Standard Webhooks; empty: not signed
 }
 

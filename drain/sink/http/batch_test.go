@@ -20,7 +20,7 @@ import (
 	"forebay/policies"
 )
 
-// documents are messages with these bodies, with ids a, b, c, …
+// documents are messages with these bodies and the ids a, b, c and so on.
 func documents(bodies ...string) []drain.Delivery {
 	var msgs []drain.Delivery
 	for i, body := range bodies {
