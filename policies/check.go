@@ -100,16 +100,20 @@ func (c *checker) sinks() {
 			c.warn(o, "a budget of 0 lets nothing through, at any time; write what the sink can take, and to stop for a while run `forebay drains pause DRAIN --reason WHY`",
 				"the budget of sink %s is 0: nothing will ever be delivered", s.Name)
 		}
-		if s.HTTP == nil {
+		at := s.HTTP
+		if s.Elasticsearch != nil {
+			at = &s.Elasticsearch.HTTP
+		}
+		if at == nil {
 			continue
 		}
-		for _, status := range s.HTTP.Permanent {
+		for _, status := range at.Permanent {
 			if slices.Contains([]int{429, 502, 503, 504}, status) {
 				c.warn(o, "take it out of permanent: such messages would be buried while the sink is only busy",
 					"status %d of sink %s is about the sink, not about a message", status, s.Name)
 			}
 		}
-		for _, u := range s.HTTP.URLs {
+		for _, u := range at.URLs {
 			if u.Scheme == "http" && isPublic(u.Hostname()) {
 				c.warn(o, "use https", "sink %s sends messages to %s in clear text", s.Name, u.Host)
 			}
