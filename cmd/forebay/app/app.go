@@ -20,6 +20,7 @@ import (
 	"forebay/cmd/forebay/admin"
 	"forebay/cmd/forebay/config"
 	"forebay/drain"
+	"forebay/drain/sink/elasticsearch"
 	sinkhttp "forebay/drain/sink/http"
 	"forebay/ingress"
 	"forebay/policies"
@@ -210,7 +211,12 @@ func longestWait(set *policies.Set) time.Duration {
 }
 
 // newSink makes what a drain delivers to.
-func newSink(s policies.Sink) (drain.Sink, error) { return sinkhttp.New(s) }
+func newSink(s policies.Sink) (drain.Sink, error) {
+	if s.Elasticsearch != nil {
+		return elasticsearch.New(s)
+	}
+	return sinkhttp.New(s)
+}
 
 // delay goes on accepting for shutdown.delay, so that whoever balances load
 // has seen /readyz before the listener is gone.
