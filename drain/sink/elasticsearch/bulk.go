@@ -33,13 +33,16 @@ type index struct {
 func (b *bulk) reset() { b.text, b.docs = b.text[:0], b.docs[:0] }
 
 // part is a range of a bulk's documents: one request.
-type part struct{ from, to int }
+type part struct {
+	from, to int
+	again    bool // they were sent before
+}
 
 func (p part) single() bool { return p.to-p.from == 1 }
 
 func (p part) halves() []part {
 	mid := (p.from + p.to) / 2
-	return []part{{p.from, mid}, {mid, p.to}}
+	return []part{{p.from, mid, true}, {mid, p.to, true}}
 }
 
 // parts cuts a bulk into requests of at most so many bytes, or with one document.
@@ -47,12 +50,12 @@ func (b *bulk) parts(most int64) (parts []part) {
 	from, begin := 0, 0
 	for i, d := range b.docs {
 		if i > from && int64(d.end-begin) > most {
-			parts = append(parts, part{from, i})
+			parts = append(parts, part{from: from, to: i})
 			from, begin = i, b.docs[i-1].end
 		}
 	}
 	if from < len(b.docs) {
-		parts = append(parts, part{from, len(b.docs)})
+		parts = append(parts, part{from: from, to: len(b.docs)})
 	}
 	return parts
 }
@@ -66,7 +69,19 @@ func (b *bulk) body(p part) []byte {
 	return b.text[begin:b.docs[p.to-1].end]
 }
 
-func (b *bulk) size(p part) int { return len(b.body(p)) }
+// messages are those of a part, with what was left out between them.
+func (b *bulk) messages(p part, msgs []drain.Delivery) []drain.Delivery {
+	return msgs[b.docs[p.from].msg : b.docs[p.to-1].msg+1]
+}
+
+// all gives every document of some parts the same outcome.
+func (b *bulk) all(parts []part, outs []drain.Outcome, out drain.Outcome) {
+	for _, p := range parts {
+		for _, d := range b.docs[p.from:p.to] {
+			outs[d.msg] = out
+		}
+	}
+}
 
 // add appends a message: an action line and a document. fault says why it can be no
 // document.

@@ -25,11 +25,11 @@ type said uint8
 const (
 	refused  said = iota // none of its documents was taken, for what is not theirs
 	accepted             // each document has its outcome
-	tooLarge
+	tooLarge             // and if there is but one document, that is its outcome
 )
 
-// send makes a request of a part. Where it was accepted, outs has its outcomes;
-// otherwise failed is that of all.
+// send makes a request of a part. Where it was refused, failed is the outcome of all,
+// also of what would have been sent behind it.
 func (s *Sink) send(ctx context.Context, b *bulk, p part, outs []drain.Outcome) (_ said, failed drain.Outcome) {
 	req, err := s.request(ctx, b.body(p))
 	if err != nil {
@@ -46,7 +46,10 @@ func (s *Sink) send(ctx context.Context, b *bulk, p part, outs []drain.Outcome) 
 	case err != nil:
 		return refused, a.CutOff(err)
 	case a.StatusCode == http.StatusRequestEntityTooLarge:
-		return tooLarge, tooLargeAlone(a.Host(), b.size(p))
+		if p.single() {
+			outs[b.docs[p.from].msg] = tooLargeAlone(a.Host(), len(b.body(p)))
+		}
+		return tooLarge, drain.Outcome{}
 	case a.StatusCode < 200 || a.StatusCode > 299:
 		return refused, refusal(a.Failed(), text)
 	}

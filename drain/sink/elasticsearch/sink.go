@@ -68,7 +68,7 @@ func (s *Sink) Deliver(ctx context.Context, msgs []drain.Delivery) []drain.Outco
 			outs[i] = drain.Outcome{Class: drain.Permanent, Error: fault}
 		}
 	}
-	s.deliver(ctx, b, outs)
+	s.deliver(ctx, b, msgs, outs)
 	if cap(b.text) <= maxKept {
 		s.bulks.Put(b)
 	}
@@ -76,30 +76,30 @@ func (s *Sink) Deliver(ctx context.Context, msgs []drain.Delivery) []drain.Outco
 }
 
 // deliver sends what b holds. A part that is too large is sent in halves, down to
-// single documents; those are given up. It is one attempt, which has begun with its
-// first request.
-func (s *Sink) deliver(ctx context.Context, b *bulk, outs []drain.Outcome) {
+// single documents; those are given up.
+func (s *Sink) deliver(ctx context.Context, b *bulk, msgs []drain.Delivery, outs []drain.Outcome) {
+	began := ctx
 	for todo := b.parts(s.most.Load()); len(todo) > 0; {
 		p := todo[0]
-		said, failed := s.send(ctx, b, p, outs)
-		switch {
-		case said == accepted:
-			todo = todo[1:]
-		case said == tooLarge && p.single():
-			outs[b.docs[p.from].msg] = failed
-			todo = todo[1:]
-		case said == tooLarge:
-			s.shrink(int64(b.size(p) / 2))
-			todo = append(p.halves(), todo[1:]...)
-		default:
-			for _, p := range todo {
-				for _, d := range b.docs[p.from:p.to] {
-					outs[d.msg] = failed
-				}
+		if p.again {
+			var err error
+			if began, err = drain.Again(ctx, b.messages(p, msgs)); err != nil {
+				b.all(todo, outs, drain.Outcome{Unsent: true, Error: "not sent again"})
+				return
 			}
-			return
 		}
-		ctx = drain.WithBegin(ctx, func() error { return nil })
+		said, failed := s.send(began, b, p, outs)
+		switch {
+		case said == tooLarge && !p.single():
+			s.shrink(int64(len(b.body(p)) / 2))
+			todo = append(p.halves(), todo[1:]...)
+		case said == refused:
+			b.all(todo, outs, failed)
+			return
+		default:
+			todo = todo[1:]
+		}
+		began = drain.WithBegin(ctx, func() error { return nil }) // it did, with the first request
 	}
 }
 
