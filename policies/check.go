@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"forebay/limiter"
 )
 
 // Check returns warnings about a valid policy: what is allowed and hardly meant,
@@ -100,12 +102,19 @@ func (c *checker) sinks() {
 			c.warn(o, "a budget of 0 lets nothing through, at any time; write what the sink can take, and to stop for a while run `forebay drains pause DRAIN --reason WHY`",
 				"the budget of sink %s is 0: nothing will ever be delivered", s.Name)
 		}
+		if n := s.Batched(); s.Budget.Limit.Rate != limiter.Unlimited && s.Budget.Limit.Burst < n {
+			c.warn(o, fmt.Sprintf("write burst: %d, or leave burst out", n), "a batch of sink %s never has its %d messages: its burst is %d", s.Name, n, s.Budget.Limit.Burst)
+		}
 		at := s.HTTP
 		if s.Elasticsearch != nil {
 			at = &s.Elasticsearch.HTTP
 		}
 		if at == nil {
 			continue
+		}
+		if b := at.Batch; b != nil && b.MaxMessages > MaxNamedIDs {
+			c.warn(o, fmt.Sprintf("write max_messages: %d or less, or have the sink tell messages by what is in them", MaxNamedIDs),
+				"the ids of a batch of %d messages do not fit into a header: sink %s cannot tell which were sent before", b.MaxMessages, s.Name)
 		}
 		for _, status := range at.Permanent {
 			if slices.Contains([]int{429, 502, 503, 504}, status) {

@@ -49,17 +49,34 @@ type HTTPSink struct {
 	// CA are the certificates that sign those of the urls, in PEM; nil: those of the system.
 	CA []byte
 
-	Batch       *Batch // not built yet, like all that follows
-	OAuth2      *OAuth2
+	Batch *Batch // nil: one message a request
+
+	OAuth2      *OAuth2  // not built yet, like all that follows
 	SignSecrets []Secret // of Standard Webhooks; empty: not signed
+}
+
+// Batched is how many messages go into one request at most; 1: each goes alone.
+func (s Sink) Batched() int {
+	switch {
+	case s.HTTP != nil && s.HTTP.Batch != nil:
+		return s.HTTP.Batch.MaxMessages
+	case s.Elasticsearch != nil:
+		return s.Elasticsearch.Bulk.MaxMessages
+	default:
+		return 1
+	}
 }
 
 // Batch is several messages in one request.
 type Batch struct {
 	MaxMessages int
+	MaxBytes    int64 // of bodies, unless one alone has more
 	MaxWait     time.Duration
 	Format      BatchFormat
 }
+
+// MaxNamedIDs is how many messages of a batch have their ids in its header.
+const MaxNamedIDs = 200
 
 // BatchFormat is how the messages of a batch are joined.
 type BatchFormat string

@@ -186,7 +186,7 @@ func TestWholeLanguageIsCompiled(t *testing.T) {
 		"oauth2":     {orders.HTTP.OAuth2, &OAuth2{&url.URL{Scheme: "https", Host: "id.example.com", Path: "/oauth2/token"}, "forebay", Secret{}}},
 		"signatures": {len(orders.HTTP.SignSecrets), 1},
 		"may cancel": {orders.MayCancel, true},
-		"batch":      {set.Sink("email").HTTP.Batch, &Batch{20, 200 * time.Millisecond, BatchJSONArray}},
+		"batch":      {set.Sink("email").HTTP.Batch, &Batch{20, 5 << 20, 200 * time.Millisecond, BatchJSONArray}},
 		"kafka":      {events.Kafka, &KafkaSink{[]string{"kafka-1:9093"}, "registrations.v1", AcksAll, "zstd", &ConsumerLag{"crm", 100000}}},
 		"no http":    {events.HTTP, (*HTTPSink)(nil)},
 		"search": {search.Elasticsearch, &ElasticsearchSink{

@@ -211,11 +211,15 @@ func longestWait(set *policies.Set) time.Duration {
 }
 
 // newSink makes what a drain delivers to.
-func newSink(s policies.Sink) (drain.Sink, error) {
-	if s.Elasticsearch != nil {
-		return elasticsearch.New(s)
+func newSink(p policies.Sink) (drain.Sink, error) {
+	if p.Elasticsearch != nil {
+		return elasticsearch.New(p)
 	}
-	return sinkhttp.New(s)
+	s, err := sinkhttp.New(p)
+	if err != nil {
+		return nil, err
+	}
+	return s.Drained(), nil
 }
 
 // delay goes on accepting for shutdown.delay, so that whoever balances load

@@ -14,7 +14,7 @@ import (
 // Sink delivers messages as HTTP requests. It is safe for concurrent use.
 type Sink struct {
 	*Client
-	permanent []int
+	policy policies.HTTPSink
 }
 
 // New builds a sink. It connects to nothing. An error says what in the policy
@@ -27,7 +27,15 @@ func New(p policies.Sink) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{Client: c, permanent: p.HTTP.Permanent}, nil
+	return &Sink{Client: c, policy: *p.HTTP}, nil
+}
+
+// Drained is the sink as drains have it: with batches, where the policy asks for them.
+func (s *Sink) Drained() drain.Sink {
+	if b := s.policy.Batch; b != nil {
+		return batchSink{s, *b}
+	}
+	return s
 }
 
 // Upstream is the way to the sink for live requests: a RoundTripper that
@@ -74,7 +82,7 @@ func (s *Sink) outcome(a *Answer) drain.Outcome {
 	switch {
 	case status >= 200 && status < 300:
 		return drain.Outcome{Class: drain.Success, Status: status}
-	case slices.Contains(s.permanent, status):
+	case slices.Contains(s.policy.Permanent, status):
 		return drain.Outcome{Class: drain.Permanent, Status: status, Error: fmt.Sprintf("status %d from %s", status, a.Host())}
 	default:
 		return a.Failed()
