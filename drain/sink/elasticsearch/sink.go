@@ -15,7 +15,7 @@ import (
 
 // Sink makes documents of messages. It is safe for concurrent use.
 type Sink struct {
-	*sinkhttp.Client
+	*sinkhttp.Reach
 	policy policies.ElasticsearchSink
 	// most is how many bytes a request may have as far as is known: the policy's, or
 	// fewer once the cluster found one too large.
@@ -38,11 +38,11 @@ func New(p policies.Sink) (*Sink, error) {
 		to.Path, to.RawPath = strings.TrimSuffix(u.Path, "/")+"/_bulk", ""
 		http.URLs[i] = &to
 	}
-	c, err := sinkhttp.NewClient(http, p.Budget.Concurrency)
+	r, err := sinkhttp.NewReach(http, p.Budget.Concurrency)
 	if err != nil {
 		return nil, err
 	}
-	s := &Sink{Client: c, policy: e}
+	s := &Sink{Reach: r, policy: e}
 	s.most.Store(e.Bulk.MaxBytes)
 	return s, nil
 }

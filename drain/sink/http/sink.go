@@ -13,7 +13,7 @@ import (
 
 // Sink delivers messages as HTTP requests. It is safe for concurrent use.
 type Sink struct {
-	*Client
+	*Reach
 	policy policies.HTTPSink
 }
 
@@ -23,11 +23,11 @@ func New(p policies.Sink) (*Sink, error) {
 	if p.HTTP == nil {
 		return nil, errors.New("not an http sink")
 	}
-	c, err := NewClient(*p.HTTP, p.Budget.Concurrency)
+	r, err := NewReach(*p.HTTP, p.Budget.Concurrency)
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{Client: c, policy: *p.HTTP}, nil
+	return &Sink{Reach: r, policy: *p.HTTP}, nil
 }
 
 // Drained is the sink as drains have it: with batches, where the policy asks for them.

@@ -14,18 +14,18 @@ import (
 	"forebay/policies"
 )
 
-// Client is the way to a sink that is spoken to over HTTP: its connections, the
+// Reach is the way to a sink that is spoken to over HTTP: its connections, the
 // choice of a URL, and what failures mean. It is safe for concurrent use.
-type Client struct {
+type Reach struct {
 	timeout   time.Duration
 	transport *nethttp.Transport
 	upstream  *upstream
 }
 
-// NewClient builds a client that keeps a connection for each of so many attempts at
+// NewReach builds one that keeps a connection for each of so many attempts at
 // a time. It connects to nothing. An error says what in the policy it cannot work
 // with.
-func NewClient(p policies.HTTPSink, concurrency int) (*Client, error) {
+func NewReach(p policies.HTTPSink, concurrency int) (*Reach, error) {
 	if len(p.URLs) == 0 {
 		return nil, errors.New("no urls")
 	}
@@ -51,19 +51,19 @@ func NewClient(p policies.HTTPSink, concurrency int) (*Client, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	}
-	return &Client{timeout: p.Timeout, transport: transport, upstream: newUpstream(transport, p)}, nil
+	return &Reach{timeout: p.Timeout, transport: transport, upstream: newUpstream(transport, p)}, nil
 }
 
 // Exchange makes an attempt: it calls [drain.Begin] with its connection in hand,
 // sends the request to one of the URLs and waits for the answer's header. From then
 // on the answer has to be closed. Without one the outcome says why. All of it is
 // bounded by the sink's time-out.
-func (c *Client) Exchange(ctx context.Context, req *nethttp.Request) (*Answer, drain.Outcome) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+func (r *Reach) Exchange(ctx context.Context, req *nethttp.Request) (*Answer, drain.Outcome) {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	gate := &gate{ctx: ctx, cancel: cancel}
-	resp, t, err := c.upstream.send(req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
+	resp, t, err := r.upstream.send(req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
 	if err == nil {
-		return &Answer{resp, c, t, cancel}, drain.Outcome{}
+		return &Answer{resp, r, t, cancel}, drain.Outcome{}
 	}
 	cancel()
 	if gate.closed.Load() {
@@ -75,7 +75,7 @@ func (c *Client) Exchange(ctx context.Context, req *nethttp.Request) (*Answer, d
 // Answer is what a sink answered, with its body still to be read.
 type Answer struct {
 	*nethttp.Response
-	client *Client
+	reach  *Reach
 	target *target
 	cancel context.CancelFunc
 }
@@ -99,7 +99,7 @@ func (a *Answer) Failed() drain.Outcome {
 	out := drain.Outcome{Class: drain.Retry, Status: a.StatusCode, Error: fmt.Sprintf("status %d from %s", a.StatusCode, a.Host())}
 	now := time.Now()
 	wait := retryAfter(a.Header, now)
-	u := a.client.upstream
+	u := a.reach.upstream
 	switch a.StatusCode {
 	case nethttp.StatusTooManyRequests:
 		out.RetryAfter = wait // the sink as a whole
@@ -115,15 +115,15 @@ func (a *Answer) Failed() drain.Outcome {
 }
 
 // CloseIdleConnections closes connections that are not in use.
-func (c *Client) CloseIdleConnections() { c.transport.CloseIdleConnections() }
+func (r *Reach) CloseIdleConnections() { r.transport.CloseIdleConnections() }
 
 // LimitRest bounds how long a URL rests that answered 503 with a Retry-After, from
 // now on: what the drains to the sink honour.
-func (c *Client) LimitRest(longest time.Duration) { c.upstream.limitRest(time.Now(), longest) }
+func (r *Reach) LimitRest(longest time.Duration) { r.upstream.limitRest(time.Now(), longest) }
 
 // Targets says how the URLs are.
-func (c *Client) Targets(now time.Time) []drain.Target {
-	u := c.upstream
+func (r *Reach) Targets(now time.Time) []drain.Target {
+	u := r.upstream
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	targets := make([]drain.Target, 0, len(u.targets))
