@@ -105,20 +105,24 @@ func (c *checker) sinks() {
 		if n := s.Batched(); s.Budget.Limit.Rate != limiter.Unlimited && s.Budget.Limit.Burst < n {
 			c.warn(o, fmt.Sprintf("write burst: %d, or leave burst out", n), "a batch of sink %s never has its %d messages: its burst is %d", s.Name, n, s.Budget.Limit.Burst)
 		}
-		if s.HTTP == nil {
+		at := s.HTTP
+		if s.Elasticsearch != nil {
+			at = &s.Elasticsearch.HTTP
+		}
+		if at == nil {
 			continue
 		}
-		if b := s.HTTP.Batch; b != nil && b.MaxMessages > MaxNamedIDs {
+		if b := at.Batch; b != nil && b.MaxMessages > MaxNamedIDs {
 			c.warn(o, fmt.Sprintf("write max_messages: %d or less, or have the sink tell messages by what is in them", MaxNamedIDs),
 				"the ids of a batch of %d messages do not fit into a header: sink %s cannot tell which were sent before", b.MaxMessages, s.Name)
 		}
-		for _, status := range s.HTTP.Permanent {
+		for _, status := range at.Permanent {
 			if slices.Contains([]int{429, 502, 503, 504}, status) {
 				c.warn(o, "take it out of permanent: such messages would be buried while the sink is only busy",
 					"status %d of sink %s is about the sink, not about a message", status, s.Name)
 			}
 		}
-		for _, u := range s.HTTP.URLs {
+		for _, u := range at.URLs {
 			if u.Scheme == "http" && isPublic(u.Hostname()) {
 				c.warn(o, "use https", "sink %s sends messages to %s in clear text", s.Name, u.Host)
 			}

@@ -55,7 +55,7 @@ var httpSchema = schema[httpDraft]{
 			says("How deliveries are signed.").later(absent),
 	},
 	check: func(_ value, h *httpDraft, _ keys) {
-		checkAddresses(h.URLs, h.at, &h.HTTPSink)
+		checkAddresses(h.URLs, h.at, &h.HTTPSink, false)
 		for i, u := range h.URLs {
 			if h.Batch != nil && (u.Path == "" || u.Path == "/") {
 				h.at[i].fail("add the path that takes several messages at once, such as /v1/batch", "a batch is one request, and url %s says not where it goes", u)
@@ -65,14 +65,18 @@ var httpSchema = schema[httpDraft]{
 }
 
 // checkAddresses reports urls that could never be dialled. A host name is judged
-// when it is.
-func checkAddresses(urls []*url.URL, at []value, h *HTTPSink) {
+// when it is. plain says that the sink can allow none.
+func checkAddresses(urls []*url.URL, at []value, h *HTTPSink, plain bool) {
 	for i, u := range urls {
 		addr, err := netip.ParseAddr(u.Hostname())
-		if err == nil && !h.MayDial(addr) {
-			at[i].fail(fmt.Sprintf("if it is meant, write allow_addresses: [%q]", addr),
-				"address %s is link-local, a metadata service or none at all", addr)
+		if err != nil || h.MayDial(addr) {
+			continue
 		}
+		hint := fmt.Sprintf("if it is meant, write allow_addresses: [%q]", addr)
+		if plain {
+			hint = "write the address of the sink: such are never dialled"
+		}
+		at[i].fail(hint, "address %s is link-local, a metadata service or none at all", addr)
 	}
 }
 

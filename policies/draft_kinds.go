@@ -7,22 +7,19 @@ import (
 )
 
 const (
-	maxBrokers   = 64
-	maxTopics    = 100
-	maxLag       = 1_000_000_000
-	maxBulk      = 100_000
-	maxBulkBytes = 100 << 20 // what Elasticsearch takes by default
-	maxRoll      = 64 << 30
-	maxRollAge   = 24 * time.Hour
+	maxBrokers = 64
+	maxTopics  = 100
+	maxLag     = 1_000_000_000
+	maxRoll    = 64 << 30
+	maxRollAge = 24 * time.Hour
 )
 
 var (
 	brokerForm = regexp.MustCompile(`^([0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}$`)
 	topicForm  = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)
 	groupForm  = regexp.MustCompile(`^[!-~]{1,255}$`)
-	// An index of Elasticsearch, and a path of HDFS, with {date} where the day goes.
-	indexForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]|\{date\})*$`)
-	hdfsForm  = regexp.MustCompile(`^/([^{}?#%\\:\x00-\x1f\x7f]|\{date\})*$`)
+	// A path of HDFS, with {date} where the day goes.
+	hdfsForm = regexp.MustCompile(`^/([^{}?#%\\:\x00-\x1f\x7f]|\{date\})*$`)
 )
 
 func brokersField[T any](of func(*T) *[]string) field[T] {
@@ -53,32 +50,6 @@ var lagSchema = schema[ConsumerLag]{
 			says("The consumer group."),
 		numberField("messages", 1, maxLag, func(l *ConsumerLag) *int { return &l.Messages }).must("100000").
 			says("How far it may be behind."),
-	},
-}
-
-var elasticsearchSchema = schema[ElasticsearchSink]{
-	what: "an elasticsearch sink",
-	preset: func(e *ElasticsearchSink) {
-		e.Bulk, e.Location = Bulk{MaxMessages: 1000, MaxBytes: 5 << 20}, time.UTC
-	},
-	fields: []field[ElasticsearchSink]{
-		plainURLs(func(e *ElasticsearchSink) *[]*url.URL { return &e.URLs }, `["https://es-1:9200"]`),
-		wordField("index", indexForm, "small letters, digits, . _ - and {date}", func(e *ElasticsearchSink) *string { return &e.Index }).must(`"logs-{date}"`).
-			says("The index; {date} is the day on which a message was accepted."),
-		zoneField("location", func(e *ElasticsearchSink) **time.Location { return &e.Location }).
-			says("The time zone of {date}; default UTC."),
-		nested("bulk", &bulkSchema, func(e *ElasticsearchSink) *Bulk { return &e.Bulk }).
-			says("How much goes into one request."),
-	},
-}
-
-var bulkSchema = schema[Bulk]{
-	what: "bulk",
-	fields: []field[Bulk]{
-		numberField("max_messages", 1, maxBulk, func(b *Bulk) *int { return &b.MaxMessages }).such("1000").
-			says("The most messages of a request; default 1000."),
-		sizeField("max_bytes", 1, maxBulkBytes, func(b *Bulk) *int64 { return &b.MaxBytes }).
-			says("The most bytes of a request; default 5MiB."),
 	},
 }
 
@@ -116,7 +87,7 @@ func plainURLs[T any](of func(*T) *[]*url.URL, example string) field[T] {
 	f.read = func(v value, to *T) {
 		var at []value
 		v.urls(of(to), &at)
-		checkAddresses(*of(to), at, &HTTPSink{})
+		checkAddresses(*of(to), at, &HTTPSink{}, true)
 	}
 	return f
 }

@@ -41,15 +41,9 @@ var principalForm = regexp.MustCompile("^[!$-&(-_a-~]{1,128}$")
 
 // keysFile reads the file that says whose keys are whose.
 func (v value) keysFile(to *APIKey) {
-	s, ok := v.str()
-	if !ok {
+	if v.fileName(&to.KeysFile); to.KeysFile == "" {
 		return
 	}
-	if s == "" {
-		v.fail("write its path", "%s is empty", v.name)
-		return
-	}
-	to.KeysFile = v.beside(s)
 	data, ok := v.content(to.KeysFile)
 	switch {
 	case !ok:

@@ -55,6 +55,13 @@ func (v value) beside(name string) string {
 
 // file reads the name of a file that has to be there when the server starts.
 func (v value) file(to *string) {
+	if v.fileName(to); *to != "" {
+		v.content(*to)
+	}
+}
+
+// fileName reads the name of a file.
+func (v value) fileName(to *string) {
 	s, ok := v.str()
 	if !ok {
 		return
@@ -64,7 +71,6 @@ func (v value) file(to *string) {
 		return
 	}
 	*to = v.beside(s)
-	v.content(*to)
 }
 
 // content reads a file that must not be empty. What is wrong with it is a warning

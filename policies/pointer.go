@@ -56,6 +56,7 @@ type scanner struct {
 	data   []byte
 	at     int
 	failed bool
+	named  bool // the last name on the way to a value was there
 }
 
 // value passes over a value. Where wanted, it returns the text of the scalar that
@@ -95,6 +96,7 @@ func (s *scanner) object(rest pointer, wanted bool, depth int) (found string) {
 		s.expect(':')
 		here := wanted && len(rest) > 0 && isName(name, rest[0])
 		if here {
+			s.named = s.named || len(rest) == 1
 			found = s.value(rest[1:], true, depth+1) // the last of its name
 		} else {
 			s.value(nil, false, depth+1)
@@ -286,3 +288,16 @@ func unquote(quoted []byte) string {
 }
 
 func isPlain(inner []byte) bool { return bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) }
+
+// JSONObject reports whether a body is a JSON object, and whether that has a member
+// of a name.
+func JSONObject(body []byte, name string) (object, named bool) {
+	s := scanner{data: body}
+	s.space()
+	if s.peek() != '{' {
+		return false, false
+	}
+	s.value(pointer{name}, true, 0)
+	s.space()
+	return !s.failed && s.at == len(body), s.named
+}

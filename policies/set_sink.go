@@ -20,7 +20,7 @@ type Sink struct {
 	// SlowStart is how long the rate rises after the breaker has closed; 0: not at all.
 	SlowStart time.Duration
 
-	// The kinds that are not built yet: one of these, or HTTP, is set.
+	// One of these, or HTTP, is set; Kafka and WebHDFS are not built yet.
 	Kafka         *KafkaSink
 	Elasticsearch *ElasticsearchSink
 	WebHDFS       *WebHDFSSink
@@ -46,6 +46,8 @@ type HTTPSink struct {
 
 	// PreserveHost sends the caller's Host in the place of the sink's own.
 	PreserveHost bool
+	// CA are the certificates that sign those of the urls, in PEM; nil: those of the system.
+	CA []byte
 
 	Batch *Batch // nil: one message a request
 
@@ -143,18 +145,26 @@ type ConsumerLag struct {
 	Messages int
 }
 
-// ElasticsearchSink indexes messages. It is not built yet.
+// ElasticsearchSink makes each message a document of a search cluster.
 type ElasticsearchSink struct {
-	URLs     []*url.URL
-	Index    string         // with {date}
-	Location *time.Location // of the date
-	Bulk     Bulk
+	HTTP        HTTPSink // where it is, certificates and time-outs
+	Index       IndexName
+	Location    *time.Location // of the date
+	Bulk        Bulk
+	Compression string // of requests: gzip or none
+	// DataStream says that Index names data streams, whose documents need a time.
+	DataStream bool
+
+	Username string // empty: no basic auth
+	Password Secret
+	APIKey   Secret // the encoded form, id and key; zero: none
 }
 
 // Bulk bounds one request to Elasticsearch.
 type Bulk struct {
 	MaxMessages int
-	MaxBytes    int64
+	MaxBytes    int64 // before compression
+	MaxWait     time.Duration
 }
 
 // WebHDFSSink writes messages into files. It is not built yet.

@@ -20,6 +20,7 @@ import (
 	"forebay/cmd/forebay/admin"
 	"forebay/cmd/forebay/config"
 	"forebay/drain"
+	"forebay/drain/sink/elasticsearch"
 	sinkhttp "forebay/drain/sink/http"
 	"forebay/ingress"
 	"forebay/policies"
@@ -211,6 +212,9 @@ func longestWait(set *policies.Set) time.Duration {
 
 // newSink makes what a drain delivers to.
 func newSink(p policies.Sink) (drain.Sink, error) {
+	if p.Elasticsearch != nil {
+		return elasticsearch.New(p)
+	}
 	s, err := sinkhttp.New(p)
 	if err != nil {
 		return nil, err

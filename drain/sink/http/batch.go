@@ -74,27 +74,25 @@ func (s batchSink) again(ctx context.Context, msgs []drain.Delivery) []drain.Out
 
 // attempt makes one request, and reports whether its halves are to go again.
 func (s batchSink) attempt(ctx context.Context, msgs []drain.Delivery) (outcomes []drain.Outcome, halve bool) {
-	ctx, cancel := context.WithTimeout(ctx, s.Sink.policy.Timeout)
-	defer cancel()
 	body := s.join(msgs)
 	req, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodPost, "http://sink.invalid/", bytes.NewReader(body))
 	if err != nil {
 		return all(msgs, drain.Outcome{Class: drain.Retry, Error: "unusable request: " + clean(err)}), false
 	}
 	req.Header = s.fields(msgs)
-	resp, t, failed := s.exchange(ctx, cancel, req)
-	if failed != nil {
-		return all(msgs, *failed), false
+	a, failed := s.Exchange(ctx, req)
+	if a == nil {
+		return all(msgs, failed), false
 	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBody+maxItem*int64(len(msgs))))
+	defer a.Close()
+	answer, err := io.ReadAll(io.LimitReader(a.Body, maxAnswerBody+maxItem*int64(len(msgs))))
 	if err != nil {
-		return all(msgs, failure(err, t.url.Host, resp.StatusCode)), false
+		return all(msgs, a.CutOff(err)), false
 	}
-	out := s.outcome(resp, t)
-	out.CancelKeys, out.Advice = cancelKeys(resp.Header), advice(resp)
+	out := s.outcome(a)
+	out.CancelKeys, out.Advice = cancelKeys(a.Header), advice(a.Response)
 	if out.Class == drain.Success {
-		return s.items(msgs, out, answer, t), false
+		return s.items(msgs, out, answer, a.Host()), false
 	}
 	return all(msgs, out), out.Class == drain.Permanent && len(msgs) > 1 && ofAMessage(out.Status)
 }

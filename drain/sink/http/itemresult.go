@@ -29,20 +29,20 @@ type itemResult struct {
 // items are the outcomes of a batch that was answered with success: of all alike, or
 // of each as the answer says, in the order of the batch: [{"status": 201}, {"status":
 // 422, "error": "no such shop"}], or such an array as the member items of an object.
-func (s batchSink) items(msgs []drain.Delivery, out drain.Outcome, answer []byte, t *target) []drain.Outcome {
+func (s batchSink) items(msgs []drain.Delivery, out drain.Outcome, answer []byte, host string) []drain.Outcome {
 	each, ok := itemsOf(answer)
 	switch {
 	case ok && len(each) == len(msgs):
 	case ok || out.Status == nethttp.StatusMultiStatus:
 		out.Class, out.Status = drain.Retry, 0
-		out.Error = fmt.Sprintf("malformed answer: %s says what became of %d messages of %d", t.url.Host, len(each), len(msgs))
+		out.Error = fmt.Sprintf("malformed answer: %s says what became of %d messages of %d", host, len(each), len(msgs))
 		return all(msgs, out)
 	default:
 		return all(msgs, out)
 	}
 	outcomes := make([]drain.Outcome, len(msgs))
 	for i, it := range each {
-		outcomes[i] = s.item(it, t)
+		outcomes[i] = s.item(it, host)
 		if msgs[i].KeepAnswer > 0 {
 			outcomes[i].Answer = &buffer.Answer{Body: it.Error[:min(len(it.Error), msgs[i].KeepAnswer)], Truncated: len(it.Error) > msgs[i].KeepAnswer}
 		}
@@ -51,11 +51,11 @@ func (s batchSink) items(msgs []drain.Delivery, out drain.Outcome, answer []byte
 	return outcomes
 }
 
-func (s batchSink) item(it itemResult, t *target) drain.Outcome {
+func (s batchSink) item(it itemResult, host string) drain.Outcome {
 	if it.Status < 300 {
 		return drain.Outcome{Class: drain.Success, Status: it.Status}
 	}
-	o := drain.Outcome{Class: drain.Retry, Status: it.Status, Error: fmt.Sprintf("status %d from %s", it.Status, t.url.Host)}
+	o := drain.Outcome{Class: drain.Retry, Status: it.Status, Error: fmt.Sprintf("status %d from %s", it.Status, host)}
 	if reason := readable(it.Error); reason != "" {
 		o.Error += ": " + reason
 	}

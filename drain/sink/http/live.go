@@ -23,7 +23,7 @@ type live struct{ sink *Sink }
 // RoundTrip implements http.RoundTripper; see Sink.Upstream.
 func (l live) RoundTrip(req *nethttp.Request) (*nethttp.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
-	a := &liveAttempt{limit: l.sink.policy.Timeout, cancel: cancel}
+	a := &liveAttempt{limit: l.sink.timeout, cancel: cancel}
 	a.timer = time.AfterFunc(a.limit, a.giveUp)
 	gate := &gate{ctx: ctx, cancel: func() { cancel(context.Canceled) }}
 	out := req.WithContext(httptrace.WithClientTrace(ctx, gate.trace()))

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	nethttp "net/http"
-	"net/http/httptrace"
 	"slices"
-	"time"
 
 	"forebay/drain"
 	"forebay/policies"
@@ -15,9 +13,8 @@ import (
 
 // Sink delivers messages as HTTP requests. It is safe for concurrent use.
 type Sink struct {
-	policy    policies.HTTPSink
-	transport *nethttp.Transport
-	upstream  *upstream
+	*Reach
+	policy policies.HTTPSink
 }
 
 // New builds a sink. It connects to nothing. An error says what in the policy
@@ -26,26 +23,11 @@ func New(p policies.Sink) (*Sink, error) {
 	if p.HTTP == nil {
 		return nil, errors.New("not an http sink")
 	}
-	h := *p.HTTP
-	if len(h.URLs) == 0 {
-		return nil, errors.New("no urls")
+	r, err := NewReach(*p.HTTP, p.Budget.Concurrency)
+	if err != nil {
+		return nil, err
 	}
-	for _, u := range h.URLs {
-		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, fmt.Errorf("url %s: not an http or https URL with a host", u.Redacted())
-		}
-		if u.User != nil {
-			return nil, fmt.Errorf("url %s: a user name or password in a URL is not supported", u.Redacted())
-		}
-	}
-	if h.ConnectTimeout <= 0 {
-		h.ConnectTimeout = defaultConnectTimeout
-	}
-	if h.Timeout <= 0 {
-		h.Timeout = defaultTimeout
-	}
-	transport := newTransport(h, max(1, p.Budget.Concurrency))
-	return &Sink{policy: h, transport: transport, upstream: newUpstream(transport, h)}, nil
+	return &Sink{Reach: r, policy: *p.HTTP}, nil
 }
 
 // Drained is the sink as drains have it: with batches, where the policy asks for them.
@@ -65,13 +47,6 @@ func (s *Sink) Drained() drain.Sink {
 // An error is a [*Failure].
 func (s *Sink) Upstream() nethttp.RoundTripper { return live{s} }
 
-// CloseIdleConnections closes connections that are not in use.
-func (s *Sink) CloseIdleConnections() { s.transport.CloseIdleConnections() }
-
-// LimitRest bounds how long a URL rests that answered 503 with a Retry-After, from
-// now on: what the drains to the sink honour.
-func (s *Sink) LimitRest(longest time.Duration) { s.upstream.limitRest(time.Now(), longest) }
-
 // Deliver implements drain.Sink: one request per message, one after the other.
 // It blocks for at most the sink's total time-out per message.
 func (s *Sink) Deliver(ctx context.Context, msgs []drain.Delivery) []drain.Outcome {
@@ -83,80 +58,33 @@ func (s *Sink) Deliver(ctx context.Context, msgs []drain.Delivery) []drain.Outco
 }
 
 func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
-	ctx, cancel := context.WithTimeout(ctx, s.policy.Timeout)
-	defer cancel()
 	req, err := newRequest(ctx, m)
 	if err != nil {
 		return drain.Outcome{Class: drain.Permanent, Error: "unusable request: " + clean(err)}
 	}
-	resp, t, failed := s.exchange(ctx, cancel, req)
-	if failed != nil {
-		return *failed
+	a, failed := s.Exchange(ctx, req)
+	if a == nil {
+		return failed
 	}
-	defer resp.Body.Close()
-	answer, err := read(resp, m.KeepAnswer)
+	defer a.Close()
+	answer, err := read(a.Response, m.KeepAnswer)
 	if err != nil {
-		return failure(err, t.url.Host, resp.StatusCode)
+		return a.CutOff(err)
 	}
-	out := s.outcome(resp, t)
-	out.Answer, out.CancelKeys, out.Advice = answer, cancelKeys(resp.Header), advice(resp)
+	out := s.outcome(a)
+	out.Answer, out.CancelKeys, out.Advice = answer, cancelKeys(a.Header), advice(a.Response)
 	return out
-}
-
-// exchange sends a request once it may be written, and returns its answer, or what
-// there is instead.
-func (s *Sink) exchange(ctx context.Context, cancel context.CancelFunc, req *nethttp.Request) (*nethttp.Response, *target, *drain.Outcome) {
-	gate := &gate{ctx: ctx, cancel: cancel}
-	resp, t, err := s.upstream.send(req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
-	if err != nil && gate.closed.Load() {
-		return nil, t, &drain.Outcome{Unsent: true, Error: "not sent"}
-	}
-	if err != nil {
-		failed := failure(err, t.url.Host, 0)
-		return nil, t, &failed
-	}
-	return resp, t, nil
 }
 
 // outcome says what an answer means.
-func (s *Sink) outcome(resp *nethttp.Response, t *target) drain.Outcome {
-	status := resp.StatusCode
-	if status >= 200 && status < 300 {
+func (s *Sink) outcome(a *Answer) drain.Outcome {
+	status := a.StatusCode
+	switch {
+	case status >= 200 && status < 300:
 		return drain.Outcome{Class: drain.Success, Status: status}
+	case slices.Contains(s.policy.Permanent, status):
+		return drain.Outcome{Class: drain.Permanent, Status: status, Error: fmt.Sprintf("status %d from %s", status, a.Host())}
+	default:
+		return a.Failed()
 	}
-	out := drain.Outcome{Class: drain.Retry, Status: status, Error: fmt.Sprintf("status %d from %s", status, t.url.Host)}
-	if slices.Contains(s.policy.Permanent, status) {
-		out.Class = drain.Permanent
-		return out
-	}
-	now := time.Now()
-	wait := retryAfter(resp.Header, now)
-	switch status {
-	case nethttp.StatusTooManyRequests:
-		out.RetryAfter = wait // the sink as a whole
-	case nethttp.StatusServiceUnavailable:
-		s.upstream.rest(t, now, wait)
-		if wait > 0 {
-			out.RetryAfter = s.upstream.pause(t, now, wait) // the sink once no URL is left
-		}
-	case nethttp.StatusBadGateway, nethttp.StatusGatewayTimeout:
-		s.upstream.rest(t, now, 0)
-	}
-	return out
-}
-
-// Targets says how the URLs are.
-func (s *Sink) Targets(now time.Time) []drain.Target {
-	u := s.upstream
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	targets := make([]drain.Target, 0, len(u.targets))
-	for _, t := range u.targets {
-		x := drain.Target{URL: t.url.Redacted(), InFlight: t.inFlight}
-		if t.rested.After(now) {
-			x.Resting = t.rested
-		}
-		targets = append(targets, x)
-	}
-	return targets
 }
