@@ -2,6 +2,8 @@ package drain
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"sort"
 	"sync/atomic"
 	"time"
@@ -14,20 +16,38 @@ import (
 // other, in order of arrival, and what fails goes back to its place in that order.
 type Collector interface {
 	Sink
+	// Together is how many of the first messages, at least one, may gather in one
+	// place: the others are handed over later.
+	Together(msgs []Delivery) int
 	// Collect writes a batch of a drain to where its messages gather. It blocks until
 	// they are written, calls [Begin] before that, and may be called again once it has
 	// returned. It calls settled exactly once, from whatever goroutine, also before it
 	// returns: with success once they are delivered, or with what came between. It
 	// ends what it has begun soon after ctx is done. msgs are not to be used after it
-	// has returned, nor after settled was called.
+	// has returned, nor after settled was called. The name of the drain is its own in
+	// the whole world: another buffer's drain has another.
 	Collect(ctx context.Context, drain string, msgs []Delivery, settled func(Outcome))
 	// Finish delivers what a drain has gathered, without waiting for more. It returns
 	// at once; settled is called for all of it.
 	Finish(drain string)
-	// Finished returns what a drain has delivered and may not have been told of: before
-	// a crash, say. It blocks until it is known, or fails.
-	Finished(ctx context.Context, drain string) ([]Range, error)
+	// Finished returns what a drain has delivered and may not have been told of, before
+	// a crash say, of messages accepted since a time. It blocks until it is known, or
+	// fails, and is asked once, before the first Collect of the drain.
+	Finished(ctx context.Context, drain string, since time.Time) ([]Range, error)
 }
+
+// Gathering is one place in which messages of a drain gather.
+type Gathering struct {
+	Drain    string    `json:"-"` // its name in the whole world
+	Place    string    `json:"place"`
+	Messages int       `json:"messages"`
+	Bytes    int64     `json:"bytes"` // as they lie there
+	Since    time.Time `json:"since"`
+	Ending   bool      `json:"ending"` // it is complete, and being delivered
+}
+
+// Gatherer is a Collector that can tell what it has.
+type Gatherer interface{ Gathering() []Gathering }
 
 // Range is messages of a stream in a row, with both ends.
 type Range struct{ First, Last uint64 }
@@ -39,7 +59,7 @@ const (
 
 // known is what a collector has delivered before the start. It is the loop's alone.
 type known struct {
-	sink   Collector // that was asked
+	asked  bool      // there was a collector
 	ranges []Range   // by First
 	again  time.Time // when to ask again; zero: it has answered
 	wait   time.Duration
@@ -57,16 +77,16 @@ func (d *drain) recall(ctx context.Context, now time.Time) time.Time {
 	p := d.present()
 	c := p.sink.collector()
 	k := &d.known
-	if c == nil || k.sink == c && k.again.IsZero() {
+	if c == nil || k.asked && k.again.IsZero() {
 		return time.Time{}
 	}
-	if k.sink != c {
-		*k = known{sink: c, ranges: k.ranges, wait: askFirst}
+	if !k.asked {
+		k.asked, k.wait = true, askFirst
 	}
 	if now.Before(k.again) {
 		return k.again
 	}
-	ranges, err := c.Finished(ctx, d.name)
+	ranges, err := c.Finished(ctx, d.worldwide(), d.oldest(now))
 	if err != nil {
 		k.again, k.wait = time.Now().Add(k.wait), min(2*k.wait, askLast)
 		d.log.Warn("what the sink has finished is not known; nothing is sent before", "drain", d.name, "sink", p.sink.name, "err", err)
@@ -117,10 +137,15 @@ func gatheredOf(ms []Delivery) []gathered {
 // collect hands a batch to a collector. The slot is free, and the next batch may come,
 // once it is written.
 func (d *drain) collect(ctx context.Context, p plan, v verdict, c Collector, ms []Delivery) {
+	n := c.Together(ms)
+	if n < len(ms) {
+		d.handBack(p, v, ms[n:])
+		ms = ms[:n]
+	}
 	began, list := time.Now(), gatheredOf(ms)
 	var settled atomic.Bool
 	d.inFlight.Add(1)
-	c.Collect(WithBegin(ctx, func() error { return d.begin(ctx, p, v, len(list)) }), d.name, ms, func(o Outcome) {
+	c.Collect(WithBegin(ctx, func() error { return d.begin(ctx, p, v, len(list)) }), d.worldwide(), ms, func(o Outcome) {
 		defer d.inFlight.Done()
 		settled.Store(true)
 		d.settleGathered(ctx, p, v, list, attempt{began: began, wrote: began, now: time.Now(), outcome: o})
@@ -164,6 +189,31 @@ func (d *drain) settleGathered(ctx context.Context, p plan, v verdict, list []ga
 	}
 }
 
+// handBack returns what does not go with a batch.
+func (d *drain) handBack(p plan, v verdict, ms []Delivery) {
+	for _, m := range ms {
+		p.sink.unfeed(time.Now(), int64(len(m.Body)))
+		d.putBack(m)
+	}
+	d.giveBack(p, v, len(ms), 0)
+}
+
+// worldwide is the drain's name, with what tells its buffer from others.
+func (d *drain) worldwide() string {
+	sum := sha256.Sum256([]byte(d.buf.ID(buffer.Ref{Stream: d.present().policy.Stream})))
+	return d.name + "-" + hex.EncodeToString(sum[:4])
+}
+
+// oldest is when the oldest message that is not finished was accepted.
+func (d *drain) oldest(now time.Time) time.Time {
+	for _, s := range d.buf.Stats().Drains {
+		if s.Drain == d.name && !s.Oldest.IsZero() {
+			return s.Oldest
+		}
+	}
+	return now
+}
+
 // handOver starts to hand a batch to a collector.
 func (d *drain) handOver(ctx context.Context, p plan, v verdict, c Collector, ms []Delivery) {
 	d.collecting.Store(true)
@@ -173,7 +223,7 @@ func (d *drain) handOver(ctx context.Context, p plan, v verdict, c Collector, ms
 // finish has a collector deliver what it has, since nothing more comes for now.
 func (d *drain) finish() {
 	if c := d.present().sink.collector(); c != nil {
-		c.Finish(d.name)
+		c.Finish(d.worldwide())
 	}
 }
 

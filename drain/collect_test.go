@@ -72,6 +72,15 @@ func (c *filer) roll() {
 	c.open, c.settled = nil, nil
 }
 
+// Together implements Collector: messages whose offsets have the same hundreds.
+func (c *filer) Together(msgs []Delivery) int {
+	n := 1
+	for n < len(msgs) && msgs[n].Offset/100 == msgs[0].Offset/100 {
+		n++
+	}
+	return n
+}
+
 // Finish implements Collector.
 func (c *filer) Finish(string) {
 	c.mu.Lock()
@@ -80,7 +89,7 @@ func (c *filer) Finish(string) {
 }
 
 // Finished implements Collector.
-func (c *filer) Finished(context.Context, string) ([]Range, error) {
+func (c *filer) Finished(context.Context, string, time.Time) ([]Range, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.asked++; c.asked <= c.unknown {
@@ -203,6 +212,22 @@ func TestCollectRecalls(t *testing.T) {
 		if n := len(again); n != 30 {
 			t.Errorf("%d messages sent, want the 30 that were not: %v", n, again)
 		}
+	})
+}
+
+// Only what may gather in one place is handed over together.
+func TestCollectTogether(t *testing.T) {
+	inFiles(t, 1000, base(limiter.Unlimited), func(b *bench, c *filer) {
+		c.batch = Batch{Messages: 60}
+		b.apply(set(base(limiter.Unlimited), wide()))
+		b.fill(230)
+		b.pass(time.Second)
+		b.stop()
+		b.wantDelivered("d", 230)
+		if diff := cmp.Diff([]int{60, 40, 60, 40, 30}, c.batches()); diff != "" {
+			t.Errorf("batches (-want +got):\n%s", diff)
+		}
+		b.start(Config{})
 	})
 }
 

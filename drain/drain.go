@@ -172,7 +172,7 @@ func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 	if want == 0 {
 		v.again = again
 	}
-	if d.known.sink != nil { // what gathers ends with the window
+	if d.known.asked && d.plan.batch.serial { // what gathers ends with the window
 		v.shut, v.again = d.core.beat.rate == 0, sooner(v.again, d.core.window.Until)
 	}
 	if ends := d.core.hands.ends(); !ends.IsZero() && (v.again.IsZero() || ends.Before(v.again)) {

@@ -1,17 +1,20 @@
 package policies
 
 import (
+	"fmt"
 	"net/url"
+	"path"
 	"regexp"
 	"time"
 )
 
 const (
-	maxBrokers = 64
-	maxTopics  = 100
-	maxLag     = 1_000_000_000
-	maxRoll    = 64 << 30
-	maxRollAge = 24 * time.Hour
+	maxBrokers   = 64
+	maxTopics    = 100
+	maxLag       = 1_000_000_000
+	maxRoll      = 64 << 30
+	maxDataHosts = 1000
+	maxRollAge   = 24 * time.Hour
 )
 
 var (
@@ -19,7 +22,9 @@ var (
 	topicForm  = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)
 	groupForm  = regexp.MustCompile(`^[!-~]{1,255}$`)
 	// A path of HDFS, with {date} where the day goes.
-	hdfsForm = regexp.MustCompile(`^/([^{}?#%\\:\x00-\x1f\x7f]|\{date\})*$`)
+	dataHostForm = regexp.MustCompile(`^(\*\.)?[0-9A-Za-z._:-]+(/[0-9]{1,3})?$`)
+	hdfsUserForm = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
+	hdfsForm     = regexp.MustCompile(`^/([^{}?#%\\:\x00-\x1f\x7f]|\{date\})*$`)
 )
 
 func brokersField[T any](of func(*T) *[]string) field[T] {
@@ -57,17 +62,33 @@ var webHDFSSchema = schema[WebHDFSSink]{
 	what: "a webhdfs sink",
 	preset: func(w *WebHDFSSink) {
 		w.Roll, w.Location, w.Compression = Roll{MaxBytes: 128 << 20, MaxAge: 15 * time.Minute}, time.UTC, "none"
+		w.HTTP.ConnectTimeout, w.HTTP.Timeout = 2*time.Second, 30*time.Second
 	},
 	fields: []field[WebHDFSSink]{
-		plainURLs(func(w *WebHDFSSink) *[]*url.URL { return &w.URLs }, `["http://nn1:9870"]`),
+		plainURLs(func(w *WebHDFSSink) *[]*url.URL { return &w.HTTP.URLs }, `["http://nn1:9870"]`),
+		wordsField("data_hosts", dataHostForm, `a host, *.name, an address or a range`, maxDataHosts, func(w *WebHDFSSink) *[]string { return &w.DataHosts }).
+			such(`["*.hdfs.internal"]`).says("Hosts that a NameNode may send data to, besides those of urls: names, *.name, addresses and ranges."),
+		wordField("user", hdfsUserForm, "letters, digits, . _ and -", func(w *WebHDFSSink) *string { return &w.User }).
+			such("forebay").says("The user that HDFS is told (user.name); default: none."),
 		wordField("path", hdfsForm, `an absolute path, such as "/warehouse/logs/dt={date}"`, func(w *WebHDFSSink) *string { return &w.Path }).
 			must(`"/warehouse/logs/dt={date}"`).says("The folder of the files; {date} is the day on which a message was accepted."),
 		zoneField("location", func(w *WebHDFSSink) **time.Location { return &w.Location }).
 			says("The time zone of {date}; default UTC."),
 		nested("roll", &rollSchema, func(w *WebHDFSSink) *Roll { return &w.Roll }).
 			says("When a file is finished and the next begins."),
-		choiceField("compression", []string{"none", "gzip"}, nil, func(w *WebHDFSSink) *string { return &w.Compression }).
+		choiceField("compression", []string{"none", "gzip", "zstd"}, nil, func(w *WebHDFSSink) *string { return &w.Compression }).
 			says("Of the files; default none."),
+		nested("timeout", &timeoutSchema, func(w *WebHDFSSink) *HTTPSink { return &w.HTTP }).says("Of one operation."),
+		nested("tls", &sinkTLSSchema, func(w *WebHDFSSink) *HTTPSink { return &w.HTTP }).says("How the cluster shows who it is."),
+	},
+	check: func(v value, w *WebHDFSSink, keys keys) {
+		if w.Path == "" {
+			return
+		}
+		if path.Clean(w.Path) != w.Path && path.Clean(w.Path)+"/" != w.Path {
+			keys.at(v, "path").fail(fmt.Sprintf("write %q", path.Clean(w.Path)), "path %q has . or .. or an empty part", w.Path)
+		}
+		w.Path = path.Clean(w.Path)
 	},
 }
 

@@ -46,7 +46,7 @@ var sinkSchema = schema[sinkDraft]{
 		optional("elasticsearch", &elasticsearchSchema, func(s *sinkDraft) **ElasticsearchSink { return &s.out.Elasticsearch }).
 			says("An index of Elasticsearch or OpenSearch, or one for each day or service."),
 		optional("webhdfs", &webHDFSSchema, func(s *sinkDraft) **WebHDFSSink { return &s.out.WebHDFS }).
-			says("Files on HDFS.").later(anotherKind),
+			says("Files on HDFS."),
 		nested("budget", &budgetSchema, func(s *sinkDraft) *Budget { return &s.out.Budget }).
 			says("What the sink can take, from all of its drains and live traffic together."),
 		{

@@ -3,6 +3,8 @@ package policies
 import (
 	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"forebay/limiter"
@@ -20,7 +22,7 @@ type Sink struct {
 	// SlowStart is how long the rate rises after the breaker has closed; 0: not at all.
 	SlowStart time.Duration
 
-	// One of these, or HTTP, is set; Kafka and WebHDFS are not built yet.
+	// One of these, or HTTP, is set; Kafka is not built yet.
 	Kafka         *KafkaSink
 	Elasticsearch *ElasticsearchSink
 	WebHDFS       *WebHDFSSink
@@ -167,13 +169,36 @@ type Bulk struct {
 	MaxWait     time.Duration
 }
 
-// WebHDFSSink writes messages into files. It is not built yet.
+// WebHDFSSink gathers messages in files on HDFS.
 type WebHDFSSink struct {
-	URLs        []*url.URL
+	HTTP HTTPSink // where the NameNodes are, certificates and time-outs
+	// DataHosts are the hosts that NameNodes may send data to besides their own: names,
+	// names with a * in the place of what is before a point, addresses, ranges.
+	DataHosts   []string
+	User        string         // that HDFS is told; empty: none
 	Path        string         // with {date}
 	Location    *time.Location // of the date
 	Roll        Roll
-	Compression string
+	Compression string // none, gzip or zstd
+}
+
+// MayWriteTo reports whether data may go to a host.
+func (w WebHDFSSink) MayWriteTo(host string) bool {
+	for _, u := range w.HTTP.URLs {
+		if strings.EqualFold(u.Hostname(), host) {
+			return true
+		}
+	}
+	addr, err := netip.ParseAddr(host)
+	return slices.ContainsFunc(w.DataHosts, func(listed string) bool {
+		if r, rangeErr := netip.ParsePrefix(listed); rangeErr == nil {
+			return err == nil && r.Contains(addr)
+		}
+		if parent, ok := strings.CutPrefix(listed, "*"); ok {
+			return err != nil && len(host) > len(parent) && strings.EqualFold(host[len(host)-len(parent):], parent)
+		}
+		return strings.EqualFold(listed, host)
+	})
 }
 
 // Roll says when a file is finished.

@@ -22,6 +22,7 @@ import (
 	"forebay/drain"
 	"forebay/drain/sink/elasticsearch"
 	sinkhttp "forebay/drain/sink/http"
+	"forebay/drain/sink/webhdfs"
 	"forebay/ingress"
 	"forebay/policies"
 )
@@ -212,8 +213,11 @@ func longestWait(set *policies.Set) time.Duration {
 
 // newSink makes what a drain delivers to.
 func newSink(p policies.Sink) (drain.Sink, error) {
-	if p.Elasticsearch != nil {
+	switch {
+	case p.Elasticsearch != nil:
 		return elasticsearch.New(p)
+	case p.WebHDFS != nil:
+		return webhdfs.New(p)
 	}
 	s, err := sinkhttp.New(p)
 	if err != nil {

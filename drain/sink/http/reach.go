@@ -2,8 +2,6 @@ package http
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	nethttp "net/http"
@@ -43,13 +41,9 @@ func NewReach(p policies.HTTPSink, concurrency int) (*Reach, error) {
 	if p.Timeout <= 0 {
 		p.Timeout = defaultTimeout
 	}
-	transport := newTransport(p, max(1, concurrency))
-	if p.CA != nil {
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(p.CA) {
-			return nil, errors.New("no certificate in ca_file")
-		}
-		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	transport, err := NewTransport(p, concurrency)
+	if err != nil {
+		return nil, err
 	}
 	return &Reach{timeout: p.Timeout, transport: transport, upstream: newUpstream(transport, p)}, nil
 }

@@ -2,6 +2,8 @@ package http
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"net"
 	nethttp "net/http"
 	"time"
@@ -17,7 +19,18 @@ const (
 	maxAnswerBody         = 64 << 10 // bytes of an answer's body that are read
 )
 
-func newTransport(p policies.HTTPSink, concurrency int) *nethttp.Transport {
+// NewTransport returns one that keeps to what the policy says of connecting and of TLS,
+// and a connection for each of so many attempts at a time. Proxies of the environment are
+// nothing to it. An error says what it cannot work with.
+func NewTransport(p policies.HTTPSink, concurrency int) (*nethttp.Transport, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if p.CA != nil {
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(p.CA) {
+			return nil, errors.New("no certificate in ca_file")
+		}
+	}
+	concurrency = max(1, concurrency)
 	dialer := &net.Dialer{
 		Timeout:   p.ConnectTimeout,
 		KeepAlive: 30 * time.Second,
@@ -26,7 +39,7 @@ func newTransport(p policies.HTTPSink, concurrency int) *nethttp.Transport {
 	return &nethttp.Transport{
 		DialContext:            dialer.DialContext,
 		Proxy:                  nil, // the environment does not decide where orders go
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    p.ConnectTimeout,
 		MaxIdleConns:           concurrency,
 		MaxIdleConnsPerHost:    concurrency,
@@ -34,5 +47,5 @@ func newTransport(p policies.HTTPSink, concurrency int) *nethttp.Transport {
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxAnswerFields,
 		DisableCompression:     true,
-	}
+	}, nil
 }

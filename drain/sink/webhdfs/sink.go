@@ -1,0 +1,167 @@
+package webhdfs
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"forebay/drain"
+	sinkhttp "forebay/drain/sink/http"
+	"forebay/policies"
+)
+
+const (
+	// maxAdded bounds the messages and bytes that are added to a file at once, and addWait
+	// how long they wait for one another: each time costs some tens of milliseconds.
+	maxAdded      = 10_000
+	maxAddedBytes = 4 << 20
+	addWait       = time.Second
+	// maxFile bounds the messages of a file: as long as it is written they are in flight,
+	// which takes some 100 bytes of memory each.
+	maxFile = 1_000_000
+)
+
+// Sink gathers messages in files. It is safe for concurrent use.
+type Sink struct {
+	policy    policies.WebHDFSSink
+	transport *http.Transport
+	client    *client
+	codec     codec
+
+	mu      sync.Mutex
+	writers map[string]*writer // guarded by mu; by drain
+	denied  string             // guarded by mu; what somebody has to mend; empty: nothing
+}
+
+// New builds a sink. It connects to nothing. An error says what in the policy it cannot
+// work with.
+func New(p policies.Sink) (*Sink, error) {
+	if p.WebHDFS == nil {
+		return nil, errors.New("not a webhdfs sink")
+	}
+	h := *p.WebHDFS
+	if len(h.HTTP.URLs) == 0 {
+		return nil, errors.New("no urls")
+	}
+	transport, err := sinkhttp.NewTransport(h.HTTP, p.Budget.Concurrency)
+	if err != nil {
+		return nil, err
+	}
+	c, err := codecOf(h.Compression)
+	if err != nil {
+		return nil, err
+	}
+	return &Sink{policy: h, transport: transport, client: newClient(h, transport), codec: c, writers: map[string]*writer{}}, nil
+}
+
+// Batch says how many messages Collect takes.
+func (s *Sink) Batch() drain.Batch {
+	return drain.Batch{Messages: maxAdded, Bytes: maxAddedBytes, Wait: addWait}
+}
+
+// Deliver implements drain.Sink. Drains call Collect.
+func (s *Sink) Deliver(_ context.Context, msgs []drain.Delivery) []drain.Outcome {
+	outs := make([]drain.Outcome, len(msgs))
+	for i := range outs {
+		outs[i] = drain.Outcome{Unsent: true, Error: "messages gather in files"}
+	}
+	return outs
+}
+
+// Together implements drain.Collector: the messages of one day.
+func (s *Sink) Together(msgs []drain.Delivery) int {
+	day, n := s.day(msgs[0]), 1
+	for n < len(msgs) && s.day(msgs[n]) == day {
+		n++
+	}
+	return n
+}
+
+// Collect implements drain.Collector: it adds a batch to the drain's file, and begins one
+// where there is none. It blocks for at most the sink's total time-out, and is settled
+// when the file has its name.
+func (s *Sink) Collect(ctx context.Context, name string, msgs []drain.Delivery, settled func(drain.Outcome)) {
+	s.writer(name).add(ctx, msgs, settled)
+}
+
+// Finish implements drain.Collector.
+func (s *Sink) Finish(name string) {
+	s.mu.Lock()
+	w := s.writers[name]
+	s.mu.Unlock()
+	if w != nil && w.writing.Load() {
+		go w.finish()
+	}
+}
+
+func (s *Sink) writer(name string) *writer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.writers[name]
+	if w == nil {
+		w = &writer{sink: s, drain: name}
+		s.writers[name] = w
+	}
+	return w
+}
+
+// Finished implements drain.Collector: it looks at the names of files, and deletes those
+// that were left unfinished.
+func (s *Sink) Finished(ctx context.Context, name string, since time.Time) (ranges []drain.Range, err error) {
+	for _, folder := range s.folders(since, time.Now()) {
+		files, err := s.client.list(ctx, folder)
+		if err != nil {
+			return nil, s.noted(err)
+		}
+		for _, file := range files {
+			if r, ok := rangeOf(file, name); ok {
+				ranges = append(ranges, r)
+			}
+			if isTemporary(file, name) {
+				if err := s.client.remove(ctx, folder+"/"+file); err != nil {
+					return nil, s.noted(err)
+				}
+			}
+		}
+	}
+	return ranges, s.noted(nil)
+}
+
+// noted remembers what somebody has to mend.
+func (s *Sink) noted(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.denied = ""
+	if denied(err) {
+		s.denied = err.Error()
+	}
+	return err
+}
+
+// CloseIdleConnections finishes all files, since the policy has another sink now, and
+// closes connections that are not in use.
+func (s *Sink) CloseIdleConnections() {
+	s.mu.Lock()
+	var names []string
+	for name := range s.writers {
+		names = append(names, name)
+	}
+	s.mu.Unlock()
+	for _, name := range names {
+		s.Finish(name)
+	}
+	s.transport.CloseIdleConnections()
+}
+
+// Gathering implements drain.Gatherer.
+func (s *Sink) Gathering() []drain.Gathering {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []drain.Gathering
+	for _, w := range s.writers {
+		list = append(list, w.gathering()...)
+	}
+	return list
+}

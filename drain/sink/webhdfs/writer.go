@@ -1,0 +1,262 @@
+package webhdfs
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"forebay/drain"
+)
+
+// writer is the file that a drain's messages gather in, and those before it that have
+// not got their names yet.
+type writer struct {
+	sink  *Sink
+	drain string
+
+	writing  atomic.Bool // there is a file
+	adding   sync.Mutex  // held while one is added to, ended or given up
+	file     *file       // guarded by adding; nil: the next message begins one
+	failures int         // guarded by adding; in a row
+
+	mu   sync.Mutex
+	open []*file // guarded by mu; all that have no name yet
+}
+
+// add adds a batch to the file. Where it cannot be known how much of it arrived, that
+// ends the file.
+func (w *writer) add(ctx context.Context, msgs []drain.Delivery, settled func(drain.Outcome)) {
+	w.adding.Lock()
+	defer w.adding.Unlock()
+	held := drain.Range{First: msgs[0].Offset, Last: msgs[len(msgs)-1].Offset}
+	n, day := len(msgs), w.sink.day(msgs[0])
+	data, err := w.sink.codec.encode(lines(msgs))
+	if err != nil {
+		settled(drain.Outcome{Error: "compression: " + err.Error(), RetryAfter: deniedWait})
+		return
+	}
+	if w.file != nil && w.file.day != day {
+		w.end()
+	}
+	if err := w.write(ctx, day, held.First, data); err != nil {
+		w.fail(ctx, err, settled)
+		return
+	}
+	w.failures = 0
+	w.sink.noted(nil)
+	if w.file.add(held, n, len(data), settled); w.file.full(w.sink.policy.Roll.MaxBytes) {
+		w.end()
+	}
+}
+
+// write adds data to the file, or begins one with it.
+func (w *writer) write(ctx context.Context, day string, first uint64, data []byte) error {
+	before := func() error { return drain.Begin(ctx) }
+	if w.file != nil {
+		return w.sink.client.append(ctx, w.file.path, data, before)
+	}
+	now := time.Now()
+	f := &file{folder: w.sink.folder(day), day: day, began: now, ctx: ctx}
+	f.path = temporary(f.folder, w.drain, first, now)
+	if err := w.sink.client.create(ctx, f.path, data, before); err != nil {
+		if arrived(err) {
+			go w.forget(f)
+		}
+		return err
+	}
+	f.age = time.AfterFunc(w.sink.policy.Roll.MaxAge, func() { w.finishFile(f) })
+	w.file = f
+	w.writing.Store(true)
+	w.mu.Lock()
+	w.open = append(w.open, f)
+	w.mu.Unlock()
+	return nil
+}
+
+// fail settles a batch that was not added, and with it the file if some of it may have
+// arrived.
+func (w *writer) fail(ctx context.Context, err error, settled func(drain.Outcome)) {
+	f, ok := errors.AsType[*failure](err)
+	if !ok { // Begin's
+		settled(drain.Outcome{Unsent: true, Error: "not sent"})
+		return
+	}
+	w.sink.noted(err)
+	out := drain.Outcome{Error: err.Error(), RetryAfter: w.rest(err)}
+	if f.name == "timeout" {
+		out.Class = drain.Timeout
+	}
+	if arrived(err) && w.file != nil {
+		w.abandon(out)
+	}
+	settled(out)
+}
+
+// rest is how long nothing is sent after a failure.
+func (w *writer) rest(err error) time.Duration {
+	if denied(err) {
+		return deniedWait
+	}
+	w.failures++
+	return min(firstWait<<min(w.failures-1, 10), lastWait)
+}
+
+// arrived reports whether a DataNode may have had something of what failed.
+func arrived(err error) bool {
+	f, ok := errors.AsType[*failure](err)
+	return ok && f.written
+}
+
+// abandon gives the file up: its messages go back, and are written again.
+func (w *writer) abandon(out drain.Outcome) {
+	f := w.file
+	w.close(f)
+	for _, settled := range f.settled {
+		settled(out)
+	}
+	go w.forget(f)
+}
+
+// forget deletes what was written of a file that was given up. What is left of it is
+// deleted at the next start.
+func (w *writer) forget(f *file) {
+	w.gone(f)
+	_ = retryUntil(f.ctx, func() error { return w.sink.client.remove(f.ctx, f.path) })
+}
+
+// close takes the file away from those that come.
+func (w *writer) close(f *file) {
+	f.age.Stop()
+	w.file = nil
+	w.writing.Store(false)
+}
+
+// end gives the file its name, soon.
+func (w *writer) end() {
+	f := w.file
+	w.close(f)
+	go w.name(f)
+}
+
+func (w *writer) finish() {
+	w.adding.Lock()
+	defer w.adding.Unlock()
+	if w.file != nil {
+		w.end()
+	}
+}
+
+func (w *writer) finishFile(f *file) {
+	w.adding.Lock()
+	defer w.adding.Unlock()
+	if w.file == f {
+		w.end()
+	}
+}
+
+// name gives a file its name, and settles its messages. It tries for as long as the
+// attempt that began the file may last.
+func (w *writer) name(f *file) {
+	f.mu.Lock()
+	f.renaming = true
+	to := w.sink.finished(f.folder, w.drain, f.held)
+	f.mu.Unlock()
+	out := drain.Outcome{Class: drain.Success}
+	err := retryUntil(f.ctx, func() error {
+		err := w.rename(f, to)
+		if errors.Is(err, errGone) {
+			out = drain.Outcome{Error: err.Error(), RetryAfter: firstWait}
+			return nil
+		}
+		return w.sink.noted(err)
+	})
+	if err != nil {
+		out = drain.Outcome{Error: err.Error()}
+	}
+	w.gone(f)
+	for _, settled := range f.settled {
+		settled(out)
+	}
+}
+
+// errGone means that a file is not where it was written, nor where it belongs.
+var errGone = errors.New("somebody removed the file before it had its name")
+
+// rename gives a file its name once. Where that is refused it looks whether the file has
+// it already, because an answer was lost, or the same range was delivered before.
+func (w *writer) rename(f *file, to string) error {
+	c := w.sink.client
+	ok, err := c.rename(f.ctx, f.path, to)
+	if ok {
+		return nil
+	}
+	there, unknown := c.exists(f.ctx, to)
+	if there {
+		_ = c.remove(f.ctx, f.path) // if it is still there it is the same once more
+		return nil
+	}
+	if err = errors.Join(err, unknown); err != nil {
+		return err
+	}
+	if here, err := c.exists(f.ctx, f.path); err != nil || here {
+		return errors.Join(err, errors.New("RENAME is refused"))
+	}
+	return errGone
+}
+
+func (w *writer) gone(f *file) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open = slices.DeleteFunc(w.open, func(x *file) bool { return x == f })
+}
+
+func (w *writer) gathering() (list []drain.Gathering) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range w.open {
+		list = append(list, f.gathering(w.drain))
+	}
+	return list
+}
+
+// file is one that is written.
+type file struct {
+	path, folder, day string
+	began             time.Time
+	ctx               context.Context // of the attempt that began it
+	age               *time.Timer
+	settled           []func(drain.Outcome) // guarded by the writer's adding, until it is closed
+
+	mu       sync.Mutex
+	held     drain.Range // guarded by mu
+	messages int         // guarded by mu
+	bytes    int64       // guarded by mu; as they lie there
+	renaming bool        // guarded by mu
+}
+
+func (f *file) add(held drain.Range, messages, bytes int, settled func(drain.Outcome)) {
+	f.settled = append(f.settled, settled)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.messages == 0 {
+		f.held.First = held.First
+	}
+	f.held.Last = held.Last
+	f.messages += messages
+	f.bytes += int64(bytes)
+}
+
+func (f *file) full(bytes int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.bytes >= bytes || f.messages >= maxFile
+}
+
+func (f *file) gathering(of string) drain.Gathering {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return drain.Gathering{Drain: of, Place: f.path, Messages: f.messages, Bytes: f.bytes, Since: f.began, Ending: f.renaming}
+}
