@@ -38,12 +38,12 @@ type Collector interface {
 
 // Gathering is one place in which messages of a drain gather.
 type Gathering struct {
-	Drain    string    `json:"-"` // its name in the whole world
-	Place    string    `json:"place"`
-	Messages int       `json:"messages"`
-	Bytes    int64     `json:"bytes"` // as they lie there
-	Since    time.Time `json:"since"`
-	Ending   bool      `json:"ending"` // it is complete, and being delivered
+	Drain    string // its name in the whole world
+	Place    string
+	Messages int
+	Bytes    int64 // as they lie there
+	Since    time.Time
+	Ending   bool // it is complete, and being delivered
 }
 
 // Gatherer is a Collector that can tell what it has.
@@ -233,4 +233,26 @@ func (s *sinkState) collector() Collector {
 	defer s.mu.Unlock()
 	c, _ := s.sink.(Collector)
 	return c
+}
+
+// gathering is what a sink that is a collector has, of all drains.
+func (s *sinkState) gathering() []Gathering {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g, ok := s.sink.(Gatherer); ok {
+		return g.Gathering()
+	}
+	return nil
+}
+
+// gathering is what a collector has of the drain, the oldest first.
+func (d *drain) gathering() (list []Gathering) {
+	name := d.worldwide()
+	for _, g := range d.present().sink.gathering() {
+		if g.Drain == name {
+			list = append(list, g)
+		}
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Since.Before(list[j].Since) })
+	return list
 }

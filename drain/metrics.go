@@ -261,5 +261,23 @@ func sinkGauges() []sinkGauge {
 			prometheus.NewDesc("forebay_sink_budget_rate", "Messages a second that the sink can take; +Inf when unlimited.", labels, nil),
 			func(s *sinkState) float64 { return value(s.budget.Limit().Rate) },
 		},
+		{
+			prometheus.NewDesc("forebay_sink_gathering_messages", "Messages in files that are written and have no name yet.", labels, nil),
+			func(s *sinkState) (n float64) {
+				for _, g := range s.gathering() {
+					n += float64(g.Messages)
+				}
+				return n
+			},
+		},
+		{
+			prometheus.NewDesc("forebay_sink_gathering_bytes", "Bytes of files that are written and have no name yet.", labels, nil),
+			func(s *sinkState) (n float64) {
+				for _, g := range s.gathering() {
+					n += float64(g.Bytes)
+				}
+				return n
+			},
+		},
 	}
 }

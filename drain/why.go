@@ -17,6 +17,7 @@ type Why struct {
 	Constraints []Term       // all that hold now
 	Next        *Change      // nil: the rate never changes within the horizon
 	Head        *Head        // nil: nothing waits, or the buffer cannot say
+	Gathering   []Gathering  // messages that were handed over and are not delivered yet
 }
 
 // Term is one constraint on a drain.
@@ -40,11 +41,11 @@ func (d *Drains) Why(now time.Time, drain string) (Why, bool) {
 			count = c
 		}
 	}
-	head := d.head(drain)
+	head, gathering := d.head(drain), dr.gathering()
 	dr.mu.Lock()
 	defer dr.mu.Unlock()
 	w := dr.why(now, dr.plan.sink.outlook(now), count)
-	w.Head = head.under(now, w.Binding)
+	w.Head, w.Gathering = head.under(now, w.Binding), gathering
 	return w, true
 }
 

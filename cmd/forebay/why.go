@@ -93,6 +93,13 @@ func printWhy(w io.Writer, y admin.Why) {
 		t.add(mark, c.Name, c.Rate.String(), until(now, c.Until.Time), c.Detail)
 	}
 	t.write(w)
+	for _, g := range y.Gathering {
+		what := "gather"
+		if g.Ending {
+			what = "are complete"
+		}
+		fmt.Fprintf(w, "\n%s (%s) %s in %s, begun %s ago.\n", counted(g.Messages, "message"), bytesText(g.Bytes), what, g.Place, short(now.Sub(g.Since.Time)))
+	}
 	if h := y.Head; h != nil {
 		fmt.Fprintf(w, "\nThe oldest message is %s (%s). What it waits for: %s.\n", h.ID, h.State, h.WaitsFor)
 	}

@@ -30,6 +30,7 @@ type Why struct {
 	NextChange  *Change      `json:"next_change"`
 	Head        *Head        `json:"head"`              // null: nothing waits, or it is not known
 	Message     *Standing    `json:"message,omitempty"` // the one that was asked for, while the drain has not finished it
+	Gathering   []Gathering  `json:"gathering"`
 }
 
 // Constraint is one of the rates of which the least holds.
@@ -38,6 +39,15 @@ type Constraint struct {
 	Rate   Rate   `json:"rate"`
 	Detail string `json:"detail"`
 	Until  Time   `json:"until"`
+}
+
+// Gathering is a file that a drain's messages are written to and that has no name yet.
+type Gathering struct {
+	Place    string `json:"place"`
+	Messages int    `json:"messages"`
+	Bytes    int64  `json:"bytes"` // as they lie there
+	Since    Time   `json:"since"`
+	Ending   bool   `json:"ending"` // it is complete, and gets its name
 }
 
 // Head is the oldest message that a drain has not finished.

@@ -187,11 +187,16 @@ func why(l *live, name, message string) (admin.Why, error) {
 		return admin.Why{}, fmt.Errorf("drain %s: %w", name, admin.ErrNotFound)
 	}
 	out := admin.Why{
-		Drain: name, Rate: admin.Rate(w.Rate), Binding: string(w.Binding), Constraints: []admin.Constraint{}, NextChange: change(w.Next),
+		Drain: name, Rate: admin.Rate(w.Rate), Binding: string(w.Binding), Constraints: []admin.Constraint{}, Gathering: []admin.Gathering{}, NextChange: change(w.Next),
 	}
 	for _, c := range w.Constraints {
 		out.Constraints = append(out.Constraints, admin.Constraint{
 			Name: string(c.Name), Rate: admin.Rate(c.Rate), Detail: c.Detail, Until: admin.Time{Time: c.Until},
+		})
+	}
+	for _, g := range w.Gathering {
+		out.Gathering = append(out.Gathering, admin.Gathering{
+			Place: g.Place, Messages: g.Messages, Bytes: g.Bytes, Since: admin.Time{Time: g.Since}, Ending: g.Ending,
 		})
 	}
 	if h := w.Head; h != nil {
