@@ -177,6 +177,9 @@ func TestCollectFails(t *testing.T) {
 		c.mu.Unlock()
 		b.fill(10)
 		b.pass(19 * time.Second)
+		if w, _ := b.drains.Why(time.Now(), "d"); !strings.Contains(showWhy(w, time.Now()), "nothing is sent for 20s: lease") {
+			t.Errorf("why: %s", showWhy(w, time.Now()))
+		}
 		if got := b.stats("d"); got.Pending != 30 || got.Scheduled != 0 || got.InFlight != 0 {
 			t.Errorf("after a failure: %+v, want all 30 waiting in their places", got)
 		}

@@ -82,6 +82,9 @@ func (d *drain) putBack(m Delivery) {
 // is released, so that whoever waits for the slot sees it.
 func (d *drain) heard(p plan, term uint64, a attempt) {
 	ask := asked{wanted: a.outcome.RetryAfter, honoured: a.pause(p.policy.Retry)}
+	if a.outcome.Status == 0 {
+		ask.rests = a.outcome.Error // a sink of ours that lets another one rest
+	}
 	if a.outcome.Class != Success && p.sink.heard(a.now, ask) {
 		d.log.Info("sink asked for a pause", "sink", p.sink.name, "status", a.outcome.Status, "asked", ask.wanted, "pause", ask.honoured)
 	}

@@ -84,6 +84,7 @@ func (a attempt) pause(p policies.Retry) time.Duration {
 type asked struct {
 	wanted, honoured time.Duration
 	by               string // the field; empty: Retry-After
+	rests            string // why, where nobody asked; empty: the sink did
 }
 
 // name is the constraint that it is.
@@ -104,6 +105,9 @@ func (a asked) result() AdviceResult {
 
 // String explains a pause to an operator.
 func (a asked) String() string {
+	if a.rests != "" {
+		return fmt.Sprintf("nothing is sent for %s: %s", a.honoured, a.rests)
+	}
 	who := "the sink asked for"
 	if a.by == QuotaField {
 		who = "the sink's RateLimit has nothing left for"

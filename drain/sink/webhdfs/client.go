@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -71,9 +72,7 @@ func (c *client) ask(ctx context.Context, node *url.URL, o op) ([]byte, error) {
 	if c.policy.User != "" {
 		query.Set("user.name", c.policy.User)
 	}
-	for k, v := range o.more {
-		query[k] = v
-	}
+	maps.Copy(query, o.more)
 	if o.body != nil {
 		query.Set("noredirect", "true")
 	}

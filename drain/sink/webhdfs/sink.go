@@ -32,7 +32,6 @@ type Sink struct {
 
 	mu      sync.Mutex
 	writers map[string]*writer // guarded by mu; by drain
-	denied  string             // guarded by mu; what somebody has to mend; empty: nothing
 }
 
 // New builds a sink. It connects to nothing. An error says what in the policy it cannot
@@ -113,7 +112,7 @@ func (s *Sink) Finished(ctx context.Context, name string, since time.Time) (rang
 	for _, folder := range s.folders(since, time.Now()) {
 		files, err := s.client.list(ctx, folder)
 		if err != nil {
-			return nil, s.noted(err)
+			return nil, err
 		}
 		for _, file := range files {
 			if r, ok := rangeOf(file, name); ok {
@@ -121,23 +120,12 @@ func (s *Sink) Finished(ctx context.Context, name string, since time.Time) (rang
 			}
 			if isTemporary(file, name) {
 				if err := s.client.remove(ctx, folder+"/"+file); err != nil {
-					return nil, s.noted(err)
+					return nil, err
 				}
 			}
 		}
 	}
-	return ranges, s.noted(nil)
-}
-
-// noted remembers what somebody has to mend.
-func (s *Sink) noted(err error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.denied = ""
-	if denied(err) {
-		s.denied = err.Error()
-	}
-	return err
+	return ranges, nil
 }
 
 // CloseIdleConnections finishes all files, since the policy has another sink now, and

@@ -42,11 +42,10 @@ func (w *writer) add(ctx context.Context, msgs []drain.Delivery, settled func(dr
 		w.end()
 	}
 	if err := w.write(ctx, day, held.First, data); err != nil {
-		w.fail(ctx, err, settled)
+		w.fail(err, settled)
 		return
 	}
 	w.failures = 0
-	w.sink.noted(nil)
 	if w.file.add(held, n, len(data), settled); w.file.full(w.sink.policy.Roll.MaxBytes) {
 		w.end()
 	}
@@ -78,13 +77,12 @@ func (w *writer) write(ctx context.Context, day string, first uint64, data []byt
 
 // fail settles a batch that was not added, and with it the file if some of it may have
 // arrived.
-func (w *writer) fail(ctx context.Context, err error, settled func(drain.Outcome)) {
+func (w *writer) fail(err error, settled func(drain.Outcome)) {
 	f, ok := errors.AsType[*failure](err)
 	if !ok { // Begin's
 		settled(drain.Outcome{Unsent: true, Error: "not sent"})
 		return
 	}
-	w.sink.noted(err)
 	out := drain.Outcome{Error: err.Error(), RetryAfter: w.rest(err)}
 	if f.name == "timeout" {
 		out.Class = drain.Timeout
@@ -171,7 +169,7 @@ func (w *writer) name(f *file) {
 			out = drain.Outcome{Error: err.Error(), RetryAfter: firstWait}
 			return nil
 		}
-		return w.sink.noted(err)
+		return err
 	})
 	if err != nil {
 		out = drain.Outcome{Error: err.Error()}
