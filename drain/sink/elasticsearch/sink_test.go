@@ -42,6 +42,7 @@ func TestDocuments(t *testing.T) {
 		{"the day elsewhere", `index: "logs-{date}", location: Asia/Shanghai`, `{}`, nil, document{"logs-2026-11-12", `{}`}},
 		{"a value of the body", `index: "logs-{json:/k8s/service}-{date}"`, `{"k8s":{"service":"pay.v2_b"}}`, nil, document{"logs-pay.v2_b-2026-11-11", `{"k8s":{"service":"pay.v2_b"}}`}},
 		{"a header field", `index: "{header:X-Service}"`, `{}`, []buffer.Field{{Name: "X-Service", Value: "cart"}}, document{"cart", `{}`}},
+		{"the index of a bulk request", `index: "agents-{header:Forebay-Index}"`, `{}`, []buffer.Field{{Name: "Forebay-Index", Value: "logs"}}, document{"agents-logs", `{}`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
