@@ -28,6 +28,10 @@ func (d *drain) start(ctx context.Context, p plan, v verdict, ds []buffer.Delive
 			d.scheduled.Add(-1)
 		}
 	}
+	if c := p.sink.collector(); c != nil {
+		d.handOver(ctx, p, v, c, ms)
+		return
+	}
 	d.inFlight.Go(func() { d.deliver(ctx, p, v, ms) })
 }
 

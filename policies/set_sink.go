@@ -67,6 +67,10 @@ func (s Sink) Batched() int {
 	}
 }
 
+// Keyless reports whether order per key is nothing to it: it takes messages in the order
+// in which they came, or in none.
+func (s Sink) Keyless() bool { return s.Elasticsearch != nil || s.WebHDFS != nil }
+
 // Batch is several messages in one request.
 type Batch struct {
 	MaxMessages int
