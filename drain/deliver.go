@@ -82,7 +82,7 @@ func (d *drain) putBack(m Delivery) {
 // is released, so that whoever waits for the slot sees it.
 func (d *drain) heard(p plan, term uint64, a attempt) {
 	ask := asked{wanted: a.outcome.RetryAfter, honoured: a.pause(p.policy.Retry)}
-	if a.outcome.Class != Success && p.sink.heard(a.now, ask) {
+	if p.sink.heard(a.now, ask) { // a success too: part of a batch may have been refused
 		d.log.Info("sink asked for a pause", "sink", p.sink.name, "status", a.outcome.Status, "asked", ask.wanted, "pause", ask.honoured)
 	}
 	for _, asks := range p.sink.advised(a.now, a.outcome.Advice, p.policy.Retry.HonourRetryAfter) {
