@@ -192,3 +192,23 @@ func TestBatchChangesWithTheSink(t *testing.T) {
 		}
 	})
 }
+
+// A sink that took part of a batch, and asks for a pause for the rest, has it.
+func TestBatchThatIsTakenInPart(t *testing.T) {
+	inBatches(t, Batch{Messages: 10}, func(b *bench, s *fakeSink) {
+		s.answer = func(m Delivery) Outcome {
+			if m.Offset == 0 {
+				return Outcome{Class: Success, Status: 201}
+			}
+			return Outcome{Status: 503, RetryAfter: 5 * time.Second}
+		}
+		b.apply(set(base(limiter.Unlimited), wide()))
+		b.fill(10)
+		b.pass(time.Second)
+		b.fill(10)
+		b.pass(3 * time.Second)
+		if got := s.batches(); !slices.Equal(got, []int{10}) {
+			t.Errorf("batches of %v within the pause, want one of 10 before it", got)
+		}
+	})
+}

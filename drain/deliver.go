@@ -85,7 +85,7 @@ func (d *drain) heard(p plan, term uint64, a attempt) {
 	if a.outcome.Status == 0 {
 		ask.rests = a.outcome.Error // a sink of ours that lets another one rest
 	}
-	if a.outcome.Class != Success && p.sink.heard(a.now, ask) {
+	if p.sink.heard(a.now, ask) { // a success too: part of a batch may have been refused
 		d.log.Info("sink asked for a pause", "sink", p.sink.name, "status", a.outcome.Status, "asked", ask.wanted, "pause", ask.honoured)
 	}
 	for _, asks := range p.sink.advised(a.now, a.outcome.Advice, p.policy.Retry.HonourRetryAfter) {

@@ -87,6 +87,17 @@ var (
 	indexValue = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
 )
 
+// BulkIndex is the field in which a message of a bulk request keeps the index that its
+// caller named. It is the one field of ours that can name an index.
+const BulkIndex = "Forebay-Index"
+
+func (v value) indexPlace(s string) (keyPart, bool) {
+	if s == "header:"+BulkIndex {
+		return keyPart{header: BulkIndex}, true
+	}
+	return v.keyPart(s)
+}
+
 // indexShape is what of a name an editor can see.
 const indexShape = `^([a-z0-9]|\{(date|json:/[^{}]*|header:[^{}]+)\})([a-z0-9._-]|\{(date|json:/[^{}]*|header:[^{}]+)\})*$`
 
@@ -114,7 +125,7 @@ func (v value) indexName(to *IndexName) {
 			v.fail("write "+words, "index cannot have %s in it", quote(token))
 			return
 		default:
-			place, ok := v.keyPart(inner)
+			place, ok := v.indexPlace(inner)
 			if ok && place.pointer.many() {
 				v.fail("name one element: json:/items/0/sku", "%s names several values, and index has room for one", quote(token))
 			}

@@ -152,7 +152,8 @@ func (s *scanner) str() []byte {
 		return nil
 	}
 	for s.at < len(s.data) {
-		c := s.data[s.at]
+		s.plain()
+		c := s.peek()
 		s.at++
 		switch {
 		case c == '"':
@@ -167,6 +168,15 @@ func (s *scanner) str() []byte {
 	}
 	s.fail()
 	return nil
+}
+
+// plain passes over what of a string needs no look: most of it.
+func (s *scanner) plain() {
+	data, at := s.data, s.at
+	for at < len(data) && data[at] >= ' ' && data[at] != '"' && data[at] != '\\' {
+		at++
+	}
+	s.at = at
 }
 
 // escape passes over what follows a backslash.

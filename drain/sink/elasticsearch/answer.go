@@ -1,6 +1,7 @@
 package elasticsearch
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +30,9 @@ type cause struct {
 
 // decode reads an answer that has to tell of n documents.
 func decode(text []byte, n int) ([]item, error) {
+	if created(text, n) {
+		return slices.Repeat([]item{{Status: http.StatusCreated}}, n), nil
+	}
 	var answer struct {
 		Items []struct {
 			Create item `json:"create"`
@@ -47,6 +51,17 @@ func decode(text []byte, n int) ([]item, error) {
 		}
 	}
 	return items, nil
+}
+
+// created reports whether an answer is the usual one, which then needs no JSON decoder:
+// that would take a tenth of what a document costs.
+func created(text []byte, n int) bool {
+	one := []byte(`,{"create":{"status":201}}`)
+	rest, ok := bytes.CutPrefix(text, []byte(`{"errors":false,"items":[`))
+	for i := 0; ok && i < n; i++ {
+		rest, ok = bytes.CutPrefix(rest, one[max(0, 1-i):]) // a comma before all but the first
+	}
+	return ok && string(rest) == "]}"
 }
 
 // ofIndex are the errors with status 400 that no document is to blame for.

@@ -1,6 +1,7 @@
 package elasticsearch
 
 import (
+	"bytes"
 	"time"
 	"unicode/utf8"
 
@@ -170,6 +171,9 @@ func (b *bulk) members(object []byte) {
 func (b *bulk) line(json []byte) {
 	from := len(b.text)
 	b.text = append(b.text, json...)
+	if bytes.IndexByte(json, '\n') < 0 && bytes.IndexByte(json, '\r') < 0 {
+		return
+	}
 	for i, c := range b.text[from:] {
 		if c == '\n' || c == '\r' {
 			b.text[from+i] = ' '

@@ -66,15 +66,13 @@ func (s *Sink) send(ctx context.Context, b *bulk, p part, outs []drain.Outcome) 
 // request is one with a body that is the text, compressed if the policy says so. The
 // transport may keep it for longer than the attempt lasts, so it has memory of its own.
 func (s *Sink) request(ctx context.Context, text []byte) (*http.Request, error) {
-	body := text
-	zipped := s.policy.Compression == "gzip"
-	if zipped {
-		var err error
-		if body, err = s.zip(text); err != nil {
-			return nil, err
-		}
-	} else {
-		body = bytes.Clone(text)
+	pack, encoding := s.zip, "gzip"
+	if s.policy.Compression == "none" {
+		pack, encoding = clone, ""
+	}
+	body, err := pack(text)
+	if err != nil {
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sink.invalid/?filter_path="+fields, bytes.NewReader(body))
 	if err != nil {
@@ -83,8 +81,8 @@ func (s *Sink) request(ctx context.Context, text []byte) (*http.Request, error) 
 	req.Header.Set("Content-Type", "application/x-ndjson")
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "forebay")
-	if zipped {
-		req.Header.Set("Content-Encoding", "gzip")
+	if encoding != "" {
+		req.Header.Set("Content-Encoding", encoding)
 	}
 	switch {
 	case s.policy.Username != "":
@@ -94,6 +92,8 @@ func (s *Sink) request(ctx context.Context, text []byte) (*http.Request, error) 
 	}
 	return req, nil
 }
+
+func clone(text []byte) ([]byte, error) { return bytes.Clone(text), nil }
 
 func (s *Sink) zip(text []byte) ([]byte, error) {
 	body := bytes.NewBuffer(make([]byte, 0, len(text)/4+512))

@@ -225,6 +225,9 @@ func TestTooLarge(t *testing.T) {
 				if reasons := dead(t, f); len(reasons) != 1 || !strings.HasPrefix(reasons[0], "too large: status 413") {
 					t.Errorf("reasons of dead letters = %q", reasons)
 				}
+				if n := retries(f); n > 0 {
+					t.Errorf("%v attempts had no answer of the node's", n)
+				}
 			})
 		})
 	}
