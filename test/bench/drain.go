@@ -19,7 +19,7 @@ import (
 const postArg = "post-bare"
 
 // atOnce is the most that a drain is taken to deliver in a second, here.
-const atOnce = 100_000
+const atOnce = 60_000
 
 // drain has a backlog leave as fast as it can, and a bare client of the standard
 // library post the same orders from memory over as many connections.

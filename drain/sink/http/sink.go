@@ -17,6 +17,7 @@ import (
 type Sink struct {
 	policy    policies.HTTPSink
 	transport *nethttp.Transport
+	client    *client // nil: the transport does it all
 	upstream  *upstream
 }
 
@@ -44,8 +45,13 @@ func New(p policies.Sink) (*Sink, error) {
 	if h.Timeout <= 0 {
 		h.Timeout = defaultTimeout
 	}
-	transport := newTransport(h, max(1, p.Budget.Concurrency))
-	return &Sink{policy: h, transport: transport, upstream: newUpstream(transport, h)}, nil
+	concurrency := max(1, p.Budget.Concurrency)
+	transport := newTransport(h, concurrency)
+	s := &Sink{policy: h, transport: transport, upstream: newUpstream(h)}
+	if spelledOut(h.URLs) {
+		s.client = newClient(h, transport, concurrency)
+	}
+	return s, nil
 }
 
 // Upstream is the way to the sink for live requests: a RoundTripper that
@@ -58,7 +64,12 @@ func New(p policies.Sink) (*Sink, error) {
 func (s *Sink) Upstream() nethttp.RoundTripper { return live{s} }
 
 // CloseIdleConnections closes connections that are not in use.
-func (s *Sink) CloseIdleConnections() { s.transport.CloseIdleConnections() }
+func (s *Sink) CloseIdleConnections() {
+	s.transport.CloseIdleConnections()
+	if s.client != nil {
+		s.client.closeIdle()
+	}
+}
 
 // LimitRest bounds how long a URL rests that answered 503 with a Retry-After, from
 // now on: what the drains to the sink honour.
@@ -81,13 +92,9 @@ func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
 	if err != nil {
 		return drain.Outcome{Class: drain.Permanent, Error: "unusable request: " + clean(err)}
 	}
-	gate := &gate{ctx: ctx, cancel: cancel}
-	resp, t, err := s.upstream.send(req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
-	if err != nil && gate.closed.Load() {
-		return drain.Outcome{Unsent: true, Error: "not sent"}
-	}
-	if err != nil {
-		return failure(err, t.url.Host, 0)
+	resp, t, failed := s.exchange(ctx, cancel, req)
+	if failed != nil {
+		return *failed
 	}
 	defer resp.Body.Close()
 	answer, err := read(resp, m.KeepAnswer)
@@ -97,6 +104,29 @@ func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
 	out := s.outcome(resp, t)
 	out.Answer, out.CancelKeys, out.Advice = answer, cancelKeys(resp.Header), advice(resp)
 	return out
+}
+
+// exchange sends a request once it may be written, and returns its answer, or what
+// there is instead.
+func (s *Sink) exchange(ctx context.Context, cancel context.CancelFunc, req *nethttp.Request) (*nethttp.Response, *target, *drain.Outcome) {
+	var resp *nethttp.Response
+	var t *target
+	var err error
+	gate := &gate{ctx: ctx, cancel: cancel}
+	if s.client != nil && lean(req) {
+		resp, t, err = s.upstream.send(s.client, req)
+	} else {
+		resp, t, err = s.upstream.send(s.transport, req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
+	}
+	switch {
+	case err == nil:
+		return resp, t, nil
+	case gate.closed.Load() || errors.Is(err, errHeld):
+		return nil, t, &drain.Outcome{Unsent: true, Error: "not sent"}
+	default:
+		failed := failure(err, t.url.Host, 0)
+		return nil, t, &failed
+	}
 }
 
 // outcome says what an answer means.

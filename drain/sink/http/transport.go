@@ -17,14 +17,13 @@ const (
 	maxAnswerBody         = 64 << 10 // bytes of an answer's body that are read
 )
 
+func newDialer(p policies.HTTPSink) *net.Dialer {
+	return &net.Dialer{Timeout: p.ConnectTimeout, KeepAlive: 30 * time.Second, Control: control(p)}
+}
+
 func newTransport(p policies.HTTPSink, concurrency int) *nethttp.Transport {
-	dialer := &net.Dialer{
-		Timeout:   p.ConnectTimeout,
-		KeepAlive: 30 * time.Second,
-		Control:   control(p),
-	}
 	return &nethttp.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext:            newDialer(p).DialContext,
 		Proxy:                  nil, // the environment does not decide where orders go
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    p.ConnectTimeout,

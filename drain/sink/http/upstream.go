@@ -21,11 +21,9 @@ const (
 	maxRest = time.Hour
 )
 
-// upstream is the sink's URLs behind one transport. It is an
-// http.RoundTripper that chooses the URL with the least in flight, and is safe
-// for concurrent use.
+// upstream is the sink's URLs. It chooses the one with the least in flight, and is
+// safe for concurrent use.
 type upstream struct {
-	transport    nethttp.RoundTripper
 	preserveHost bool
 
 	mu      sync.Mutex
@@ -42,8 +40,8 @@ type target struct {
 	picked   uint64    // the pick that chose it last, so that equals take turns
 }
 
-func newUpstream(transport nethttp.RoundTripper, p policies.HTTPSink) *upstream {
-	u := &upstream{transport: transport, preserveHost: p.PreserveHost, longest: maxRest}
+func newUpstream(p policies.HTTPSink) *upstream {
+	u := &upstream{preserveHost: p.PreserveHost, longest: maxRest}
 	for _, x := range p.URLs {
 		u.targets = append(u.targets, &target{url: x})
 	}
@@ -55,17 +53,17 @@ func newUpstream(transport nethttp.RoundTripper, p policies.HTTPSink) *upstream 
 // path too where the URL has one. Where one cannot be reached, so that nothing
 // was sent, another is tried, once. The target counts as in use until the
 // answer's body is closed. The request's body is not closed.
-func (u *upstream) send(req *nethttp.Request) (*nethttp.Response, *target, error) {
+func (u *upstream) send(via nethttp.RoundTripper, req *nethttp.Request) (*nethttp.Response, *target, error) {
 	t := u.pick(time.Now(), nil)
-	resp, err := u.sendTo(t, req)
+	resp, err := u.sendTo(t, via, req)
 	if err != nil && unreachable(err) && len(u.targets) > 1 && req.Context().Err() == nil {
 		t = u.pick(time.Now(), t)
-		resp, err = u.sendTo(t, req)
+		resp, err = u.sendTo(t, via, req)
 	}
 	return resp, t, err
 }
 
-func (u *upstream) sendTo(t *target, req *nethttp.Request) (*nethttp.Response, error) {
+func (u *upstream) sendTo(t *target, via nethttp.RoundTripper, req *nethttp.Request) (*nethttp.Response, error) {
 	out := req.WithContext(req.Context()) // a shallow copy: a RoundTripper must not change req
 	out.URL = resolve(t.url, req.URL)
 	if !u.preserveHost || out.Host == "" {
@@ -74,7 +72,7 @@ func (u *upstream) sendTo(t *target, req *nethttp.Request) (*nethttp.Response, e
 	if out.Body != nil && out.Body != nethttp.NoBody {
 		out.Body = io.NopCloser(out.Body) // a connection that fails must not end it
 	}
-	resp, err := u.transport.RoundTrip(out)
+	resp, err := via.RoundTrip(out)
 	if err != nil {
 		u.done(t)
 		if unreachable(err) {
