@@ -8,7 +8,8 @@ import (
 	"forebay/buffer"
 )
 
-// start makes an attempt, as the verdict allowed it, in a goroutine of its own. There are never more of them than the sink has slots.
+// start has a worker make an attempt, as the verdict allowed it. There are never more of
+// them under way than the sink has slots.
 func (d *drain) start(ctx context.Context, p plan, v verdict, m buffer.Delivery) {
 	d.mu.Lock()
 	now := time.Now()
@@ -20,7 +21,7 @@ func (d *drain) start(ctx context.Context, p plan, v verdict, m buffer.Delivery)
 	if m.Tries.Attempts > 0 {
 		d.scheduled.Add(-1)
 	}
-	d.inFlight.Go(func() { d.deliver(ctx, p, v, Delivery{m, d.buf.ID(m.Ref)}) })
+	d.workers.do(func() { d.deliver(ctx, p, v, Delivery{m, d.buf.ID(m.Ref)}) })
 }
 
 // deliver makes one attempt and settles the message.

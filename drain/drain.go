@@ -45,7 +45,7 @@ type drain struct {
 	freed   chan struct{} // one slot; the budget may have what it lacked
 	done    chan struct{} // closed by run when nothing is taken any more
 
-	inFlight  sync.WaitGroup    // delivery goroutines
+	workers   workers           // make the attempts
 	scheduled atomic.Int64      // about how many messages wait for another attempt
 	bunched   atomic.Int64      // attempts that have a connection and wait to be written
 	retries   allowance         // the loop's alone
@@ -82,7 +82,7 @@ func (d *drain) update(now time.Time, p plan) {
 // Attempts are made with the other context, which outlives ctx; when it is done
 // too they are abandoned. It returns an error when the buffer has failed.
 func (d *drain) run(ctx, attempts context.Context) error {
-	defer d.inFlight.Wait()
+	defer d.workers.wait()
 	defer d.stop()
 	wake := d.buf.Wake(d.name)
 	timer := time.NewTimer(maxSleep)
