@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	nethttp "net/http"
 	"net/url"
@@ -16,17 +15,15 @@ import (
 	"forebay/policies"
 )
 
-// maxLean is the longest body of a request that client writes. A longer one may have to
-// be written while its answer is read, and goes another way.
+// maxLean is the longest body that client writes. A longer one may have to be written
+// while its answer is read, and goes another way.
 const maxLean = 64 << 10
 
 // errHeld is why an attempt was not written: it may not be.
 var errHeld = errors.New("the attempt may not be written now")
 
 // client makes the exchanges of drains: one request at a time on a connection, written
-// and answered in the goroutine of the attempt. It is an http.RoundTripper that calls
-// [drain.Begin] with its connection in hand, writes a request once, and is safe for
-// concurrent use. The context's end ends an exchange up to the end of its answer's body.
+// and answered in the goroutine of the attempt. It is safe for concurrent use.
 type client struct {
 	dialer  *net.Dialer
 	tls     *tls.Config
@@ -53,11 +50,6 @@ func newClient(p policies.HTTPSink, transport *nethttp.Transport, concurrency in
 	}
 }
 
-// lean reports whether a request is one that client is for.
-func lean(req *nethttp.Request) bool {
-	return req.Body == nil || req.ContentLength > 0 && req.ContentLength <= maxLean && req.GetBody != nil
-}
-
 // spelledOut reports whether all hosts are written as they are looked up.
 func spelledOut(urls []*url.URL) bool {
 	for _, u := range urls {
@@ -68,19 +60,22 @@ func spelledOut(urls []*url.URL) bool {
 	return true
 }
 
-// RoundTrip implements http.RoundTripper. It requires that the request is lean.
-func (c *client) RoundTrip(req *nethttp.Request) (*nethttp.Response, error) {
-	out := buffers.Get().(*[]byte)
-	defer buffers.Put(out)
-	var err error
-	if *out, err = appendRequest((*out)[:0], req); err != nil {
-		return nil, err
-	}
-	ctx, at := req.Context(), place{req.URL.Scheme, req.URL.Host}
-	cn := c.take(at)
+// posting is a request that is to be written.
+type posting struct {
+	text     []byte
+	headOnly bool // the answer has no body
+	all      bool // of the answer every field is wanted, not those for us alone
+}
+
+// ask makes an exchange: it calls [drain.Begin] with its connection in hand, and writes the
+// request once. The context or the time end it, up to the end of the answer's body,
+// which must be closed; then the answer is not to be used any more.
+func (c *client) ask(ctx context.Context, until time.Time, at place, q posting) (*nethttp.Response, error) {
+	cn := c.take(ctx, at)
 	used := cn != nil
 	if !used {
-		if cn, err = c.dial(ctx, at); err != nil {
+		var err error
+		if cn, err = c.dial(ctx, until, at); err != nil {
 			return nil, err
 		}
 	}
@@ -88,31 +83,31 @@ func (c *client) RoundTrip(req *nethttp.Request) (*nethttp.Response, error) {
 		c.put(cn) // nothing was written to it
 		return nil, errHeld
 	}
-	cn.begin(ctx)
-	n, err := cn.nc.Write(*out)
+	cn.begin(ctx, until)
+	n, err := cn.nc.Write(q.text)
 	if err != nil && n == 0 && used && ctx.Err() == nil {
-		cn.end(false)
-		if cn, err = c.dial(ctx, at); err != nil {
+		cn.close()
+		if cn, err = c.dial(ctx, until, at); err != nil {
 			return nil, err
 		}
-		cn.begin(ctx)
-		n, err = cn.nc.Write(*out)
+		cn.begin(ctx, until)
+		_, err = cn.nc.Write(q.text)
 	}
-	resp, failed := cn.answer(req, err)
-	if failed != nil {
-		defer cn.end(false)
-		return nil, cn.why(failed)
+	resp, err := cn.answer(q, err)
+	if err != nil {
+		cn.close()
+		return nil, ended(ctx, err)
 	}
 	return resp, nil
 }
 
-// buffers hold requests while they are written.
+// requests holds what requests are written into.
 //
 //nolint:gochecknoglobals // a pool
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
+var requests = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
 
 // take returns a connection that the other side has not closed, or nil.
-func (c *client) take(at place) *conn {
+func (c *client) take(ctx context.Context, at place) *conn {
 	for {
 		c.mu.Lock()
 		c.quits = false
@@ -125,7 +120,7 @@ func (c *client) take(at place) *conn {
 		all[len(all)-1] = nil
 		c.idle[at] = all[:len(all)-1]
 		c.mu.Unlock()
-		if cn.quiet() {
+		if cn.quiet() && cn.watches(ctx) {
 			return cn
 		}
 		cn.close()
@@ -191,7 +186,9 @@ func (c *client) closeIdle() {
 	}
 }
 
-func (c *client) dial(ctx context.Context, at place) (*conn, error) {
+func (c *client) dial(ctx context.Context, until time.Time, at place) (*conn, error) {
+	bounded, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
 	u := url.URL{Scheme: at.scheme, Host: at.host}
 	port := u.Port()
 	switch {
@@ -201,17 +198,18 @@ func (c *client) dial(ctx context.Context, at place) (*conn, error) {
 	default:
 		port = "80"
 	}
-	nc, err := c.dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	nc, err := c.dialer.DialContext(bounded, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
 		return nil, ended(ctx, err)
 	}
 	cn := newConn(c, at, nc)
 	if at.scheme == "https" {
-		if cn.nc, err = c.secure(ctx, nc, u.Hostname()); err != nil {
+		if cn.nc, err = c.secure(bounded, nc, u.Hostname()); err != nil {
 			return nil, ended(ctx, err)
 		}
 		cn.r.Reset(cn.nc)
 	}
+	cn.watches(ctx)
 	return cn, nil
 }
 
@@ -235,14 +233,4 @@ func ended(ctx context.Context, err error) error {
 		return context.Canceled
 	}
 	return err
-}
-
-// within reads a body into a buffer that has room for it.
-func within(out []byte, body io.Reader, length int) ([]byte, error) {
-	n := len(out)
-	if cap(out)-n < length {
-		out = append(make([]byte, 0, n+length), out...)
-	}
-	_, err := io.ReadFull(body, out[n:n+length])
-	return out[:n+length], err
 }

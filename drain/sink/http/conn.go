@@ -25,7 +25,8 @@ type conn struct {
 	silent bool // what peek found
 
 	ctx  context.Context // of the present exchange
-	stop func() bool     // stops watching it
+	done <-chan struct{} // whose end is watched
+	stop func() bool     // stops watching; nil: nothing is watched
 }
 
 func newConn(c *client, at place, nc net.Conn) *conn {
@@ -51,29 +52,49 @@ func (cn *conn) quiet() bool {
 	return cn.raw.Read(cn.peek) == nil && cn.silent
 }
 
-// begin watches the context until end.
-func (cn *conn) begin(ctx context.Context) {
-	until, _ := ctx.Deadline()
+// watches has the end of a context end whatever is under way, from now on. What drains
+// give has the same end for all attempts, so that it is watched once. It is false where
+// the connection cannot be used any more.
+func (cn *conn) watches(ctx context.Context) bool {
+	switch {
+	case cn.stop == nil:
+	case cn.done == ctx.Done():
+		return true
+	case !cn.stop():
+		return false // it may be ended at any time
+	}
+	cn.done = ctx.Done()
+	cn.stop = context.AfterFunc(ctx, func() { _ = cn.nc.SetDeadline(time.Unix(1, 0)) })
+	return true
+}
+
+// begin bounds an exchange in time.
+func (cn *conn) begin(ctx context.Context, until time.Time) {
 	_ = cn.nc.SetDeadline(until) // a connection that is broken says so when it is written to
 	cn.ctx = ctx
-	cn.stop = context.AfterFunc(ctx, func() { _ = cn.nc.SetDeadline(time.Unix(1, 0)) })
+	if ctx.Err() != nil {
+		_ = cn.nc.SetDeadline(time.Unix(1, 0)) // what watches may have come before
+	}
 }
 
 // end is the end of an exchange, after which the connection may be used again or not.
 func (cn *conn) end(again bool) {
-	if stopped := cn.stop(); !stopped || !again || cn.r.Buffered() > 0 {
+	if !again || cn.r.Buffered() > 0 {
 		cn.close()
 		return
 	}
-	cn.ctx, cn.stop = nil, nil
+	cn.ctx = nil // it may hold a message
 	cn.client.put(cn)
 }
 
-// why is the reason that an exchange failed.
+// why is the reason that something failed.
 func (cn *conn) why(err error) error { return ended(cn.ctx, err) }
 
 // close does not wait for anything: a TLS connection would want to say goodbye.
 func (cn *conn) close() {
+	if cn.stop != nil {
+		cn.stop()
+	}
 	nc := cn.nc
 	if t, ok := nc.(*tls.Conn); ok {
 		nc = t.NetConn()

@@ -86,6 +86,13 @@ func (s *Sink) Deliver(ctx context.Context, msgs []drain.Delivery) []drain.Outco
 }
 
 func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
+	if s.client != nil && len(m.Body) <= maxLean {
+		resp, t, failed := s.ask(ctx, m)
+		if failed != nil {
+			return *failed
+		}
+		return s.answered(resp, t, m.KeepAnswer)
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.policy.Timeout)
 	defer cancel()
 	req, err := newRequest(ctx, m)
@@ -96,8 +103,13 @@ func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
 	if failed != nil {
 		return *failed
 	}
+	return s.answered(resp, t, m.KeepAnswer)
+}
+
+// answered reads an answer to its end.
+func (s *Sink) answered(resp *nethttp.Response, t *target, keep int) drain.Outcome {
 	defer resp.Body.Close()
-	answer, err := read(resp, m.KeepAnswer)
+	answer, err := read(resp, keep)
 	if err != nil {
 		return failure(err, t.url.Host, resp.StatusCode)
 	}
@@ -106,27 +118,47 @@ func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
 	return out
 }
 
+// ask sends a message once it may be written, and returns the answer, or what there is
+// instead.
+func (s *Sink) ask(ctx context.Context, m drain.Delivery) (*nethttp.Response, *target, *drain.Outcome) {
+	until := time.Now().Add(s.policy.Timeout)
+	text := requests.Get().(*[]byte)
+	defer requests.Put(text)
+	q := posting{headOnly: m.Method == nethttp.MethodHead, all: m.KeepAnswer > 0}
+	resp, t, err := s.upstream.try(ctx, func(t *target) (_ *nethttp.Response, err error) {
+		if *text, err = appendMessage((*text)[:0], m, t.url, s.policy.PreserveHost); err != nil {
+			return nil, err
+		}
+		q.text = *text
+		return s.client.ask(ctx, until, place{t.url.Scheme, t.url.Host}, q)
+	})
+	if err != nil {
+		return nil, t, instead(err, t)
+	}
+	return resp, t, nil
+}
+
+// instead is what there is in the place of an answer.
+func instead(err error, t *target) *drain.Outcome {
+	if errors.Is(err, errHeld) {
+		return &drain.Outcome{Unsent: true, Error: "not sent"}
+	}
+	out := failure(err, t.url.Host, 0)
+	return &out
+}
+
 // exchange sends a request once it may be written, and returns its answer, or what
 // there is instead.
 func (s *Sink) exchange(ctx context.Context, cancel context.CancelFunc, req *nethttp.Request) (*nethttp.Response, *target, *drain.Outcome) {
-	var resp *nethttp.Response
-	var t *target
-	var err error
 	gate := &gate{ctx: ctx, cancel: cancel}
-	if s.client != nil && lean(req) {
-		resp, t, err = s.upstream.send(s.client, req)
-	} else {
-		resp, t, err = s.upstream.send(s.transport, req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
+	resp, t, err := s.upstream.send(s.transport, req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
+	if err != nil && gate.closed.Load() {
+		err = errHeld
 	}
-	switch {
-	case err == nil:
-		return resp, t, nil
-	case gate.closed.Load() || errors.Is(err, errHeld):
-		return nil, t, &drain.Outcome{Unsent: true, Error: "not sent"}
-	default:
-		failed := failure(err, t.url.Host, 0)
-		return nil, t, &failed
+	if err != nil {
+		return nil, t, instead(err, t)
 	}
+	return resp, t, nil
 }
 
 // outcome says what an answer means.

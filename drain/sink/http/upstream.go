@@ -1,10 +1,12 @@
 package http
 
 import (
+	"context"
 	"io"
 	nethttp "net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"forebay/policies"
@@ -54,16 +56,11 @@ func newUpstream(p policies.HTTPSink) *upstream {
 // was sent, another is tried, once. The target counts as in use until the
 // answer's body is closed. The request's body is not closed.
 func (u *upstream) send(via nethttp.RoundTripper, req *nethttp.Request) (*nethttp.Response, *target, error) {
-	t := u.pick(time.Now(), nil)
-	resp, err := u.sendTo(t, via, req)
-	if err != nil && unreachable(err) && len(u.targets) > 1 && req.Context().Err() == nil {
-		t = u.pick(time.Now(), t)
-		resp, err = u.sendTo(t, via, req)
-	}
-	return resp, t, err
+	return u.try(req.Context(), func(t *target) (*nethttp.Response, error) { return via.RoundTrip(u.address(req, t)) })
 }
 
-func (u *upstream) sendTo(t *target, via nethttp.RoundTripper, req *nethttp.Request) (*nethttp.Response, error) {
+// address is a request to a target.
+func (u *upstream) address(req *nethttp.Request, t *target) *nethttp.Request {
 	out := req.WithContext(req.Context()) // a shallow copy: a RoundTripper must not change req
 	out.URL = resolve(t.url, req.URL)
 	if !u.preserveHost || out.Host == "" {
@@ -72,7 +69,23 @@ func (u *upstream) sendTo(t *target, via nethttp.RoundTripper, req *nethttp.Requ
 	if out.Body != nil && out.Body != nethttp.NoBody {
 		out.Body = io.NopCloser(out.Body) // a connection that fails must not end it
 	}
-	resp, err := via.RoundTrip(out)
+	return out
+}
+
+// try has an attempt made at one target, or at two where nothing was sent to the first.
+func (u *upstream) try(ctx context.Context, attempt func(*target) (*nethttp.Response, error)) (*nethttp.Response, *target, error) {
+	t := u.pick(time.Now(), nil)
+	resp, err := u.tell(t, attempt)
+	if err != nil && unreachable(err) && len(u.targets) > 1 && ctx.Err() == nil {
+		t = u.pick(time.Now(), t)
+		resp, err = u.tell(t, attempt)
+	}
+	return resp, t, err
+}
+
+// tell has an attempt made, and the target know how it went.
+func (u *upstream) tell(t *target, attempt func(*target) (*nethttp.Response, error)) (*nethttp.Response, error) {
+	resp, err := attempt(t)
 	if err != nil {
 		u.done(t)
 		if unreachable(err) {
@@ -201,10 +214,10 @@ func resolve(base, request *url.URL) *url.URL {
 // counted is an answer's body, with which the target is in use. That of 101 can
 // still be written to.
 func (u *upstream) counted(resp *nethttp.Response, t *target) io.ReadCloser {
-	b := body{ReadCloser: resp.Body, done: sync.OnceFunc(func() { u.done(t) })}
+	b := &body{ReadCloser: resp.Body, u: u, t: t}
 	if w, ok := resp.Body.(io.Writer); ok && resp.StatusCode == nethttp.StatusSwitchingProtocols {
 		return struct {
-			body
+			*body
 			io.Writer
 		}{b, w}
 	}
@@ -214,11 +227,15 @@ func (u *upstream) counted(resp *nethttp.Response, t *target) io.ReadCloser {
 // body tells when an answer is done with.
 type body struct {
 	io.ReadCloser
-	done func()
+	u      *upstream
+	t      *target
+	closed atomic.Bool
 }
 
 // Close implements io.Closer.
-func (b body) Close() error {
-	defer b.done()
+func (b *body) Close() error {
+	if !b.closed.Swap(true) {
+		defer b.u.done(b.t)
+	}
 	return b.ReadCloser.Close()
 }
