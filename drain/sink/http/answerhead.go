@@ -38,27 +38,34 @@ func (h *head) read() error {
 	if err := h.statusLine(line); err != nil {
 		return err
 	}
+	if err := h.section(); err != nil {
+		return err
+	}
+	if h.chunked && h.length >= 0 { // of two things that it says the one that others believe
+		h.closes, h.length = true, -1
+	}
+	return nil
+}
+
+// section reads fields up to an empty line.
+func (h *head) section() error {
 	h.fields, h.length, h.chunked, h.last, h.framed = nil, -1, false, "", true
 	for {
-		if line, err = h.line(); err != nil {
+		line, err := h.line()
+		switch {
+		case err != nil:
 			return cut(err)
-		}
-		if len(line) == 0 {
-			break
-		}
-		if line[0] == ' ' || line[0] == '\t' {
+		case len(line) == 0:
+			return nil
+		case line[0] == ' ', line[0] == '\t':
 			err = h.folded(line)
-		} else {
+		default:
 			err = h.field(line)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if h.chunked && h.length >= 0 { // of two things that it says the one that others believe
-		h.closes, h.length = true, -1
-	}
-	return nil
 }
 
 func (h *head) statusLine(line []byte) error {

@@ -227,9 +227,9 @@ func (c *client) secure(ctx context.Context, nc net.Conn, name string) (net.Conn
 	return secured, nil
 }
 
-// ended is the context's error, where that is the reason.
+// ended is the context's error, where that is the reason for another.
 func ended(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.Canceled) {
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return context.Canceled
 	}
 	return err

@@ -32,7 +32,7 @@ func (cn *conn) answer(q posting, wrote error) (*nethttp.Response, error) {
 	case q.headOnly, h.length == 0, h.status == nethttp.StatusNoContent, h.status == nethttp.StatusNotModified:
 		b.whole, resp.ContentLength = true, 0
 	case h.chunked:
-		b.r = &chunks{data: httputil.NewChunkedReader(cn.r), head: head{r: cn.r, left: answerBuffer}}
+		b.r = &chunks{data: httputil.NewChunkedReader(cn.r), body: b}
 	case h.length > 0:
 		b.left = h.length
 		b.r = cn.r
@@ -59,7 +59,9 @@ func (b *leanBody) Read(p []byte) (int, error) {
 	}
 	if b.left == 0 {
 		n, err := b.r.Read(p)
-		b.whole = errors.Is(err, io.EOF)
+		if b.whole = errors.Is(err, io.EOF); b.whole {
+			return n, io.EOF
+		}
 		return n, b.cn.why(err)
 	}
 	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
@@ -82,22 +84,21 @@ func (b *leanBody) Close() error {
 // chunks is a chunked body with what follows its last chunk.
 type chunks struct {
 	data io.Reader
-	head head // of the trailer
+	body *leanBody
 }
 
 // Read implements io.Reader.
 func (c *chunks) Read(p []byte) (int, error) {
 	n, err := c.data.Read(p)
-	for errors.Is(err, io.EOF) {
-		line, broken := c.head.line()
-		if broken != nil {
-			return n, cut(broken)
-		}
-		if len(line) == 0 {
-			return n, io.EOF
-		}
+	if !errors.Is(err, io.EOF) {
+		return n, err
 	}
-	return n, err
+	trailer := head{r: c.body.cn.r, left: answerBuffer}
+	if err := trailer.section(); err != nil {
+		return n, err
+	}
+	c.body.again = c.body.again && !trailer.closes
+	return n, io.EOF
 }
 
 // cut is the error of something that ended too early.
