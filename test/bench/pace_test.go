@@ -2,7 +2,11 @@ package main
 
 import (
 	"bufio"
+	"errors"
+	"io"
+	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +80,49 @@ func TestMinute(t *testing.T) {
 		if err := m.judge(tt.log); (err == nil) != tt.inside {
 			t.Errorf("%s: judge = %v, want inside %v", name, err, tt.inside)
 		}
+	}
+}
+
+// TestStamp: a request that is read late came when it was sent.
+func TestStamp(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	out, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	in, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	from, came := stamp(in)
+	if from == io.Reader(in) {
+		t.Skip("the kernel does not say when something came")
+	}
+	for range 3 {
+		before := time.Now().Round(0)
+		if _, err := io.WriteString(out, "x"); err != nil {
+			t.Fatal(err)
+		}
+		read := time.Now().Add(20 * time.Millisecond).Round(0)
+		for time.Now().Before(read) {
+			runtime.Gosched()
+		}
+		if n, err := from.Read(make([]byte, 10)); n != 1 || err != nil {
+			t.Fatalf("read %d bytes, %v", n, err)
+		}
+		if at := came(); at.Before(before.Add(-time.Millisecond)) || at.After(read) {
+			t.Errorf("it came at %v; it was sent after %v and read after %v", at, before, read)
+		}
+	}
+	out.Close()
+	if _, err := from.Read(make([]byte, 10)); !errors.Is(err, io.EOF) {
+		t.Errorf("read after the end: %v", err)
 	}
 }
 

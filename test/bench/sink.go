@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// logSink is a service that takes every request, and notes when each came. It does
-// little else, so that whoever sends is what is measured.
+// logSink is a service that takes every request, and notes when each came, by the
+// kernel's clock where it has one. It does little else, so that whoever sends is what is
+// measured.
 type logSink struct {
 	ln   net.Listener
 	wg   sync.WaitGroup
@@ -67,11 +68,12 @@ func (s *logSink) accept() {
 // serve answers until the other side closes. A request that makes no sense ends it.
 func (s *logSink) serve(c *sinkConn) {
 	defer func() { _ = c.nc.Close() }() // there is nothing to lose
-	for r := bufio.NewReaderSize(c.nc, 16<<10); ; {
+	from, came := stamp(c.nc)
+	for r := bufio.NewReaderSize(from, 16<<10); ; {
 		if _, err := r.Peek(1); err != nil {
 			return
 		}
-		c.note(time.Now())
+		c.note(came())
 		s.took.Add(1)
 		if err := readPosted(r); err != nil {
 			s.fail(err)
