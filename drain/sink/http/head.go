@@ -26,17 +26,17 @@ func appendMessage(out []byte, m drain.Delivery, to *url.URL, preserveHost bool)
 	}
 	host := len(out) + len(" HTTP/1.1\r\nHost: ")
 	out = append(append(append(out, " HTTP/1.1\r\nHost: "...), withoutZone(to.Host)...), "\r\n"...)
-	forwarded, wrong := "", ""
+	forwarded, wrong, ok := "", "", true
 	eachField(m, func(name, value string) {
 		if !isToken(name) || !isValue(value) {
-			wrong = name
+			wrong, ok = name, false
 		}
 		if name == forwardedHost && forwarded == "" {
 			forwarded = value
 		}
 		out = append(append(append(append(out, name...), ": "...), value...), "\r\n"...)
 	})
-	if wrong != "" {
+	if !ok {
 		return out, unusableError("invalid header field " + strconv.Quote(wrong))
 	}
 	if preserveHost && forwarded != "" {
@@ -66,7 +66,11 @@ func appendTarget(out []byte, to *url.URL, target string) ([]byte, error) {
 	if err != nil {
 		return out, unusableError(clean(err))
 	}
-	return append(out, resolve(to, u).RequestURI()...), nil
+	uri := resolve(to, u).RequestURI()
+	if !isValue(uri) || strings.Contains(uri, " ") {
+		return out, unusableError("invalid target")
+	}
+	return append(out, uri...), nil
 }
 
 // isPlain reports whether a target is written as it is parsed.
