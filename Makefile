@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-kafka bench-limits bench-logs bench-read torture torture-power torture-model full-disk clean
+.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,7 +91,7 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 generate: ## go generate; a second run changes nothing
 	$(GO) generate ./...
 
-bench: bench-accept bench-batch bench-edge bench-read bench-idle ## every benchmark against its baselines in the same run
+bench: bench-accept bench-batch bench-edge bench-drain bench-pace bench-core bench-read bench-idle ## every benchmark against its baselines in the same run
 
 .PHONY: bin/bench
 bin/bench: build
@@ -111,6 +111,15 @@ bench-deep: bin/bench ## a backlog of MESSAGES (10000000): memory, disk, a start
 # A module of its own, not among MODULES: what Caddy needs takes minutes to build.
 bin/bench-caddy: test/bench/caddy/main.go test/bench/caddy/go.mod
 	cd test/bench/caddy && CGO_ENABLED=0 $(GO) build -o ../../../$@ .
+
+bench-drain: bin/bench ## a backlog sent to a sink as fast as it can be, against a bare client with as many connections
+	$(call BENCH,drain)
+
+bench-pace: bin/bench ## a backlog sent at 10 to 20,000 a second for BENCH_SECONDS each, and in a window; fails where the sink's log is outside of what is promised
+	$(call BENCH,pace)
+
+bench-core: ## what the scheduler takes for a message, without buffer and sink
+	$(GO) test -run '^$$' -bench '^BenchmarkCore$$' -count 3 ./drain
 
 bench-edge: bin/bench bin/bench-caddy ## passing orders on to nginx, against httputil.ReverseProxy and Caddy; needs nginx
 	$(call BENCH,edge) -caddy bin/bench-caddy

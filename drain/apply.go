@@ -150,6 +150,7 @@ func (d *Drains) newDrain(now time.Time, p plan) *drain {
 		changed:   make(chan struct{}, 1),
 		freed:     make(chan struct{}, 1),
 		done:      make(chan struct{}),
+		workers:   newWorkers(),
 		plan:      p,
 		core:      newCore(now, p.policy.Schedule.At, p.sink.budget),
 	}

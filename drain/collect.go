@@ -144,9 +144,9 @@ func (d *drain) collect(ctx context.Context, p plan, v verdict, c Collector, ms 
 	}
 	began, list := time.Now(), gatheredOf(ms)
 	var settled atomic.Bool
-	d.inFlight.Add(1)
+	d.gathered.Add(1)
 	c.Collect(WithBegin(ctx, func() error { return d.begin(ctx, p, v, len(list)) }), d.worldwide(), ms, func(o Outcome) {
-		defer d.inFlight.Done()
+		defer d.gathered.Done()
 		settled.Store(true)
 		d.settleGathered(ctx, p, v, list, attempt{began: began, wrote: began, now: time.Now(), outcome: o})
 	})

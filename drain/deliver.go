@@ -8,8 +8,8 @@ import (
 	"forebay/buffer"
 )
 
-// start makes an attempt, as the verdict allowed it, in a goroutine of its own. There are
-// never more of them than the sink has slots.
+// start has a worker make an attempt, as the verdict allowed it. There are never more of
+// them under way than the sink has slots.
 func (d *drain) start(ctx context.Context, p plan, v verdict, ds []buffer.Delivery) {
 	ms := make([]Delivery, len(ds))
 	d.mu.Lock()
@@ -32,7 +32,7 @@ func (d *drain) start(ctx context.Context, p plan, v verdict, ds []buffer.Delive
 		d.handOver(ctx, p, v, c, ms)
 		return
 	}
-	d.inFlight.Go(func() { d.deliver(ctx, p, v, ms) })
+	d.workers.do(func() { d.deliver(ctx, p, v, ms) })
 }
 
 // deliver makes one attempt and settles the messages.

@@ -46,7 +46,8 @@ type drain struct {
 	freed   chan struct{} // one slot; the budget may have what it lacked
 	done    chan struct{} // closed by run when nothing is taken any more
 
-	inFlight   sync.WaitGroup    // delivery goroutines, and what a collector has
+	workers    workers           // make the attempts
+	gathered   sync.WaitGroup    // what a collector has
 	collects   sync.WaitGroup    // of batches that are handed to a collector
 	scheduled  atomic.Int64      // about how many messages wait for another attempt
 	collecting atomic.Bool       // one of them is under way
@@ -87,7 +88,8 @@ func (d *drain) update(now time.Time, p plan) {
 // Attempts are made with the other context, which outlives ctx; when it is done
 // too they are abandoned. It returns an error when the buffer has failed.
 func (d *drain) run(ctx, attempts context.Context) error {
-	defer d.inFlight.Wait()
+	defer d.gathered.Wait()
+	defer d.workers.wait()
 	defer d.stop()
 	wake := d.buf.Wake(d.name)
 	timer := time.NewTimer(maxSleep)

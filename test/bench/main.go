@@ -25,14 +25,16 @@ type options struct {
 	hold                 bool
 }
 
-const usage = `usage: bench accept|batch|deep|edge|idle|kafka|search [flags]
+const usage = `usage: bench accept|batch|deep|drain|edge|idle|kafka|pace|search [flags]
 
   accept   one order a request, against a bare handler and NATS JetStream
   batch    a thousand orders a request, against bare handlers
   deep     a backlog of many messages: memory, disk, a start, look-ups
+  drain    a backlog sent to a sink as fast as it can be, against a bare client
   edge     orders passed on to nginx, against httputil.ReverseProxy and Caddy
   idle     999 streams with a drain each and nothing to do, against one stream
   kafka    batches of orders, against Apache Kafka's own client and broker
+  pace     a backlog sent to a sink at several rates, and in a window
   search   a backlog of lines to a _bulk endpoint that only parses
 
 `
@@ -53,6 +55,8 @@ func main() {
 		exit(fill(os.Args[2:]))
 	case emptyArg:
 		exit(empty(os.Args[2:]))
+	case postArg:
+		exit(postBare(os.Args[2], os.Args[3], os.Args[4]))
 	case "deep":
 		exit(run(deep, 0))
 	case "accept":
@@ -61,6 +65,10 @@ func main() {
 		exit(run(batch, 8))
 	case "edge":
 		exit(run(edge, 64))
+	case "drain":
+		exit(run(drain, 64))
+	case "pace":
+		exit(run(pace, 64))
 	case "idle":
 		exit(run(idle, 1))
 	case "kafka":

@@ -55,6 +55,9 @@ func read(resp *nethttp.Response, keep int) (*buffer.Answer, error) {
 		answer = &buffer.Answer{Header: kept(resp.Header), Truncated: len(body) > keep}
 		answer.Body = body[:min(len(body), keep)]
 	}
+	if resp.ContentLength == 0 {
+		return answer, nil
+	}
 	_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswerBody))
 	return answer, err
 }

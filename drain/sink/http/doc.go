@@ -2,7 +2,10 @@
 //
 // A [Sink] makes one request per message and one attempt per request. Drains
 // call [Sink.Deliver]; live traffic uses [Sink.Upstream], so that both share
-// connections and the choice of a URL.
+// the choice of a URL. Attempts with a body of up to 64 KiB have connections of their own
+// that they write and read by themselves (client.go): a third of what the standard
+// library's transport takes of the processor, which does all else. The tests of
+// Deliver are run with either.
 //
 // What it promises: body, method and end-to-end fields arrive as they were
 // accepted; the transport never writes a request again by itself once it was
@@ -12,5 +15,6 @@
 // outcome: time, fields and body of an answer are bounded.
 //
 // What it does not promise: HTTP/2. Connections are HTTP/1.1, so that attempts
-// in flight are connections in use.
+// in flight are connections in use. Of those that are not in use as many may be kept as the
+// sink has slots, by drains and by live traffic each, for 90 s.
 package http

@@ -38,7 +38,8 @@ func failure(err error, host string, status int) drain.Outcome {
 // unusable reports whether the transport refused the request itself: it would
 // refuse it every time.
 func unusable(err error) bool {
-	return strings.HasPrefix(err.Error(), "net/http: invalid header field")
+	_, ours := errors.AsType[unusableError](err)
+	return ours || strings.HasPrefix(err.Error(), "net/http: invalid header field")
 }
 
 // category is a short name for an error, from a closed set. What the peer sent

@@ -30,7 +30,7 @@ func (l live) RoundTrip(req *nethttp.Request) (*nethttp.Response, error) {
 	if req.Body != nil && req.Body != nethttp.NoBody {
 		out.Body = &question{progress{ReadCloser: req.Body, a: a}}
 	}
-	resp, t, err := l.sink.upstream.send(out)
+	resp, t, err := l.sink.upstream.send(l.sink.transport, out)
 	if err != nil {
 		a.end()
 		return nil, &Failure{

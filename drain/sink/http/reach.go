@@ -45,7 +45,7 @@ func NewReach(p policies.HTTPSink, concurrency int) (*Reach, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reach{timeout: p.Timeout, transport: transport, upstream: newUpstream(transport, p)}, nil
+	return &Reach{timeout: p.Timeout, transport: transport, upstream: newUpstream(p)}, nil
 }
 
 // Exchange makes an attempt: it calls [drain.Begin] with its connection in hand,
@@ -55,15 +55,23 @@ func NewReach(p policies.HTTPSink, concurrency int) (*Reach, error) {
 func (r *Reach) Exchange(ctx context.Context, req *nethttp.Request) (*Answer, drain.Outcome) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	gate := &gate{ctx: ctx, cancel: cancel}
-	resp, t, err := r.upstream.send(req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
+	resp, t, err := r.upstream.send(r.transport, req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
 	if err == nil {
 		return &Answer{resp, r, t, cancel}, drain.Outcome{}
 	}
 	cancel()
 	if gate.closed.Load() {
-		return nil, drain.Outcome{Unsent: true, Error: "not sent"}
+		err = errHeld
 	}
-	return nil, failure(err, t.url.Host, 0)
+	return nil, instead(err, t)
+}
+
+// instead is what there is in the place of an answer.
+func instead(err error, t *target) drain.Outcome {
+	if errors.Is(err, errHeld) {
+		return drain.Outcome{Unsent: true, Error: "not sent"}
+	}
+	return failure(err, t.url.Host, 0)
 }
 
 // Answer is what a sink answered, with its body still to be read.

@@ -23,13 +23,9 @@ const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 // newRequest builds the request that delivers a message. Where it goes is the
 // upstream's to fill in.
 func newRequest(ctx context.Context, m drain.Delivery) (*nethttp.Request, error) {
-	target := m.Target
-	if target == "" {
-		target = "/"
-	}
-	to, err := url.ParseRequestURI(target)
+	to, err := parseTarget(m.Target)
 	if err != nil {
-		return nil, fmt.Errorf("target: %w", err)
+		return nil, err
 	}
 	req, err := nethttp.NewRequestWithContext(ctx, m.Method, "http://sink.invalid/", nil)
 	if err != nil {
@@ -37,7 +33,7 @@ func newRequest(ctx context.Context, m drain.Delivery) (*nethttp.Request, error)
 	}
 	req.URL = to
 	req.Header = fields(m)
-	req.Host = req.Header.Get("X-Forwarded-Host") // the caller's, for a sink that is to see it
+	req.Host = req.Header.Get(forwardedHost) // the caller's, for a sink that is to see it
 	if len(m.Body) > 0 {
 		// GetBody lets the transport change to another connection when the one
 		// it had was closed before a byte was written.
@@ -48,29 +44,65 @@ func newRequest(ctx context.Context, m drain.Delivery) (*nethttp.Request, error)
 	return req, nil
 }
 
-// fields are the message's own, less what belongs to a connection, and ours,
-// which replace any that the caller sent.
-func fields(m drain.Delivery) nethttp.Header {
-	h := make(nethttp.Header, len(m.Header)+8)
+func parseTarget(target string) (*url.URL, error) {
+	if target == "" {
+		target = "/"
+	}
+	to, err := url.ParseRequestURI(target)
+	if err != nil {
+		return nil, fmt.Errorf("target: %w", err)
+	}
+	return to, nil
+}
+
+// forwardedHost is the host that the caller asked for.
+const forwardedHost = "X-Forwarded-Host"
+
+// eachField adds the fields of a delivery: the message's own, less what belongs to a
+// connection, and ours, which replace any that the caller sent.
+func eachField(m drain.Delivery, add func(name, value string)) {
+	trace, key, agent := false, false, false
 	for _, f := range m.Fields() {
 		name := nethttp.CanonicalHeaderKey(f.Name)
-		if !ofConnection(name) {
-			h[name] = append(h[name], f.Value)
+		has := &trace
+		switch name {
+		case "Forebay-Id", "Forebay-Attempt", "Forebay-Accepted-At", "Forebay-Stream":
+			continue
+		case "Traceparent":
+		case "Idempotency-Key":
+			has = &key
+		case "User-Agent":
+			has = &agent
+		default:
+			if !ofConnection(name) {
+				add(name, f.Value)
+			}
+			continue
+		}
+		if f.Value != "" {
+			*has = true
+			add(name, f.Value)
 		}
 	}
-	h.Set("Forebay-Id", m.ID)
-	h.Set("Forebay-Attempt", strconv.Itoa(m.Tries.Attempts+1))
-	h.Set("Forebay-Accepted-At", m.AcceptedAt.UTC().Format(timeFormat))
-	h.Set("Forebay-Stream", m.Stream)
-	if h.Get("Traceparent") == "" {
-		h.Set("Traceparent", traceparent(m.ID))
+	add("Forebay-Id", m.ID)
+	add("Forebay-Attempt", strconv.Itoa(m.Tries.Attempts+1))
+	add("Forebay-Accepted-At", m.AcceptedAt.UTC().Format(timeFormat))
+	add("Forebay-Stream", m.Stream)
+	if !trace {
+		add("Traceparent", traceparent(m.ID))
 	}
-	if h.Get("Idempotency-Key") == "" {
-		h.Set("Idempotency-Key", m.ID)
+	if !key {
+		add("Idempotency-Key", m.ID)
 	}
-	if h.Get("User-Agent") == "" {
-		h.Set("User-Agent", "forebay")
+	if !agent {
+		add("User-Agent", "forebay")
 	}
+}
+
+// fields are those of a delivery, for the transport.
+func fields(m drain.Delivery) nethttp.Header {
+	h := make(nethttp.Header, len(m.Header)+8)
+	eachField(m, func(name, value string) { h[name] = append(h[name], value) })
 	hideFromTransport(h, "Idempotency-Key")
 	hideFromTransport(h, "X-Idempotency-Key")
 	return h

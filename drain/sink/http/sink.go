@@ -6,6 +6,7 @@ import (
 	"fmt"
 	nethttp "net/http"
 	"slices"
+	"time"
 
 	"forebay/drain"
 	"forebay/policies"
@@ -15,6 +16,7 @@ import (
 type Sink struct {
 	*Reach
 	policy policies.HTTPSink
+	client *client // nil: the transport does it all
 }
 
 // New builds a sink. It connects to nothing. An error says what in the policy
@@ -27,7 +29,11 @@ func New(p policies.Sink) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{Reach: r, policy: *p.HTTP}, nil
+	s := &Sink{Reach: r, policy: *p.HTTP}
+	if spelledOut(p.HTTP.URLs) {
+		s.client = newClient(*p.HTTP, r.transport, max(1, p.Budget.Concurrency))
+	}
+	return s, nil
 }
 
 // Drained is the sink as drains have it: with batches, where the policy asks for them.
@@ -47,6 +53,14 @@ func (s *Sink) Drained() drain.Sink {
 // An error is a [*Failure].
 func (s *Sink) Upstream() nethttp.RoundTripper { return live{s} }
 
+// CloseIdleConnections closes connections that are not in use.
+func (s *Sink) CloseIdleConnections() {
+	s.Reach.CloseIdleConnections()
+	if s.client != nil {
+		s.client.closeIdle()
+	}
+}
+
 // Deliver implements drain.Sink: one request per message, one after the other.
 // It blocks for at most the sink's total time-out per message.
 func (s *Sink) Deliver(ctx context.Context, msgs []drain.Delivery) []drain.Outcome {
@@ -58,11 +72,20 @@ func (s *Sink) Deliver(ctx context.Context, msgs []drain.Delivery) []drain.Outco
 }
 
 func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
+	if s.client != nil && len(m.Body) <= maxLean {
+		a, failed := s.ask(ctx, m)
+		return s.answered(a, failed, m)
+	}
 	req, err := newRequest(ctx, m)
 	if err != nil {
 		return drain.Outcome{Class: drain.Permanent, Error: "unusable request: " + clean(err)}
 	}
 	a, failed := s.Exchange(ctx, req)
+	return s.answered(a, failed, m)
+}
+
+// answered reads an answer to its end; a is nil where there is none.
+func (s *Sink) answered(a *Answer, failed drain.Outcome, m drain.Delivery) drain.Outcome {
 	if a == nil {
 		return failed
 	}
@@ -74,6 +97,26 @@ func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
 	out := s.outcome(a)
 	out.Answer, out.CancelKeys, out.Advice = answer, cancelKeys(a.Header), advice(a.Response)
 	return out
+}
+
+// ask sends a message once it may be written, and returns the answer, or what there is
+// instead.
+func (s *Sink) ask(ctx context.Context, m drain.Delivery) (*Answer, drain.Outcome) {
+	until := time.Now().Add(s.timeout)
+	text := requests.Get().(*[]byte)
+	defer requests.Put(text)
+	q := posting{headOnly: m.Method == nethttp.MethodHead, all: m.KeepAnswer > 0}
+	resp, t, err := s.upstream.try(ctx, func(t *target) (_ *nethttp.Response, err error) {
+		if *text, err = appendMessage((*text)[:0], m, t.url, s.policy.PreserveHost); err != nil {
+			return nil, err
+		}
+		q.text = *text
+		return s.client.ask(ctx, until, place{t.url.Scheme, t.url.Host}, q)
+	})
+	if err != nil {
+		return nil, instead(err, t)
+	}
+	return &Answer{resp, s.Reach, t, func() {}}, drain.Outcome{}
 }
 
 // outcome says what an answer means.

@@ -48,7 +48,28 @@ func newSink(t *testing.T, p policies.Sink) *http.Sink {
 		t.Fatalf("New(%+v): %v", p, err)
 	}
 	t.Cleanup(s.CloseIdleConnections)
+	if byTransport {
+		s.ByTransport()
+	}
 	return s
+}
+
+// byTransport has newSink leave all exchanges to net/http.
+var byTransport bool
+
+// TestDeliverByTransport: what client does not do, long bodies say, goes another way,
+// and is the same to drains and sinks.
+func TestDeliverByTransport(t *testing.T) {
+	byTransport = true
+	defer func() { byTransport = false }()
+	for name, test := range map[string]func(*testing.T){
+		"answers": TestDeliverAnswers, "failures": TestDeliverFailures, "address": TestDeliverAllowedAddress, "timeout": TestDeliverTimeout,
+		"abandoned": TestDeliverAbandoned, "unusable": TestDeliverUnusable, "writes once": TestDeliverWritesOnce, "fields": TestDeliverFields,
+		"target": TestDeliverTarget, "methods": TestDeliverMethods, "asks": TestDeliverAsksBeforeItWrites, "answer": TestAnswer,
+		"preserve host": TestPreserveHost, "balance": TestUpstreamBalance, "advice": TestAdvice, "cancel": TestCancelKeys,
+	} {
+		t.Run(name, test)
+	}
 }
 
 func order() drain.Delivery {

@@ -19,6 +19,10 @@ const (
 	maxAnswerBody         = 64 << 10 // bytes of an answer's body that are read
 )
 
+func newDialer(p policies.HTTPSink) *net.Dialer {
+	return &net.Dialer{Timeout: p.ConnectTimeout, KeepAlive: 30 * time.Second, Control: control(p)}
+}
+
 // NewTransport returns one that keeps to what the policy says of connecting and of TLS,
 // and a connection for each of so many attempts at a time. Proxies of the environment are
 // nothing to it. An error says what it cannot work with.
@@ -31,13 +35,8 @@ func NewTransport(p policies.HTTPSink, concurrency int) (*nethttp.Transport, err
 		}
 	}
 	concurrency = max(1, concurrency)
-	dialer := &net.Dialer{
-		Timeout:   p.ConnectTimeout,
-		KeepAlive: 30 * time.Second,
-		Control:   control(p),
-	}
 	return &nethttp.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext:            newDialer(p).DialContext,
 		Proxy:                  nil, // the environment does not decide where orders go
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    p.ConnectTimeout,

@@ -1,10 +1,12 @@
 package http
 
 import (
+	"context"
 	"io"
 	nethttp "net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"forebay/policies"
@@ -21,11 +23,9 @@ const (
 	maxRest = time.Hour
 )
 
-// upstream is the sink's URLs behind one transport. It is an
-// http.RoundTripper that chooses the URL with the least in flight, and is safe
-// for concurrent use.
+// upstream is the sink's URLs. It chooses the one with the least in flight, and is
+// safe for concurrent use.
 type upstream struct {
-	transport    nethttp.RoundTripper
 	preserveHost bool
 
 	mu      sync.Mutex
@@ -42,8 +42,8 @@ type target struct {
 	picked   uint64    // the pick that chose it last, so that equals take turns
 }
 
-func newUpstream(transport nethttp.RoundTripper, p policies.HTTPSink) *upstream {
-	u := &upstream{transport: transport, preserveHost: p.PreserveHost, longest: maxRest}
+func newUpstream(p policies.HTTPSink) *upstream {
+	u := &upstream{preserveHost: p.PreserveHost, longest: maxRest}
 	for _, x := range p.URLs {
 		u.targets = append(u.targets, &target{url: x})
 	}
@@ -55,17 +55,12 @@ func newUpstream(transport nethttp.RoundTripper, p policies.HTTPSink) *upstream 
 // path too where the URL has one. Where one cannot be reached, so that nothing
 // was sent, another is tried, once. The target counts as in use until the
 // answer's body is closed. The request's body is not closed.
-func (u *upstream) send(req *nethttp.Request) (*nethttp.Response, *target, error) {
-	t := u.pick(time.Now(), nil)
-	resp, err := u.sendTo(t, req)
-	if err != nil && unreachable(err) && len(u.targets) > 1 && req.Context().Err() == nil {
-		t = u.pick(time.Now(), t)
-		resp, err = u.sendTo(t, req)
-	}
-	return resp, t, err
+func (u *upstream) send(via nethttp.RoundTripper, req *nethttp.Request) (*nethttp.Response, *target, error) {
+	return u.try(req.Context(), func(t *target) (*nethttp.Response, error) { return via.RoundTrip(u.address(req, t)) })
 }
 
-func (u *upstream) sendTo(t *target, req *nethttp.Request) (*nethttp.Response, error) {
+// address is a request to a target.
+func (u *upstream) address(req *nethttp.Request, t *target) *nethttp.Request {
 	out := req.WithContext(req.Context()) // a shallow copy: a RoundTripper must not change req
 	out.URL = resolve(t.url, req.URL)
 	if !u.preserveHost || out.Host == "" {
@@ -74,7 +69,23 @@ func (u *upstream) sendTo(t *target, req *nethttp.Request) (*nethttp.Response, e
 	if out.Body != nil && out.Body != nethttp.NoBody {
 		out.Body = io.NopCloser(out.Body) // a connection that fails must not end it
 	}
-	resp, err := u.transport.RoundTrip(out)
+	return out
+}
+
+// try has an attempt made at one target, or at two where nothing was sent to the first.
+func (u *upstream) try(ctx context.Context, attempt func(*target) (*nethttp.Response, error)) (*nethttp.Response, *target, error) {
+	t := u.pick(time.Now(), nil)
+	resp, err := u.tell(t, attempt)
+	if err != nil && unreachable(err) && len(u.targets) > 1 && ctx.Err() == nil {
+		t = u.pick(time.Now(), t)
+		resp, err = u.tell(t, attempt)
+	}
+	return resp, t, err
+}
+
+// tell has an attempt made, and the target know how it went.
+func (u *upstream) tell(t *target, attempt func(*target) (*nethttp.Response, error)) (*nethttp.Response, error) {
+	resp, err := attempt(t)
 	if err != nil {
 		u.done(t)
 		if unreachable(err) {
@@ -203,10 +214,10 @@ func resolve(base, request *url.URL) *url.URL {
 // counted is an answer's body, with which the target is in use. That of 101 can
 // still be written to.
 func (u *upstream) counted(resp *nethttp.Response, t *target) io.ReadCloser {
-	b := body{ReadCloser: resp.Body, done: sync.OnceFunc(func() { u.done(t) })}
+	b := &body{ReadCloser: resp.Body, u: u, t: t}
 	if w, ok := resp.Body.(io.Writer); ok && resp.StatusCode == nethttp.StatusSwitchingProtocols {
 		return struct {
-			body
+			*body
 			io.Writer
 		}{b, w}
 	}
@@ -216,11 +227,15 @@ func (u *upstream) counted(resp *nethttp.Response, t *target) io.ReadCloser {
 // body tells when an answer is done with.
 type body struct {
 	io.ReadCloser
-	done func()
+	u      *upstream
+	t      *target
+	closed atomic.Bool
 }
 
 // Close implements io.Closer.
-func (b body) Close() error {
-	defer b.done()
+func (b *body) Close() error {
+	if !b.closed.Swap(true) {
+		defer b.u.done(b.t)
+	}
 	return b.ReadCloser.Close()
 }
