@@ -16,8 +16,8 @@ const (
 )
 
 var (
-	topicForm  = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)
-	groupForm  = regexp.MustCompile(`^[!-~]{1,255}$`)
+	topicForm = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)
+	groupForm = regexp.MustCompile(`^[!-~]{1,255}$`)
 	// An index of Elasticsearch, and a path of HDFS, with {date} where the day goes.
 	indexForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]|\{date\})*$`)
 	hdfsForm  = regexp.MustCompile(`^/([^{}?#%\\:\x00-\x1f\x7f]|\{date\})*$`)

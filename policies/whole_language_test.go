@@ -182,12 +182,12 @@ func TestWholeLanguageIsCompiled(t *testing.T) {
 		"budget": {orders.Budget, Budget{
 			limiter.Limit{Rate: 800, Burst: 200}, 128, 0.6, 0, ConcurrencyAdaptive, 4, ScopeLocal, StoreLocal,
 		}},
-		"bytes":       {archive.Budget.Bytes, int64(40 << 20)},
-		"oauth2":      {orders.HTTP.OAuth2, &OAuth2{&url.URL{Scheme: "https", Host: "id.example.com", Path: "/oauth2/token"}, "forebay", Secret{}}},
-		"signatures":  {len(orders.HTTP.SignSecrets), 1},
-		"may cancel":  {orders.MayCancel, true},
-		"batch":       {set.Sink("email").HTTP.Batch, &Batch{20, 200 * time.Millisecond, BatchJSONArray}},
-		"kafka":       {events.Kafka, &KafkaSink{
+		"bytes":      {archive.Budget.Bytes, int64(40 << 20)},
+		"oauth2":     {orders.HTTP.OAuth2, &OAuth2{&url.URL{Scheme: "https", Host: "id.example.com", Path: "/oauth2/token"}, "forebay", Secret{}}},
+		"signatures": {len(orders.HTTP.SignSecrets), 1},
+		"may cancel": {orders.MayCancel, true},
+		"batch":      {set.Sink("email").HTTP.Batch, &Batch{20, 200 * time.Millisecond, BatchJSONArray}},
+		"kafka": {events.Kafka, &KafkaSink{
 			KafkaConnection{Brokers: []string{"kafka-1:9093"}, TLS: &TLS{}, SASL: &SASL{SASLScramSHA512, "forebay", Secret{}}},
 			"registrations.v1", AcksAll, "zstd", 2 * time.Second, 10 * time.Second, &ConsumerLag{"crm", 100000},
 		}},
