@@ -105,6 +105,7 @@ type KafkaSink struct {
 	Topic          string
 	Acks           Acks
 	Compression    string
+	MaxBatchBytes  int64 // of a batch before compression, and so of a record
 	ConnectTimeout time.Duration
 	Timeout        time.Duration // of an attempt, from the call to the last acknowledgement
 	MaxConsumerLag *ConsumerLag

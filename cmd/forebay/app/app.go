@@ -19,8 +19,10 @@ import (
 	"forebay/buffer"
 	"forebay/cmd/forebay/admin"
 	"forebay/cmd/forebay/config"
+	"forebay/cmd/forebay/kafkaclient"
 	"forebay/drain"
 	sinkhttp "forebay/drain/sink/http"
+	sinkkafka "forebay/drain/sink/kafka"
 	"forebay/ingress"
 	"forebay/policies"
 )
@@ -132,7 +134,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	drains := drain.New(drain.Config{
-		NewSink: newSink, StopTimeout: a.cfg.Shutdown.Timeout, HoldsChanged: op.keeper.drains, SinkHoldsChanged: op.keeper.sinks,
+		NewSink: newSink(a.log), StopTimeout: a.cfg.Shutdown.Timeout, HoldsChanged: op.keeper.drains, SinkHoldsChanged: op.keeper.sinks,
 		Event: func(kind, object, detail string) {
 			op.events.later(time.Now(), admin.Event{Kind: kind, Object: object, Actor: actorProgram, Detail: detail})
 		},
@@ -209,8 +211,19 @@ func longestWait(set *policies.Set) time.Duration {
 	return longest
 }
 
-// newSink makes what a drain delivers to.
-func newSink(s policies.Sink) (drain.Sink, error) { return sinkhttp.New(s) }
+// newSink returns what makes the sinks of policies.
+func newSink(log *slog.Logger) func(policies.Sink) (drain.Sink, error) {
+	return func(s policies.Sink) (drain.Sink, error) {
+		if s.Kafka == nil {
+			return sinkhttp.New(s)
+		}
+		opts, err := kafkaclient.Options(s.Kafka.KafkaConnection, s.Kafka.ConnectTimeout, log.With("sink", s.Name))
+		if err != nil {
+			return nil, err
+		}
+		return sinkkafka.New(s, opts)
+	}
+}
 
 // delay goes on accepting for shutdown.delay, so that whoever balances load
 // has seen /readyz before the listener is gone.
