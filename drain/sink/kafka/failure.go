@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"syscall"
 
@@ -58,6 +59,8 @@ func category(err error) string {
 		return "not authenticated"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"
+	case isAny(err, io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE):
+		return "connection reset"
 	case isAny(err, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend):
 		return "too few replicas"
 	case errors.Is(err, context.Canceled):

@@ -18,7 +18,7 @@ const (
 
 // produce sends records and returns what became of each. Where a batch was refused
 // its records are sent again by themselves, so that each error is of its record.
-func (s *Sink) produce(ctx context.Context, recs []kgo.Record) []error {
+func (s *Sink) produce(ctx context.Context, p *producer, recs []kgo.Record) []error {
 	all := make([]int, len(recs))
 	for i := range all {
 		all[i] = i
@@ -27,10 +27,10 @@ func (s *Sink) produce(ctx context.Context, recs []kgo.Record) []error {
 	if err := s.together.Acquire(ctx, 1); err != nil {
 		return same(errs, err)
 	}
-	s.send(ctx, recs, all, errs)
+	send(ctx, p, recs, all, errs)
 	s.together.Release(1)
 	if refused := s.refused(recs, all, errs); len(refused) > 0 {
-		s.apart(ctx, recs, refused, errs)
+		s.apart(ctx, p, recs, refused, errs)
 	}
 	return errs
 }
@@ -64,7 +64,7 @@ func bytesOf(r *kgo.Record) int64 {
 
 // apart sends refused records again while no other attempt is under way, by halves,
 // until each that is refused was refused alone.
-func (s *Sink) apart(ctx context.Context, recs []kgo.Record, refused []int, errs []error) {
+func (s *Sink) apart(ctx context.Context, p *producer, recs []kgo.Record, refused []int, errs []error) {
 	if s.together.Acquire(ctx, crowd) != nil {
 		for _, i := range refused {
 			errs[i] = ctx.Err()
@@ -74,7 +74,7 @@ func (s *Sink) apart(ctx context.Context, recs []kgo.Record, refused []int, errs
 	defer s.together.Release(crowd)
 	var part func(of []int)
 	part = func(of []int) {
-		s.send(ctx, recs, of, errs)
+		send(ctx, p, recs, of, errs)
 		if of = s.refused(recs, of, errs); len(of) > 1 {
 			part(of[:len(of)/2])
 			part(of[len(of)/2:])
@@ -85,10 +85,10 @@ func (s *Sink) apart(ctx context.Context, recs []kgo.Record, refused []int, errs
 
 // send produces some of the records and waits until each was acknowledged or
 // failed, or the time is over: those that nothing is known of have failed then.
-func (s *Sink) send(ctx context.Context, recs []kgo.Record, of []int, errs []error) {
+func send(ctx context.Context, p *producer, recs []kgo.Record, of []int, errs []error) {
 	a := &attempt{errs: make([]error, len(of)), ends: make([]bool, len(of)), open: len(of), done: make(chan struct{})}
 	for n, i := range of {
-		s.client.Produce(ctx, &recs[i], func(_ *kgo.Record, err error) { a.ended(n, err) })
+		p.Produce(ctx, &recs[i], func(_ *kgo.Record, err error) { a.ended(n, err) })
 	}
 	select {
 	case <-a.done:

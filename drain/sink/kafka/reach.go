@@ -44,9 +44,7 @@ func (r *reach) lost(err error) {
 
 // ensure asks a broker for an answer, unless there was one and nothing was lost since.
 func (r *reach) ensure(ctx context.Context, client *kgo.Client) error {
-	r.mu.Lock()
-	sure, count := r.sure, r.count
-	r.mu.Unlock()
+	sure, count := r.known()
 	if sure {
 		return nil
 	}
@@ -59,6 +57,12 @@ func (r *reach) ensure(ctx context.Context, client *kgo.Client) error {
 		r.sure, r.err = true, nil
 	}
 	return nil
+}
+
+func (r *reach) known() (sure bool, losses uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sure, r.count
 }
 
 // explain adds to a time-out what connections failed with meanwhile.
