@@ -26,6 +26,20 @@ type Sink struct {
 	WebHDFS       *WebHDFSSink
 }
 
+// Kind is the key that its policy has for what it is.
+func (s *Sink) Kind() string {
+	switch {
+	case s.Kafka != nil:
+		return "kafka"
+	case s.Elasticsearch != nil:
+		return "elasticsearch"
+	case s.WebHDFS != nil:
+		return "webhdfs"
+	default:
+		return "http"
+	}
+}
+
 // Breaker opens once at least MinRequests attempts ended within Window and the
 // share FailureRatio of them or more failed.
 type Breaker struct {
