@@ -69,6 +69,7 @@ type verdict struct {
 	urgent  bool             // they are what is nearly late alone,
 	plain   int              // but for so many that the schedule lets through
 	yields  bool             // what it lacks is live requests'
+	shut    bool             // nothing leaves until something changes: what a collector has is to be finished
 }
 
 // newCore returns a core whose pacer is empty, whatever the window: what was
@@ -292,7 +293,7 @@ func (c *core) take(at time.Time, want int, leave leave) verdict {
 		if n > 1 {
 			n = max(1, c.fundedNow(at, n, leave))
 		}
-		if v.take > 0 && n < c.batch.burst() {
+		if v.take > 0 && (n < c.batch.burst() || c.batch.serial) {
 			break
 		}
 		if v.short = c.budget.Take(at, n); v.short == limiter.NoShortage {

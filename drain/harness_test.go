@@ -155,6 +155,7 @@ type bench struct {
 	t      *testing.T
 	buf    *buffertest.Mem
 	sinks  map[string]*fakeSink
+	wrap   func(*fakeSink) Sink // nil: they are as they are
 	drains *Drains
 	// newSink is another's than sink where a test says so.
 	newSink func(policies.Sink) (Sink, error)
@@ -196,7 +197,9 @@ func (b *bench) start(cfg Config) {
 }
 
 func (b *bench) sink(p policies.Sink) (Sink, error) {
-	if s, ok := b.sinks[p.Name]; ok {
+	if s, ok := b.sinks[p.Name]; ok && b.wrap != nil {
+		return b.wrap(s), nil
+	} else if ok {
 		return s, nil
 	}
 	return nil, fmt.Errorf("no fake for %s", p.Name)

@@ -213,16 +213,28 @@ func longestWait(set *policies.Set) time.Duration {
 
 // newSink returns what makes the sinks of policies.
 func newSink(log *slog.Logger) func(policies.Sink) (drain.Sink, error) {
-	return func(s policies.Sink) (drain.Sink, error) {
-		if s.Kafka == nil {
-			return sinkhttp.New(s)
+	return func(p policies.Sink) (drain.Sink, error) {
+		if p.Kafka != nil {
+			return newKafkaSink(p, log)
 		}
-		opts, err := kafkaclient.Options(s.Kafka.KafkaConnection, s.Kafka.ConnectTimeout, log.With("sink", s.Name))
+		s, err := sinkhttp.New(p)
 		if err != nil {
 			return nil, err
 		}
-		return sinkkafka.New(s, opts)
+		return s.Drained(), nil
 	}
+}
+
+func newKafkaSink(p policies.Sink, log *slog.Logger) (drain.Sink, error) {
+	opts, err := kafkaclient.Options(p.Kafka.KafkaConnection, p.Kafka.ConnectTimeout, log.With("sink", p.Name))
+	if err != nil {
+		return nil, err
+	}
+	s, err := sinkkafka.New(p, opts)
+	if err != nil {
+		return nil, err // not a nil *Sink in an interface
+	}
+	return s, nil
 }
 
 // delay goes on accepting for shutdown.delay, so that whoever balances load
