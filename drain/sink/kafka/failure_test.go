@@ -18,6 +18,7 @@ import (
 
 // A batch that is refused for one of its records fails that one alone.
 func TestTooLarge(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	if err := c.CreateTopic("small", 1, map[string]string{"max.message.bytes": "4000"}); err != nil {
 		t.Fatal(err)
@@ -39,6 +40,7 @@ func TestTooLarge(t *testing.T) {
 
 // What is over max_batch_bytes is never sent.
 func TestLargerThanABatch(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), func(k *policies.KafkaSink) { k.MaxBatchBytes = 2000 })
 	ms := messages(3, 100)
@@ -50,6 +52,7 @@ func TestLargerThanABatch(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		err    *kerr.Error
 		class  drain.Class
@@ -76,6 +79,7 @@ func TestRefusals(t *testing.T) {
 
 // A right that is given later is enough: no restart.
 func TestNoRightToProduceIdempotently(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), nil)
 	ms := messages(3, 10)
@@ -87,6 +91,7 @@ func TestNoRightToProduceIdempotently(t *testing.T) {
 }
 
 func TestUnknownTopic(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), func(k *policies.KafkaSink) { k.Topic = "later" })
 	ms := messages(3, 10)
@@ -99,6 +104,7 @@ func TestUnknownTopic(t *testing.T) {
 
 // A topic that was deleted and made again has another id, and takes records as before.
 func TestTopicIsMadeAgain(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), nil)
 	wantAll(t, s.Deliver(t.Context(), messages(3, 10)), drain.Success, 0, "")
@@ -120,6 +126,7 @@ func TestTopicIsMadeAgain(t *testing.T) {
 
 // What a broker has and did not say so is not doubled within an attempt.
 func TestAnswersThatAreLost(t *testing.T) {
+	t.Parallel()
 	for _, err := range []*kerr.Error{kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut, kerr.NotEnoughReplicas, kerr.NotLeaderForPartition} {
 		c := newCluster(t)
 		s := newSink(t, c.ListenAddrs(), nil)
@@ -132,6 +139,7 @@ func TestAnswersThatAreLost(t *testing.T) {
 
 // A broker that says nothing is waited for until the time-out, and no longer.
 func TestNoAnswer(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), func(k *policies.KafkaSink) { k.Timeout = 300 * time.Millisecond })
 	warm := messages(1, 10)
@@ -151,6 +159,7 @@ func TestNoAnswer(t *testing.T) {
 
 // While no broker can be reached nothing is begun, and the reason is said at once.
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -173,6 +182,7 @@ func TestUnreachable(t *testing.T) {
 // What is under way when a broker goes away waits for it, and is not doubled. What
 // comes later is told at once.
 func TestBrokerGoesAway(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := newCluster(t, kfake.DataDir(dir))
 	addrs := c.ListenAddrs()
@@ -206,6 +216,7 @@ func portOf(t *testing.T, s string) int {
 
 // What Begin does not let through is not produced.
 func TestBeginRefuses(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), nil)
 	ctx := drain.WithBegin(t.Context(), func() error { return errors.New("not now") })
@@ -220,6 +231,7 @@ func TestBeginRefuses(t *testing.T) {
 }
 
 func TestCutOff(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -236,6 +248,7 @@ func TestCutOff(t *testing.T) {
 
 // A sink that is replaced ends what is under way, and makes no attempt after that.
 func TestReplaced(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), nil)
 	held, release := make(chan struct{}), make(chan struct{})

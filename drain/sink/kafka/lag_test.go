@@ -21,6 +21,7 @@ func withLag(k *policies.KafkaSink) {
 }
 
 func TestConsumerLag(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), withLag)
 	want := func(when string, want int64) {
@@ -56,6 +57,7 @@ func TestConsumerLag(t *testing.T) {
 }
 
 func TestConsumerLagCannotBeRead(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), withLag)
 	wantError := func(said string) {

@@ -132,6 +132,7 @@ func wantAll(t *testing.T, outcomes []drain.Outcome, class drain.Class, status i
 }
 
 func TestRecord(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), func(k *policies.KafkaSink) { k.Compression = "zstd" })
 	m := message("ID", "abc", `{"x":1}`,
@@ -162,6 +163,7 @@ func TestRecord(t *testing.T) {
 
 // A body of no bytes is a value; without one a record would delete its key.
 func TestEmptyBody(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), nil)
 	traced := message("1", "", "", buffer.Field{Name: "Traceparent", Value: "00-1-2-01"})
@@ -174,6 +176,7 @@ func TestEmptyBody(t *testing.T) {
 
 // Java's producer puts keys where we do: its murmur2 of these is known.
 func TestPartitions(t *testing.T) {
+	t.Parallel()
 	const partitions = 12
 	c := newCluster(t, kfake.SeedTopics(partitions, "spread"))
 	s := newSink(t, c.ListenAddrs(), func(k *policies.KafkaSink) { k.Topic = "spread" })
@@ -187,6 +190,7 @@ func TestPartitions(t *testing.T) {
 }
 
 func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), func(k *policies.KafkaSink) { k.Compression = "lz4" })
 	ms := messages(2000, 100)
@@ -201,6 +205,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 func TestPolicyIsChecked(t *testing.T) {
+	t.Parallel()
 	good := policies.KafkaSink{Topic: topic, Compression: "gzip", MaxBatchBytes: 1 << 20, Timeout: time.Second, Acks: policies.AcksLeader}
 	for name, change := range map[string]func(*policies.Sink){
 		"no kafka":    func(p *policies.Sink) { p.Kafka = nil },
