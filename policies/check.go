@@ -36,6 +36,16 @@ type checker struct {
 	warnings Errors
 }
 
+// At is a finding about an object of the policy, sink or source say, that whoever uses it
+// made: at the place of its name.
+func (s *Set) At(kind, name string, severity Severity, hint, message string) Error {
+	p, known := s.places[object{kind, name}]
+	if !known {
+		return Error{Message: message, Hint: hint, Severity: severity}
+	}
+	return p.error(severity, hint, message)
+}
+
 // maxWindows bounds how many windows a Check looks at, of all drains together. It
 // is far more than people write schedules for; past it, nothing is said.
 const maxWindows = 200_000

@@ -271,3 +271,21 @@ func TestReplaced(t *testing.T) {
 	wantAll(t, <-done, drain.Success, 0, "")
 	wantOnce(t, c, ms)
 }
+
+// A broker that accepts and says nothing is waited for until the time-out, too.
+func TestSilentBroker(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	s := newSink(t, []string{ln.Addr().String()}, func(k *policies.KafkaSink) { k.Timeout = 100 * time.Millisecond })
+	began := time.Now()
+	for range 3 {
+		wantAll(t, s.Deliver(t.Context(), messages(2, 10)), drain.Timeout, 0, "timeout: ")
+	}
+	if took := time.Since(began); took > 9*time.Second {
+		t.Errorf("three attempts with a time-out of 100 ms took %s", took)
+	}
+}

@@ -19,12 +19,26 @@ func (s *Sink) ConsumerLag(ctx context.Context) (int64, error) {
 	if p == nil || bound == nil {
 		return 0, errors.New("nobody is to be asked")
 	}
-	defer s.producers.leave(p)
-	behind, err := lagOf(ctx, kadm.NewClient(p.Client), bound.Group, s.policy.Topic)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", category(err), s.reach.explain(err))
+	type reading struct {
+		behind int64
+		err    error
 	}
-	return behind, nil
+	read := make(chan reading, 1)
+	go func() { // a connection that says nothing outlasts ctx
+		defer s.producers.leave(p)
+		behind, err := lagOf(ctx, kadm.NewClient(p.Client), bound.Group, s.policy.Topic)
+		read <- reading{behind, err}
+	}()
+	var r reading
+	select {
+	case r = <-read:
+	case <-ctx.Done():
+		r.err = ctx.Err()
+	}
+	if r.err != nil {
+		return 0, fmt.Errorf("%s: %w", category(r.err), s.reach.explain(r.err))
+	}
+	return r.behind, nil
 }
 
 func lagOf(ctx context.Context, admin *kadm.Client, group, topic string) (int64, error) {

@@ -20,7 +20,12 @@ type reach struct {
 	err   error     // guarded by mu; how the last connection failed
 	at    time.Time // guarded by mu; when
 	count uint64    // guarded by mu; of losses
+
+	question *question // guarded by mu; nil: none is asked
 }
+
+// askTimeout bounds a question, about: a connection that was made is waited for.
+const askTimeout = 10 * time.Second
 
 // OnBrokerConnect implements kgo.HookBrokerConnect.
 func (r *reach) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
@@ -42,21 +47,47 @@ func (r *reach) lost(err error) {
 	}
 }
 
-// ensure asks a broker for an answer, unless there was one and nothing was lost since.
+// ensure waits for an answer of a broker, unless there was one and nothing was lost
+// since. Attempts share one question, which may outlast them.
 func (r *reach) ensure(ctx context.Context, client *kgo.Client) error {
-	sure, count := r.known()
-	if sure {
+	r.mu.Lock()
+	if r.sure {
+		r.mu.Unlock()
 		return nil
 	}
-	if err := client.Ping(ctx); err != nil {
-		return r.explain(err)
+	q := r.question
+	if q == nil {
+		q = &question{answered: make(chan struct{})}
+		r.question = q
+		go r.ask(client, q, r.count)
 	}
+	r.mu.Unlock()
+	select {
+	case <-q.answered:
+		return r.explain(q.err)
+	case <-ctx.Done():
+		return r.explain(ctx.Err())
+	}
+}
+
+// question is one that is asked.
+type question struct {
+	answered chan struct{}
+	err      error // once answered
+}
+
+// ask ends after askTimeout, or when the client is closed.
+func (r *reach) ask(client *kgo.Client, q *question, losses uint64) {
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	q.err = client.Ping(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.count == count { // nothing was lost meanwhile
+	r.question = nil
+	if q.err == nil && r.count == losses { // nothing was lost meanwhile
 		r.sure, r.err = true, nil
 	}
-	return nil
+	close(q.answered)
 }
 
 func (r *reach) known() (sure bool, losses uint64) {
