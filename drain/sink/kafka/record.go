@@ -1,10 +1,14 @@
 package kafka
 
 import (
+	"encoding/base64"
 	"net/textproto"
+	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"forebay/buffer"
 	"forebay/drain"
 )
 
@@ -23,10 +27,12 @@ func records(topic string, msgs []drain.Delivery) []kgo.Record {
 	p := packer{bytes: make([]byte, 0, size), headers: make([]kgo.RecordHeader, 0, headers)}
 	recs := make([]kgo.Record, len(msgs))
 	for i, m := range msgs {
-		recs[i] = kgo.Record{Topic: topic, Timestamp: m.AcceptedAt, Value: copyOf(&p, m.Body), Headers: p.fields(m)}
+		r := &recs[i]
+		r.Topic, r.Timestamp, r.Value = topic, m.AcceptedAt, copyOf(&p, m.Body)
 		if m.Key != "" {
-			recs[i].Key = copyOf(&p, m.Key)
+			r.Key = copyOf(&p, m.Key)
 		}
+		p.fields(m, r)
 	}
 	return recs
 }
@@ -49,21 +55,33 @@ func copyOf[T string | []byte](p *packer, s T) []byte {
 	return p.bytes[at:len(p.bytes):len(p.bytes)]
 }
 
-// fields are the message's own, less what belongs to a connection, and ours. Their
-// names are as in HTTP, but for those of a trace, which consumers look for in small
-// letters.
-func (p *packer) fields(m drain.Delivery) []kgo.RecordHeader {
+// fields become headers: the message's own, less what belongs to a connection, and
+// ours. Their names are as in HTTP, but for those that consumers look for as Kafka has
+// them: of a trace, and of CloudEvents. A message that was a record has its key again,
+// no value where it had none, and the bytes of its headers.
+func (p *packer) fields(m drain.Delivery, r *kgo.Record) {
 	at, traced := len(p.headers), false
 	add := func(name, value string) {
 		p.headers = append(p.headers, kgo.RecordHeader{Key: name, Value: copyOf(p, value)})
 	}
-	for _, f := range m.Fields() {
+	fields := m.Fields()
+	record := slices.ContainsFunc(fields, func(f buffer.Field) bool { return f.Name == "Forebay-Source" })
+	for _, f := range fields {
+		if record {
+			f.Value = plain(f.Value)
+		}
 		switch name := textproto.CanonicalMIMEHeaderKey(f.Name); {
 		case name == "Traceparent":
 			traced = true
 			add("traceparent", f.Value)
 		case name == "Tracestate":
 			add("tracestate", f.Value)
+		case name == "Forebay-Source-Key":
+			r.Key = copyOf(p, f.Value)
+		case name == "Forebay-Source-Tombstone":
+			r.Value = nil
+		case strings.HasPrefix(name, "Ce-"):
+			add("ce_"+strings.ToLower(name[len("Ce-"):]), f.Value)
 		case !drain.OfConnection(name) && !ours(name):
 			add(f.Name, f.Value)
 		}
@@ -76,7 +94,20 @@ func (p *packer) fields(m drain.Delivery) []kgo.RecordHeader {
 	for _, f := range m.Ours() {
 		add(f.Name, f.Value)
 	}
-	return p.headers[at:len(p.headers):len(p.headers)]
+	r.Headers = p.headers[at:len(p.headers):len(p.headers)]
+}
+
+// plain is what a source wrote as a byte sequence, since a field cannot hold it, or
+// the value itself.
+func plain(value string) string {
+	if len(value) < 2 || value[0] != ':' || value[len(value)-1] != ':' {
+		return value
+	}
+	bytes, err := base64.StdEncoding.DecodeString(value[1 : len(value)-1])
+	if err != nil {
+		return value
+	}
+	return string(bytes)
 }
 
 func ours(name string) bool {

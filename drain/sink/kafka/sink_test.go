@@ -136,8 +136,8 @@ func TestRecord(t *testing.T) {
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), func(k *policies.KafkaSink) { k.Compression = "zstd" })
 	m := message("ID", "abc", `{"x":1}`,
-		buffer.Field{Name: "Connection", Value: "close"}, buffer.Field{Name: "Content-Type", Value: "application/json"},
-		buffer.Field{Name: "Forebay-Id", Value: "forged"}, buffer.Field{Name: "Forebay-Source", Value: "t/0/7"},
+		buffer.Field{Name: "Ce-Id", Value: ":AP8=:"}, buffer.Field{Name: "Connection", Value: "close"}, buffer.Field{Name: "Content-Type", Value: "application/json"},
+		buffer.Field{Name: "Forebay-Id", Value: "forged"},
 		buffer.Field{Name: "Tracestate", Value: "a=b"}, buffer.Field{Name: "X-Many", Value: "1"}, buffer.Field{Name: "X-Many", Value: "2"})
 	m.Tries.Attempts = 2
 	began := 0
@@ -149,7 +149,7 @@ func TestRecord(t *testing.T) {
 		headers = append(headers, h.Key+": "+string(h.Value))
 	}
 	want := []string{
-		"Content-Type: application/json", "Forebay-Source: t/0/7", "tracestate: a=b", "X-Many: 1", "X-Many: 2",
+		"ce_id: :AP8=:", "Content-Type: application/json", "tracestate: a=b", "X-Many: 1", "X-Many: 2",
 		"traceparent: " + m.Traceparent(), "Forebay-Method: POST", "Forebay-Target: /v1/registrations?x=1",
 		"Forebay-Id: ID", "Forebay-Attempt: 3", "Forebay-Accepted-At: 2027-03-01T12:00:00.345Z", "Forebay-Stream: registrations",
 	}
@@ -171,6 +171,31 @@ func TestEmptyBody(t *testing.T) {
 	got := recorded(t, c)[0]
 	if got.Value == nil || got.Key != nil || string(got.Headers[0].Value) != "00-1-2-01" {
 		t.Errorf("value %v, key %v, headers %v; want an empty value, no key and the caller's trace", got.Value, got.Key, got.Headers)
+	}
+}
+
+// What was a record becomes that record again.
+func TestBridgedRecord(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	s := newSink(t, c.ListenAddrs(), nil)
+	source := buffer.Field{Name: "Forebay-Source", Value: "raw/0/7"}
+	keyed := message("1", "customer", "x", buffer.Field{Name: "Bytes", Value: ":AP8=:"}, source, buffer.Field{Name: "Forebay-Source-Key", Value: ":AP8=:"})
+	word := message("2", "", "", source, buffer.Field{Name: "Forebay-Source-Key", Value: ":no base64:"}, buffer.Field{Name: "Forebay-Source-Tombstone", Value: "true"})
+	wantAll(t, s.Deliver(t.Context(), []drain.Delivery{keyed, word}), drain.Success, 0, "")
+	for _, r := range recorded(t, c) {
+		want := &kgo.Record{Key: []byte{0, 255}, Value: []byte("x")}
+		if idOf(r) == "2" {
+			want = &kgo.Record{Key: []byte(":no base64:")}
+		}
+		if string(r.Key) != string(want.Key) || (r.Value == nil) != (want.Value == nil) || string(r.Value) != string(want.Value) {
+			t.Errorf("record %q: %v, want %q: %v", r.Key, r.Value, want.Key, want.Value)
+		}
+		for _, h := range r.Headers {
+			if strings.HasPrefix(h.Key, "Forebay-Source-") || h.Key == "Bytes" && string(h.Value) != "\x00\xff" {
+				t.Errorf("header %s: %q is left", h.Key, h.Value)
+			}
+		}
 	}
 }
 
