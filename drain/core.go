@@ -205,6 +205,8 @@ func (c *core) gate(now time.Time, o outlook) gate {
 		return gate{name: Breaker, until: o.opens}
 	case o.pause.After(now):
 		return gate{name: o.asked.name(), until: o.pause}
+	case o.lag.holds(now):
+		return gate{name: KafkaLag} // a reading ends it
 	case o.breaker == BreakerHalfOpen && o.probing:
 		return gate{name: Breaker, short: limiter.OfSlots} // the probe's slot comes free when it ends
 	case o.fed.After(now):

@@ -157,10 +157,12 @@ type bench struct {
 	sinks  map[string]*fakeSink
 	wrap   func(*fakeSink) Sink // nil: they are as they are
 	drains *Drains
-	reg    *prometheus.Registry
-	cancel context.CancelFunc
-	done   chan error
-	events atomic.Int64 // that were told
+	// newSink is another's than sink where a test says so.
+	newSink func(policies.Sink) (Sink, error)
+	reg     *prometheus.Registry
+	cancel  context.CancelFunc
+	done    chan error
+	events  atomic.Int64 // that were told
 
 	mu   sync.Mutex
 	told [][]string // guarded by mu; the kinds of the holds each time they changed
@@ -177,6 +179,7 @@ func inBubble(t *testing.T, drains []string, test func(b *bench)) {
 			sinks: map[string]*fakeSink{"service": {}, "other": {}},
 			done:  make(chan error, 1),
 		}
+		b.newSink = b.sink
 		b.start(Config{})
 		test(b)
 		b.stop()
@@ -185,7 +188,7 @@ func inBubble(t *testing.T, drains []string, test func(b *bench)) {
 
 // start runs new drains on what is in the buffer.
 func (b *bench) start(cfg Config) {
-	cfg.Event, cfg.HoldsChanged, cfg.NewSink = b.hear, b.tell, b.sink
+	cfg.Event, cfg.HoldsChanged, cfg.NewSink = b.hear, b.tell, func(p policies.Sink) (Sink, error) { return b.newSink(p) }
 	b.reg = prometheus.NewRegistry()
 	b.drains = New(cfg, b.buf, slog.New(slog.DiscardHandler), b.reg)
 	ctx, cancel := context.WithCancel(b.t.Context())

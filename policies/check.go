@@ -36,6 +36,16 @@ type checker struct {
 	warnings Errors
 }
 
+// At is a finding about an object of the policy, sink or source say, that whoever uses it
+// made: at the place of its name.
+func (s *Set) At(kind, name string, severity Severity, hint, message string) Error {
+	p, known := s.places[object{kind, name}]
+	if !known {
+		return Error{Message: message, Hint: hint, Severity: severity}
+	}
+	return p.error(severity, hint, message)
+}
+
 // maxWindows bounds how many windows a Check looks at, of all drains together. It
 // is far more than people write schedules for; past it, nothing is said.
 const maxWindows = 200_000
@@ -64,6 +74,9 @@ func (c *checker) streams() {
 	}
 	for _, s := range c.set.Sources {
 		fed[s.Stream] = true
+		if s.Kafka != nil {
+			c.connection(object{"source", s.Name}, "source "+s.Name, &s.Kafka.KafkaConnection)
+		}
 	}
 	for _, d := range c.set.Drains {
 		read[d.Stream] = true
@@ -102,6 +115,9 @@ func (c *checker) sinks() {
 			c.warn(o, "a budget of 0 lets nothing through, at any time; write what the sink can take, and to stop for a while run `forebay drains pause DRAIN --reason WHY`",
 				"the budget of sink %s is 0: nothing will ever be delivered", s.Name)
 		}
+		if s.Kafka != nil {
+			c.connection(o, "sink "+s.Name, &s.Kafka.KafkaConnection)
+		}
 		if n := s.Batched(); s.Budget.Limit.Rate != limiter.Unlimited && s.Budget.Limit.Burst < n {
 			c.warn(o, fmt.Sprintf("write burst: %d, or leave burst out", n), "a batch of sink %s never has its %d messages: its burst is %d", s.Name, n, s.Budget.Limit.Burst)
 		}
@@ -127,6 +143,16 @@ func (c *checker) sinks() {
 				c.warn(o, "use https", "sink %s sends messages to %s in clear text", s.Name, u.Host)
 			}
 		}
+	}
+}
+
+// connection finds what others on the way could read or pretend to be.
+func (c *checker) connection(o object, what string, k *KafkaConnection) {
+	if broker := k.public(); broker != "" && k.TLS == nil {
+		c.warn(o, "add tls: {}", "%s exchanges messages with %s in clear text", what, broker)
+	}
+	if k.TLS != nil && k.TLS.Unverified {
+		c.warn(o, "write ca_file in its place", "%s does not verify who it talks to: insecure_skip_verify", what)
 	}
 }
 

@@ -35,7 +35,7 @@ var elasticsearchSchema = schema[ElasticsearchSink]{
 			says("How much goes into one request."),
 		choiceField("compression", []string{"gzip", "none"}, nil, func(e *ElasticsearchSink) *string { return &e.Compression }).
 			says("Of requests; default gzip."),
-		nested("timeout", &timeoutSchema, func(e *ElasticsearchSink) *HTTPSink { return &e.HTTP }).says("Of a request."),
+		timeoutField(func(e *ElasticsearchSink) (connect, total *time.Duration) { return &e.HTTP.ConnectTimeout, &e.HTTP.Timeout }),
 		nested("auth", &searchAuthSchema, func(e *ElasticsearchSink) *ElasticsearchSink { return e }).
 			says("How Forebay shows the cluster who it is."),
 		nested("tls", &sinkTLSSchema, func(e *ElasticsearchSink) *HTTPSink { return &e.HTTP }).

@@ -9,43 +9,44 @@ import (
 )
 
 const (
-	maxBrokers   = 64
-	maxTopics    = 100
-	maxLag       = 1_000_000_000
-	maxRoll      = 64 << 30
-	maxDataHosts = 1000
-	maxRollAge   = 24 * time.Hour
+	maxTopics = 100
+
+	maxRecordBatch = 64 << 20
+	maxLag         = 1_000_000_000
+	maxRoll        = 64 << 30
+	maxDataHosts   = 1000
+	maxRollAge     = 24 * time.Hour
 )
 
 var (
-	brokerForm = regexp.MustCompile(`^([0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}$`)
-	topicForm  = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)
-	groupForm  = regexp.MustCompile(`^[!-~]{1,255}$`)
+	topicForm = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)
+	groupForm = regexp.MustCompile(`^[!-~]{1,255}$`)
 	// A path of HDFS, with {date} where the day goes.
 	dataHostForm = regexp.MustCompile(`^(\*\.)?[0-9A-Za-z._:-]+(/[0-9]{1,3})?$`)
 	hdfsUserForm = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
 	hdfsForm     = regexp.MustCompile(`^/([^{}?#%\\:\x00-\x1f\x7f]|\{date\})*$`)
 )
 
-func brokersField[T any](of func(*T) *[]string) field[T] {
-	return wordsField("brokers", brokerForm, "host:port, such as kafka-1:9093", maxBrokers, of).must(`["kafka-1:9093"]`).
-		says("Where the cluster is: host:port.")
-}
-
 var kafkaSchema = schema[KafkaSink]{
-	what:   "a kafka sink",
-	preset: func(k *KafkaSink) { k.Acks, k.Compression = AcksAll, "zstd" },
-	fields: []field[KafkaSink]{
-		brokersField(func(k *KafkaSink) *[]string { return &k.Brokers }),
+	what: "a kafka sink",
+	preset: func(k *KafkaSink) {
+		k.Acks, k.Compression, k.MaxBatchBytes = AcksAll, "zstd", 1<<20
+		k.ConnectTimeout, k.Timeout = defaultConnectTimeout, defaultTimeout
+	},
+	fields: append(connectionFields(func(k *KafkaSink) *KafkaConnection { return &k.KafkaConnection }),
 		wordField("topic", topicForm, "letters, digits, . _ and -", func(k *KafkaSink) *string { return &k.Topic }).must("registrations.v1").
 			says("The topic that messages become records of."),
 		choiceField("acks", []Acks{AcksAll, AcksLeader}, nil, func(k *KafkaSink) *Acks { return &k.Acks }).
 			says("Who has to have a record before it counts as delivered; default all in-sync replicas."),
 		choiceField("compression", []string{"zstd", "lz4", "snappy", "gzip", "none"}, nil, func(k *KafkaSink) *string { return &k.Compression }).
 			says("Of batches of records; default zstd."),
+		sizeField("max_batch_bytes", 1<<10, maxRecordBatch, func(k *KafkaSink) *int64 { return &k.MaxBatchBytes }).such("1MiB").
+			says("The most bytes of a batch of records before compression, and so of a record: what max.message.bytes of the topic allows; default 1MiB."),
+		timeoutField(func(k *KafkaSink) (connect, total *time.Duration) { return &k.ConnectTimeout, &k.Timeout }),
 		optional("max_consumer_lag", &lagSchema, func(k *KafkaSink) **ConsumerLag { return &k.MaxConsumerLag }).
 			says("Holds back while a consumer group of the topic is behind."),
-	},
+	),
+	check: func(v value, k *KafkaSink, keys keys) { checkConnection(v, &k.KafkaConnection, keys) },
 }
 
 var lagSchema = schema[ConsumerLag]{
@@ -78,7 +79,7 @@ var webHDFSSchema = schema[WebHDFSSink]{
 			says("When a file is finished and the next begins."),
 		choiceField("compression", []string{"none", "gzip", "zstd"}, nil, func(w *WebHDFSSink) *string { return &w.Compression }).
 			says("Of the files; default none."),
-		nested("timeout", &timeoutSchema, func(w *WebHDFSSink) *HTTPSink { return &w.HTTP }).says("Of one operation."),
+		timeoutField(func(w *WebHDFSSink) (connect, total *time.Duration) { return &w.HTTP.ConnectTimeout, &w.HTTP.Timeout }),
 		nested("tls", &sinkTLSSchema, func(w *WebHDFSSink) *HTTPSink { return &w.HTTP }).says("How the cluster shows who it is."),
 	},
 	check: func(v value, w *WebHDFSSink, keys keys) {

@@ -23,9 +23,6 @@ type sinkDraft struct {
 	out  Sink
 }
 
-// anotherKind is the hint to the kinds of sinks that this version does not have.
-const anotherKind = "use another kind of sink: this version does not have this one"
-
 var sinkSchema = schema[sinkDraft]{
 	what:  "a sink",
 	oneOf: []string{"http", "kafka", "elasticsearch", "webhdfs"},
@@ -42,7 +39,7 @@ var sinkSchema = schema[sinkDraft]{
 		nested("http", &httpSchema, func(s *sinkDraft) *httpDraft { return &s.http }).such(`{ urls: ["https://…"] }`).
 			says("A service that takes messages as HTTP requests."),
 		optional("kafka", &kafkaSchema, func(s *sinkDraft) **KafkaSink { return &s.out.Kafka }).
-			says("A Kafka topic.").later(anotherKind),
+			such(`{ brokers: ["kafka-1:9093"], topic: registrations.v1 }`).says("A Kafka topic."),
 		optional("elasticsearch", &elasticsearchSchema, func(s *sinkDraft) **ElasticsearchSink { return &s.out.Elasticsearch }).
 			says("An index of Elasticsearch or OpenSearch, or one for each day or service."),
 		optional("webhdfs", &webHDFSSchema, func(s *sinkDraft) **WebHDFSSink { return &s.out.WebHDFS }).

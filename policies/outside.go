@@ -53,11 +53,13 @@ func (v value) beside(name string) string {
 	return filepath.Join(filepath.Dir(v.src.name), filepath.FromSlash(name))
 }
 
-// file reads the name of a file that has to be there when the server starts.
-func (v value) file(to *string) {
-	if v.fileName(to); *to != "" {
-		v.content(*to)
+// file reads the name of a file that has to be there when the server starts, and
+// returns what it holds.
+func (v value) file(to *string) (data []byte, ok bool) {
+	if v.fileName(to); *to == "" {
+		return nil, false
 	}
+	return v.content(*to)
 }
 
 // fileName reads the name of a file.

@@ -28,6 +28,20 @@ type Sink struct {
 	WebHDFS       *WebHDFSSink
 }
 
+// Kind is the key that its policy has for what it is.
+func (s Sink) Kind() string {
+	switch {
+	case s.Kafka != nil:
+		return "kafka"
+	case s.Elasticsearch != nil:
+		return "elasticsearch"
+	case s.WebHDFS != nil:
+		return "webhdfs"
+	default:
+		return "http"
+	}
+}
+
 // Breaker opens once at least MinRequests attempts ended within Window and the
 // share FailureRatio of them or more failed.
 type Breaker struct {
@@ -123,12 +137,16 @@ const (
 	ConcurrencyAdaptive ConcurrencyMode = "adaptive"
 )
 
-// KafkaSink delivers each message as a record. It is not built yet.
+// KafkaSink delivers each message as a record.
 type KafkaSink struct {
-	Brokers        []string // host:port
+	KafkaConnection
+
 	Topic          string
 	Acks           Acks
 	Compression    string
+	MaxBatchBytes  int64 // of a batch before compression, and so of a record
+	ConnectTimeout time.Duration
+	Timeout        time.Duration // of an attempt, from the call to the last acknowledgement
 	MaxConsumerLag *ConsumerLag
 }
 

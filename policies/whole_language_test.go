@@ -134,8 +134,8 @@ func TestMissingFilesAtStart(t *testing.T) {
 			missing = append(missing, m.Message)
 		}
 	}
-	if len(missing) != 4 || len(found.warnings) != 0 {
-		t.Errorf("missing = %q and %d warnings, want keys_file, ca_file and two secrets as mistakes", missing, len(found.warnings))
+	if len(missing) != 8 || len(found.warnings) != 0 {
+		t.Errorf("missing = %q and %d warnings, want keys_file, ca_file twice, a certificate, its key and three secrets as mistakes", missing, len(found.warnings))
 	}
 }
 
@@ -187,8 +187,11 @@ func TestWholeLanguageIsCompiled(t *testing.T) {
 		"signatures": {len(orders.HTTP.SignSecrets), 1},
 		"may cancel": {orders.MayCancel, true},
 		"batch":      {set.Sink("email").HTTP.Batch, &Batch{20, 5 << 20, 200 * time.Millisecond, BatchJSONArray}},
-		"kafka":      {events.Kafka, &KafkaSink{[]string{"kafka-1:9093"}, "registrations.v1", AcksAll, "zstd", &ConsumerLag{"crm", 100000}}},
-		"no http":    {events.HTTP, (*HTTPSink)(nil)},
+		"kafka": {events.Kafka, &KafkaSink{
+			KafkaConnection{Brokers: []string{"kafka-1:9093"}, TLS: &TLS{}, SASL: &SASL{SASLScramSHA512, "forebay", Secret{}}},
+			"registrations.v1", AcksAll, "zstd", 2 << 20, 2 * time.Second, 10 * time.Second, &ConsumerLag{"crm", 100000},
+		}},
+		"no http": {events.HTTP, (*HTTPSink)(nil)},
 		"search": {search.Elasticsearch, &ElasticsearchSink{
 			HTTP:  HTTPSink{URLs: []*url.URL{{Scheme: "https", Host: "es-1:9200"}}, ConnectTimeout: 2 * time.Second, Timeout: 30 * time.Second},
 			Index: IndexName{[]indexPart{{word: "logs-"}, {day: true}}}, Location: time.UTC, Bulk: Bulk{1000, 5 << 20, 200 * time.Millisecond}, Compression: "gzip",
@@ -203,7 +206,9 @@ func TestWholeLanguageIsCompiled(t *testing.T) {
 		"ramp":        {drain.Schedule.Entries[2].Ramp, 5 * time.Minute},
 		"urgent":      {drain.Deadline, Deadline{60 * time.Hour, EndDead, 12 * time.Hour, 200}},
 		"source": {set.Sources, []Source{{
-			"legacy-orders", &KafkaSource{[]string{"kafka-1:9093"}, []string{"orders.raw"}, "forebay"}, "orders", "/v1/orders", true, time.Time{}, "",
+			"legacy-orders", &KafkaSource{
+				KafkaConnection{Brokers: []string{"kafka-1:9093"}, TLS: &TLS{ServerName: "kafka.internal"}}, []string{"orders.raw"}, "forebay",
+			}, "orders", "/v1/orders", true, time.Time{}, "",
 		}}},
 		"overflow":  {[]any{create.Mode, create.Sink, create.Stream, create.HoldUpTo, create.Timing}, []any{ModeOverflow, "order-service", "orders", 800 * time.Millisecond, true}},
 		"callers":   {[]any{create.Auth, create.Limits}, []any{[]*Auth{&set.Auth[0], &set.Auth[1]}, []string{"everyone", "per-customer"}}},

@@ -20,22 +20,30 @@ func newCheck() *cobra.Command {
 		Short: "Report every mistake in policy files, and what they compile to",
 		Long: `Report every mistake in policy files, with its line and a way to mend it, and what
 they compile to. The files are one policy. Exits 1 on a mistake, and 3 on a warning
-with --strict.`,
+with --strict. With --online it also connects to what sinks and sources name: brokers,
+who Forebay is there, topics and rights, and URLs, at most 10 s each; nothing is
+delivered. Without it nothing is connected to.`,
 		Example: `  forebay check policies/*.yaml
   forebay check --strict policies/*.yaml
+  forebay check --online policies/*.yaml
   forebay check --config forebay.yaml`,
 		Args: cobra.ArbitraryArgs,
 	}
 	file := cmd.Flags().String("config", "", "check the process configuration in `F` too, and the policies it names")
+	online := cmd.Flags().Bool("online", false, "connect to what sinks and sources name too; secrets have to be there")
 	strict := cmd.Flags().Bool("strict", false, "exit 3 on warnings")
 	out := formatFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 && *file == "" {
 			return usageError{errors.New("POLICY is missing"), "run 'forebay check --help'"}
 		}
-		f, err := inspect(*file, args)
+		f, err := inspect(*file, args, *online)
 		if err != nil {
 			return err
+		}
+		if *online && f.set != nil {
+			mistakes, warnings := tryOnline(cmd.Context(), f.set)
+			f.mistakes, f.warnings = append(f.mistakes, mistakes...), append(f.warnings, warnings...)
 		}
 		return f.report(cmd, *out, *strict)
 	}
@@ -51,8 +59,9 @@ type findings struct {
 }
 
 // inspect checks the configuration, then the policies; mistakes in one do not
-// hide those in the other.
-func inspect(file string, paths []string) (findings, error) {
+// hide those in the other. With secrets set, those that are missing are mistakes, as
+// for a server that starts.
+func inspect(file string, paths []string, secrets bool) (findings, error) {
 	var f findings
 	if file != "" {
 		named, missing, err := config.CheckFile(file)
@@ -69,7 +78,7 @@ func inspect(file string, paths []string) (findings, error) {
 	if len(paths) == 0 {
 		return f, nil
 	}
-	set, missing, err := policies.LoadOffline(paths)
+	set, missing, err := load(paths, secrets)
 	if err != nil && !errors.As(err, &f.mistakes) {
 		return f, err
 	}
@@ -78,6 +87,14 @@ func inspect(file string, paths []string) (findings, error) {
 		f.warnings = append(f.warnings, policies.Check(set, time.Now())...)
 	}
 	return f, nil
+}
+
+func load(paths []string, secrets bool) (set *policies.Set, missing policies.Errors, err error) {
+	if secrets {
+		set, err = policies.Load(paths)
+		return set, nil, err
+	}
+	return policies.LoadOffline(paths)
 }
 
 func (f findings) report(cmd *cobra.Command, out format, strict bool) error {
@@ -119,7 +136,7 @@ func (f findings) print(stdout, stderr io.Writer) {
 			fmt.Fprintln(stderr, list.Error())
 		}
 	}
-	if f.set != nil && len(f.problems) == 0 {
+	if f.set != nil && len(f.problems)+len(f.mistakes) == 0 {
 		printSet(stdout, f.set)
 	}
 }

@@ -165,9 +165,9 @@ func (s batchSink) fields(msgs []drain.Delivery) nethttp.Header {
 		h.Set("Forebay-Ids", strings.Join(ids, ","))
 	}
 	h.Set("Forebay-Attempt", strconv.Itoa(attempt))
-	h.Set("Forebay-Accepted-At", msgs[0].AcceptedAt.UTC().Format(timeFormat))
+	h.Set("Forebay-Accepted-At", msgs[0].AcceptedAt.UTC().Format(drain.TimeFormat))
 	h.Set("Forebay-Stream", msgs[0].Stream)
-	h.Set("Traceparent", traceparent(key))
+	h.Set("Traceparent", drain.Traceparent(key))
 	h.Set("User-Agent", "forebay")
 	h.Set("Idempotency-Key", key)
 	hideFromTransport(h, "Idempotency-Key")

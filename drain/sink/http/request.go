@@ -3,8 +3,6 @@ package http
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,9 +14,6 @@ import (
 
 	"forebay/drain"
 )
-
-// timeFormat is RFC 3339 with milliseconds.
-const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // newRequest builds the request that delivers a message. Where it goes is the
 // upstream's to fill in.
@@ -74,7 +69,7 @@ func eachField(m drain.Delivery, add func(name, value string)) {
 		case "User-Agent":
 			has = &agent
 		default:
-			if !ofConnection(name) {
+			if !drain.OfConnection(name) {
 				add(name, f.Value)
 			}
 			continue
@@ -84,12 +79,11 @@ func eachField(m drain.Delivery, add func(name, value string)) {
 			add(name, f.Value)
 		}
 	}
-	add("Forebay-Id", m.ID)
-	add("Forebay-Attempt", strconv.Itoa(m.Tries.Attempts+1))
-	add("Forebay-Accepted-At", m.AcceptedAt.UTC().Format(timeFormat))
-	add("Forebay-Stream", m.Stream)
+	for _, f := range m.Ours() {
+		add(f.Name, f.Value)
+	}
 	if !trace {
-		add("Traceparent", traceparent(m.ID))
+		add("Traceparent", m.Traceparent())
 	}
 	if !key {
 		add("Idempotency-Key", m.ID)
@@ -117,26 +111,6 @@ func hideFromTransport(h nethttp.Header, name string) {
 		delete(h, name)
 		h[strings.ToLower(name)] = values
 	}
-}
-
-// ofConnection reports whether a field speaks of a connection or of framing
-// rather than of the message. Such fields are not stored; this is for messages
-// that came another way.
-func ofConnection(name string) bool {
-	switch name {
-	case "Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Authenticate",
-		"Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
-		return true
-	default:
-		return false
-	}
-}
-
-// traceparent derives a trace from the id, so that every attempt of a message
-// is in the same one. It is not sampled: that is for others to decide.
-func traceparent(id string) string {
-	sum := sha256.Sum256([]byte(id))
-	return "00-" + hex.EncodeToString(sum[:16]) + "-" + hex.EncodeToString(sum[16:24]) + "-00"
 }
 
 // maxRetryAfter is where a Retry-After is cut, long before it overflows: a year
