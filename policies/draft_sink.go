@@ -23,8 +23,8 @@ type sinkDraft struct {
 	out  Sink
 }
 
-// anotherKind is the hint to the kinds of sinks that this version does not have.
-const anotherKind = "use another kind of sink: this version does not have this one"
+// builtKinds is the hint to the kinds of sinks that this version does not have.
+const builtKinds = "use another kind of sink: this version does not have this one"
 
 var sinkSchema = schema[sinkDraft]{
 	what:  "a sink",
@@ -42,11 +42,11 @@ var sinkSchema = schema[sinkDraft]{
 		nested("http", &httpSchema, func(s *sinkDraft) *httpDraft { return &s.http }).such(`{ urls: ["https://…"] }`).
 			says("A service that takes messages as HTTP requests."),
 		optional("kafka", &kafkaSchema, func(s *sinkDraft) **KafkaSink { return &s.out.Kafka }).
-			says("A Kafka topic.").later(anotherKind),
+			says("A Kafka topic.").later(builtKinds),
 		optional("elasticsearch", &elasticsearchSchema, func(s *sinkDraft) **ElasticsearchSink { return &s.out.Elasticsearch }).
 			says("An index of Elasticsearch or OpenSearch, or one for each day or service."),
 		optional("webhdfs", &webHDFSSchema, func(s *sinkDraft) **WebHDFSSink { return &s.out.WebHDFS }).
-			says("Files on HDFS.").later(anotherKind),
+			says("Files on HDFS.").later(builtKinds),
 		nested("budget", &budgetSchema, func(s *sinkDraft) *Budget { return &s.out.Budget }).
 			says("What the sink can take, from all of its drains and live traffic together."),
 		{
