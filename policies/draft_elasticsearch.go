@@ -99,10 +99,7 @@ var sinkTLSSchema = schema[HTTPSink]{
 // certificates reads a file of certificates in PEM.
 func (v value) certificates(to *[]byte) {
 	var name string
-	if v.fileName(&name); name == "" {
-		return
-	}
-	pem, ok := v.content(name)
+	pem, ok := v.file(&name)
 	switch {
 	case !ok:
 	case len(pem) > maxFileBytes:

@@ -21,8 +21,8 @@ type indexPart struct {
 	place keyPart
 }
 
-// DayFormat is how {date} is written in the names of indices and folders.
-const DayFormat = "2006-01-02"
+// dayFormat is how {date} is written in the names of indices and folders.
+const dayFormat = "2006-01-02"
 
 // OfMessage reports whether the name depends on what stands in the message.
 func (n IndexName) OfMessage() bool {
@@ -44,7 +44,7 @@ func (n IndexName) Expand(day time.Time, header func(name string) []string, body
 		case p.word != "":
 			b.WriteString(p.word)
 		case p.day:
-			b.WriteString(day.Format(DayFormat))
+			b.WriteString(day.Format(dayFormat))
 		default:
 			value := p.place.extract(header, body)
 			if value == "" {

@@ -41,9 +41,15 @@ var principalForm = regexp.MustCompile("^[!$-&(-_a-~]{1,128}$")
 
 // keysFile reads the file that says whose keys are whose.
 func (v value) keysFile(to *APIKey) {
-	if v.fileName(&to.KeysFile); to.KeysFile == "" {
+	s, ok := v.str()
+	if !ok {
 		return
 	}
+	if s == "" {
+		v.fail("write its path", "%s is empty", v.name)
+		return
+	}
+	to.KeysFile = v.beside(s)
 	data, ok := v.content(to.KeysFile)
 	switch {
 	case !ok:

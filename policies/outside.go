@@ -56,23 +56,16 @@ func (v value) beside(name string) string {
 // file reads the name of a file that has to be there when the server starts, and
 // returns what it holds.
 func (v value) file(to *string) (data []byte, ok bool) {
-	if v.fileName(to); *to == "" {
-		return nil, false
-	}
-	return v.content(*to)
-}
-
-// fileName reads the name of a file.
-func (v value) fileName(to *string) {
 	s, ok := v.str()
 	if !ok {
-		return
+		return nil, false
 	}
 	if s == "" {
 		v.fail("write its path", "%s is empty", v.name)
-		return
+		return nil, false
 	}
 	*to = v.beside(s)
+	return v.content(*to)
 }
 
 // content reads a file that must not be empty. What is wrong with it is a warning
