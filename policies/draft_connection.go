@@ -82,6 +82,12 @@ func checkTLS(v value, t *TLS, keys keys) {
 	}
 }
 
+// sinkTLS secures connections to https urls, which are secured anyhow, in another way.
+func sinkTLS[T any](of func(*T) *HTTPSink) field[T] {
+	return optional("tls", &tlsSchema, func(x *T) **TLS { return &of(x).TLS }).such("{ ca_file: /etc/forebay/tls/ca.pem }").
+		says("Which certificates of https urls are trusted, and which is shown; default: the system's authorities, and none.")
+}
+
 // pemField is the name of a file whose content the policy keeps.
 func pemField[T any](name string, keep func(v value, to *T, pem []byte)) field[T] {
 	return field[T]{

@@ -1,7 +1,6 @@
 package policies
 
 import (
-	"crypto/x509"
 	"net/url"
 	"regexp"
 	"time"
@@ -35,11 +34,12 @@ var elasticsearchSchema = schema[ElasticsearchSink]{
 			says("How much goes into one request."),
 		choiceField("compression", []string{"gzip", "none"}, nil, func(e *ElasticsearchSink) *string { return &e.Compression }).
 			says("Of requests; default gzip."),
-		timeoutField(func(e *ElasticsearchSink) (connect, total *time.Duration) { return &e.HTTP.ConnectTimeout, &e.HTTP.Timeout }),
+		timeoutField(func(e *ElasticsearchSink) (connect, total *time.Duration) {
+			return &e.HTTP.ConnectTimeout, &e.HTTP.Timeout
+		}),
 		nested("auth", &searchAuthSchema, func(e *ElasticsearchSink) *ElasticsearchSink { return e }).
 			says("How Forebay shows the cluster who it is."),
-		nested("tls", &sinkTLSSchema, func(e *ElasticsearchSink) *HTTPSink { return &e.HTTP }).
-			says("How the cluster shows who it is."),
+		sinkTLS(func(e *ElasticsearchSink) *HTTPSink { return &e.HTTP }),
 	},
 	check: func(v value, e *ElasticsearchSink, keys keys) {
 		for _, u := range e.HTTP.URLs {
@@ -84,29 +84,4 @@ var basicSchema = schema[ElasticsearchSink]{
 		secretField("password", func(e *ElasticsearchSink) *Secret { return &e.Password }).must(`"${file:/run/secrets/NAME}"`).
 			says("A reference to his password: ${env:NAME} or ${file:/path}."),
 	},
-}
-
-var sinkTLSSchema = schema[HTTPSink]{
-	what: "tls of a sink",
-	fields: []field[HTTPSink]{
-		field[HTTPSink]{
-			name: "ca_file", shape: shape{"type": "string", "minLength": 1},
-			read: func(v value, h *HTTPSink) { v.certificates(&h.CA) },
-		}.must("/etc/forebay/tls/ca.pem").says("The certificates that sign those of the sink, in PEM, in the place of the system's."),
-	},
-}
-
-// certificates reads a file of certificates in PEM.
-func (v value) certificates(to *[]byte) {
-	var name string
-	pem, ok := v.file(&name)
-	switch {
-	case !ok:
-	case len(pem) > maxFileBytes:
-		v.fail("leave out the certificates that sign none of the sink's", "ca_file: file %s is over 1 MiB", quote(name))
-	case !x509.NewCertPool().AppendCertsFromPEM(pem):
-		v.fail("write certificates in PEM: -----BEGIN CERTIFICATE-----", "ca_file: file %s holds no certificate", quote(name))
-	default:
-		*to = pem
-	}
 }

@@ -45,6 +45,7 @@ var httpSchema = schema[httpDraft]{
 			name: "permanent", shape: listShape(numberShape(minStatus, maxStatus), 0, maxStatuses), read: readPermanent,
 			about: "Statuses that bury a message; default 400, 401, 403, 404, 405, 409, 410, 413, 415, 422.",
 		},
+		sinkTLS(func(h *httpDraft) *HTTPSink { return &h.HTTPSink }),
 		booleanField("preserve_host", func(h *httpDraft) *bool { return &h.PreserveHost }).
 			says("Whether the sink sees the caller's Host in place of its own; default false."),
 		optional("batch", &batchSchema, func(h *httpDraft) **Batch { return &h.Batch }).

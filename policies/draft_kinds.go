@@ -80,7 +80,7 @@ var webHDFSSchema = schema[WebHDFSSink]{
 		choiceField("compression", []string{"none", "gzip", "zstd"}, nil, func(w *WebHDFSSink) *string { return &w.Compression }).
 			says("Of the files; default none."),
 		timeoutField(func(w *WebHDFSSink) (connect, total *time.Duration) { return &w.HTTP.ConnectTimeout, &w.HTTP.Timeout }),
-		nested("tls", &sinkTLSSchema, func(w *WebHDFSSink) *HTTPSink { return &w.HTTP }).says("How the cluster shows who it is."),
+		sinkTLS(func(w *WebHDFSSink) *HTTPSink { return &w.HTTP }),
 	},
 	check: func(v value, w *WebHDFSSink, keys keys) {
 		if w.Path == "" {

@@ -62,8 +62,7 @@ type HTTPSink struct {
 
 	// PreserveHost sends the caller's Host in the place of the sink's own.
 	PreserveHost bool
-	// CA are the certificates that sign those of the urls, in PEM; nil: those of the system.
-	CA []byte
+	TLS          *TLS // nil: the system's authorities, and no certificate
 
 	Batch *Batch // nil: one message a request
 

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"forebay/drain"
+	"forebay/policies"
 )
 
 func TestItems(t *testing.T) {
@@ -281,7 +282,7 @@ func TestTLS(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		p := policyOf(t, "index: logs", srv.URL)
 		if own {
-			p.Elasticsearch.HTTP.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+			p.Elasticsearch.HTTP.TLS = &policies.TLS{CA: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})}
 		}
 		want := drain.Outcome{Error: "tls: " + strings.TrimPrefix(srv.URL, "https://")}
 		if own {

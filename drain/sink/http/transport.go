@@ -2,8 +2,7 @@ package http
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
+	"fmt"
 	"net"
 	nethttp "net/http"
 	"time"
@@ -28,10 +27,10 @@ func newDialer(p policies.HTTPSink) *net.Dialer {
 // nothing to it. An error says what it cannot work with.
 func NewTransport(p policies.HTTPSink, concurrency int) (*nethttp.Transport, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if p.CA != nil {
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(p.CA) {
-			return nil, errors.New("no certificate in ca_file")
+	if p.TLS != nil {
+		var err error
+		if config, err = p.TLS.Config(); err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
 		}
 	}
 	concurrency = max(1, concurrency)

@@ -382,7 +382,7 @@ func TestNewRefuses(t *testing.T) {
 	for what, p := range map[string]policies.Sink{
 		"another kind": {Name: "x"},
 		"no urls":      {WebHDFS: &policies.WebHDFSSink{}},
-		"no ca":        {WebHDFS: &policies.WebHDFSSink{HTTP: policies.HTTPSink{URLs: []*url.URL{at(t, "https://nn")}, CA: []byte("no")}}},
+		"no pair":      {WebHDFS: &policies.WebHDFSSink{HTTP: policies.HTTPSink{URLs: []*url.URL{at(t, "https://nn")}, TLS: &policies.TLS{Certificate: []byte("no")}}}},
 	} {
 		if _, err := webhdfs.New(p); err == nil {
 			t.Errorf("%s: no error", what)
