@@ -98,11 +98,11 @@ func secure(settings map[string]string, addr, keyStore string, users map[string]
 	settings[ours+"ssl.keystore.location"] = keyStore
 	settings[ours+"scram-sha-256.sasl.jaas.config"] = modules + "scram.ScramLoginModule required;"
 	settings[ours+"scram-sha-512.sasl.jaas.config"] = modules + "scram.ScramLoginModule required;"
-	plain := modules + "plain.PlainLoginModule required"
+	plain := []string{modules + "plain.PlainLoginModule required"}
 	for _, name := range slices.Sorted(maps.Keys(users)) {
-		plain += fmt.Sprintf(" user_%s=%q", name, users[name])
+		plain = append(plain, fmt.Sprintf("user_%s=%q", name, users[name]))
 	}
-	settings[ours+"plain.sasl.jaas.config"] = plain + ";"
+	settings[ours+"plain.sasl.jaas.config"] = strings.Join(plain, " ") + ";"
 }
 
 func lines(settings map[string]string) string {
