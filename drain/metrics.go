@@ -218,17 +218,25 @@ func gauges() []gauge {
 		{
 			prometheus.NewDesc("forebay_drain_next_deadline_timestamp_seconds",
 				"When the oldest unfinished message reaches its deadline; +Inf while there is none.", labels, nil),
-			func(_ time.Time, s Status) float64 {
-				if s.Deadline.IsZero() {
-					return math.Inf(1)
-				}
-				return timestamp(s.Deadline)
-			},
+			func(_ time.Time, s Status) float64 { return orNever(s.Deadline) },
+		},
+		{
+			prometheus.NewDesc("forebay_drain_deadline_miss_timestamp_seconds",
+				"The deadline of the first message that will not leave in time at the rates ahead, in Unix time; +Inf while all will.", labels, nil),
+			func(_ time.Time, s Status) float64 { return orNever(s.Miss) },
 		},
 	}
 }
 
 func timestamp(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+// orNever is +Inf for the zero time.
+func orNever(t time.Time) float64 {
+	if t.IsZero() {
+		return math.Inf(1)
+	}
+	return timestamp(t)
+}
 
 func estimatedEmpty(now time.Time, s Status) float64 {
 	switch {
