@@ -30,7 +30,7 @@ func (b *bench) watch(most time.Duration) (missed, empty time.Time) {
 func TestForecastsComeTrue(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	missed, kept := 0, 0
-	for i := range 24 {
+	for i := range 12 {
 		s := nightly(t)
 		s.Base, s.Floor = limiter.Rate(random.IntN(3))/10, limiter.Rate(random.IntN(2))/20
 		s.Entries[0].Rate, s.Entries[0].Ramp = limiter.Rate(random.IntN(4))/2, time.Duration(random.IntN(3))*time.Hour
@@ -66,7 +66,7 @@ func TestForecastsComeTrue(t *testing.T) {
 			})
 		})
 	}
-	if missed < 5 || kept < 5 {
+	if missed < 3 || kept < 3 {
 		t.Errorf("%d deadlines were missed and %d drains kept them: too few of one to say much", missed, kept)
 	}
 }

@@ -30,18 +30,18 @@ var (
 // docs/metrics.md defines every metric once, with its type, and no other; and no
 // page names one that is not there.
 func TestDocsMetrics(t *testing.T) {
-	want := strings.Split(strings.TrimSpace(readText(t, metricList)), "\n")
-	var got, names []string
+	var want, got, names []string
+	for line := range strings.Lines(readText(t, metricList)) {
+		name, rest, _ := strings.Cut(line, " ")
+		kind, _, _ := strings.Cut(rest, " ")
+		want, names = append(want, name+" "+kind), append(names, name)
+	}
 	for _, row := range metricRow.FindAllStringSubmatch(readText(t, "../../docs/metrics.md"), -1) {
 		got = append(got, row[1]+" "+row[2])
 	}
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("docs/metrics.md and %s (-registry +page):\n%s", metricList, diff)
-	}
-	for _, line := range want {
-		name, _, _ := strings.Cut(line, " ")
-		names = append(names, name)
 	}
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil || len(pages) == 0 {
