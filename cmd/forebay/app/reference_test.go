@@ -120,7 +120,7 @@ func wantFile(t *testing.T, path, want string) {
 var table = regexp.MustCompile(`(?s)<!-- generated from (.*?) -->\n.*?<!-- end -->`)
 
 // withTables is a page with the tables between its marks made anew: of the metrics whose
-// names begin as a mark says. Each metric has to be in one table.
+// names begin, after forebay_, as a mark says. Each metric has to be in one table.
 func withTables(page []byte, list []metric) ([]byte, error) {
 	told := map[string]int{}
 	page = table.ReplaceAllFunc(page, func(old []byte) []byte {
@@ -128,7 +128,7 @@ func withTables(page []byte, list []metric) ([]byte, error) {
 		var b bytes.Buffer
 		fmt.Fprintf(&b, "<!-- generated from %s -->\n| metric | type | labels | meaning |\n|---|---|---|---|\n", strings.Join(prefixes, " "))
 		for _, m := range list {
-			if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(m.name, p) }) {
+			if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(m.name, "forebay_"+p) }) {
 				told[m.name]++
 				fmt.Fprintln(&b, m.row())
 			}
@@ -146,8 +146,8 @@ func withTables(page []byte, list []metric) ([]byte, error) {
 
 func TestWithTables(t *testing.T) {
 	list := []metric{{"forebay_a_b", "gauge", "x,y", "How many."}, {"forebay_a_c", "counter", "", "Others."}}
-	const page = "# A\n\n<!-- generated from forebay_a_ -->\nold\n<!-- end -->\n\nrest\n"
-	const want = "# A\n\n<!-- generated from forebay_a_ -->\n| metric | type | labels | meaning |\n|---|---|---|---|\n" +
+	const page = "# A\n\n<!-- generated from a_ -->\nold\n<!-- end -->\n\nrest\n"
+	const want = "# A\n\n<!-- generated from a_ -->\n| metric | type | labels | meaning |\n|---|---|---|---|\n" +
 		"| `forebay_a_b` | gauge | `x`, `y` | How many. |\n| `forebay_a_c` | counter |  | Others. |\n<!-- end -->\n\nrest\n"
 	got, err := withTables([]byte(page), list)
 	if diff := cmp.Diff(want, string(got)); err != nil || diff != "" {
