@@ -19,9 +19,9 @@ func (d *drain) backlog() []buffer.Waiting {
 }
 
 // missAt is when the first message that will not leave in time is late, as the rates
-// ahead and all that holds the drain say; zero: each one leaves in time. Of the messages
-// between those of the backlog that are given it knows what they say. It requires that mu
-// is held.
+// ahead and all that holds the drain say; zero: each one leaves in time. The backlog is
+// known by some of its messages: between two of them the time is interpolated. It requires
+// that mu is held.
 func (d *drain) missAt(now time.Time, backlog []buffer.Waiting, o outlook) time.Time {
 	delay := d.plan.policy.Deadline.MaxDelay
 	if delay <= 0 || len(backlog) == 0 {

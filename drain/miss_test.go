@@ -32,21 +32,21 @@ func TestForecastsComeTrue(t *testing.T) {
 	missed, kept := 0, 0
 	for i := range 12 {
 		s := nightly(t)
-		s.Base, s.Floor = limiter.Rate(random.IntN(3))/10, limiter.Rate(random.IntN(2))/20
-		s.Entries[0].Rate, s.Entries[0].Ramp = limiter.Rate(random.IntN(4))/2, time.Duration(random.IntN(3))*time.Hour
+		s.Base, s.Floor = limiter.Rate(random.IntN(3))/50, limiter.Rate(random.IntN(2))/100
+		s.Entries[0].Rate, s.Entries[0].Ramp = limiter.Rate(random.IntN(4))/10, time.Duration(random.IntN(3))*time.Hour
 		budget := wide()
 		if random.IntN(2) == 0 {
-			budget.Limit = limit(limiter.Rate(1+random.IntN(8))/10, 1)
+			budget.Limit = limit(limiter.Rate(1+random.IntN(8))/50, 1)
 		}
 		p := infeasible(s, budget, time.Duration(120+random.IntN(300))*time.Minute)
 		if random.IntN(2) == 0 {
-			p.Drains[0].Deadline.UrgentBefore, p.Drains[0].Deadline.UrgentRate = p.Drains[0].Deadline.MaxDelay/3, 0.5
+			p.Drains[0].Deadline.UrgentBefore, p.Drains[0].Deadline.UrgentRate = p.Drains[0].Deadline.MaxDelay/3, 0.1
 		}
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			inBubble(t, []string{"d"}, func(b *bench) { // from midnight on
 				b.apply(p)
 				for range 8 {
-					b.fill(random.IntN(1200))
+					b.fill(random.IntN(240))
 					b.pass(time.Duration(random.IntN(900)) * time.Second)
 				}
 				now, st := time.Now(), b.drains.Status(time.Now())[0]
