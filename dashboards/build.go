@@ -26,8 +26,9 @@ type panel struct {
 	width, height      int // in Grafana's grid of 24 columns
 	queries            []query
 	stack              bool
-	none               string      // what a stat says where there is nothing
-	red                json.Number // from where on a stat is red; empty: never
+	none               string // what a stat says where there is nothing
+	good, bad          string // colors of a stat below its limit, and from there on
+	limit              json.Number
 }
 
 // kind is a type of panel of Grafana's.

@@ -8,7 +8,7 @@ func limits() dashboard {
 		rows: []row{
 			{"Limits on callers", []panel{
 				graph("Decisions", "reqps", "allow passed every limit of its route; deny was refused by this one; shadow_deny would have been.",
-					query{`sum by (limit, decision) (rate(forebay_limit_decisions_total{$on,limit=~"$limit"}[$__rate_interval]))`, "{{limit}} {{decision}}"}).stacked(),
+					query{`sum by (limit, decision) (rate(forebay_limit_decisions_total{$on,limit=~"$limit"}[$__rate_interval])) > 0`, "{{limit}} {{decision}}"}),
 				graph("Share refused", "percentunit", "Of the requests that met each limit, those that it refused, or would have in shadow.",
 					query{`sum by (limit) (rate(forebay_limit_decisions_total{$on,limit=~"$limit",decision=~"deny|shadow_deny"}[$__rate_interval])) / (sum by (limit) (rate(forebay_limit_decisions_total{$on,limit=~"$limit"}[$__rate_interval])) > 0)`, "{{limit}}"}),
 				graph("Tracked keys", "short", "Keys that have a bucket; at max_keys new ones may have to share.",

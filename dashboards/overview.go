@@ -14,8 +14,8 @@ func overview() dashboard {
 					`1000 * max(forebay_drain_estimated_empty_timestamp_seconds{$on} < +Inf)`),
 				number("First deadline missed", "dateTimeFromNow", "none in sight", "The deadline of the first message that will not leave in time.",
 					`1000 * min(forebay_drain_deadline_miss_timestamp_seconds{$on} < +Inf)`).redFrom("0"),
-				number("First stream or disk full", "dateTimeFromNow", "not in sight", "When the first stream is at its max_bytes, or the disk takes no more, at the growth of the last minute or two.",
-					`1000 * min(forebay_stream_full_timestamp_seconds{$on} < +Inf or forebay_buffer_full_timestamp_seconds{$on} < +Inf)`).redFrom("0"),
+				number("Time to a full stream or disk", "s", "not in sight", "Until the first stream is at its max_bytes, or the disk takes no more, at the growth of the last minute or two. Red within the hour.",
+					`min(forebay_stream_full_timestamp_seconds{$on} < +Inf or forebay_buffer_full_timestamp_seconds{$on} < +Inf) - time()`).redBelow("3600"),
 				number("Ledger imbalance", "short", "not scraped", "Accepted less delivered, expired, cancelled, dead and buffered. Anything but 0 is a fault of Forebay.",
 					`sum(abs(forebay_ledger_imbalance{$on}))`).redFrom("1"),
 			}},
@@ -25,7 +25,7 @@ func overview() dashboard {
 					query{`sum(rate(forebay_drain_delivered_messages_total{$on}[$__rate_interval]))`, "delivered"},
 					query{`sum(forebay_drain_permitted_rate{$on} < +Inf)`, "permitted"}).wide(),
 				graph("Requests by decision", "reqps", "What callers were told: passed, held, buffered; limited is their quota, full our capacity.",
-					query{`sum by (decision) (rate(forebay_ingress_requests_total{$on}[$__rate_interval])) > 0`, "{{decision}}"}).wide().stacked(),
+					query{`sum by (decision) (rate(forebay_ingress_requests_total{$on}[$__rate_interval]))`, "{{decision}}"}).wide().stacked(),
 			}},
 			{"Backlog", []panel{
 				graph("Backlog", "short", "Messages of each stream that at least one drain has not finished.",
@@ -33,7 +33,7 @@ func overview() dashboard {
 				graph("Oldest waiting", "s", "Age of the oldest unfinished message of each stream; nothing where none waits.",
 					query{`max by (stream) (time() - (forebay_stream_oldest_message_timestamp_seconds{$on} > 0))`, "{{stream}}"}),
 				graph("Time to empty", "s", "How long each drain needs for what waits now. A line that ends while messages wait: no rate is in sight.",
-					query{`max by (drain) (clamp_min(forebay_drain_estimated_empty_timestamp_seconds{$on} < +Inf, 0) - time() > 0)`, "{{drain}}"}),
+					query{`max by (drain) ((forebay_drain_estimated_empty_timestamp_seconds{$on} < +Inf) - time() > 0)`, "{{drain}}"}),
 			}},
 			{"Why", []panel{
 				states("What binds", "The constraint that keeps each drain from going faster.",

@@ -10,19 +10,27 @@ func graph(title, unit, description string, queries ...query) panel {
 	return panel{kind: series, title: title, unit: unit, description: description, width: 8, height: 8, queries: queries}
 }
 
-// wide makes a panel take half of the page.
+// wide makes a panel take half of the page, full all of it.
 func (p panel) wide() panel { p.width = 12; return p }
+
+func (p panel) full() panel { p.width, p.height = 24, 6; return p }
 
 // stacked lays the lines on each other: their sum means something.
 func (p panel) stacked() panel { p.stack = true; return p }
 
 // number is one value, a sixth of the page wide. Where there is none it says so.
 func number(title, unit, none, description, expr string) panel {
-	return panel{kind: stat, title: title, unit: unit, none: none, description: description, width: 4, height: 4, queries: []query{{expr: expr}}}
+	return panel{
+		kind: stat, title: title, unit: unit, none: none, description: description, width: 4, height: 4,
+		queries: []query{{expr: expr}}, good: "green", bad: "green", limit: "0",
+	}
 }
 
 // redFrom makes a number red from a value on.
-func (p panel) redFrom(value string) panel { p.red = json.Number(value); return p }
+func (p panel) redFrom(value json.Number) panel { p.bad, p.limit = "red", value; return p }
+
+// redBelow makes a number red below a value.
+func (p panel) redBelow(value json.Number) panel { p.good, p.limit = "red", value; return p }
 
 // states shows what was when; 1 is yes.
 func states(title, description string, queries ...query) panel {
@@ -31,7 +39,7 @@ func states(title, description string, queries ...query) panel {
 
 // list shows labels, one series a line.
 func list(title, unit, description string, queries ...query) panel {
-	return panel{kind: table, title: title, unit: unit, description: description, width: 12, height: 6, queries: queries}
+	return panel{kind: table, title: title, unit: unit, description: description, width: 8, height: 8, queries: queries}
 }
 
 func (p panel) object(id int, at object) object {
@@ -75,15 +83,13 @@ func (p panel) defaults() object {
 		}
 		d["min"] = 0
 	case stat:
-		steps := []object{{"color": "green", "value": nil}}
-		if p.red != "" {
-			steps = append(steps, object{"color": "red", "value": p.red})
-		}
+		steps := []object{{"color": p.good, "value": nil}, {"color": p.bad, "value": p.limit}}
 		d["color"] = object{"mode": "thresholds"}
 		d["thresholds"] = object{"mode": "absolute", "steps": steps}
 		d["noValue"] = p.none
 	case timeline:
 		d["custom"] = object{"fillOpacity": 70, "lineWidth": 0}
+		d["noValue"] = "never"
 		d["mappings"] = []object{{"type": "value", "options": object{
 			"0": object{"text": "no", "color": "transparent", "index": 0}, "1": object{"text": "yes", "color": "blue", "index": 1},
 		}}}

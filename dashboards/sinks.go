@@ -24,7 +24,7 @@ func sinksAndSources() dashboard {
 				graph("Asked to slow down", "cps", "Fields of the sink's answers that ask for a pause (retry-after) or a rate (rate-header), and what became of them.",
 					query{`sum by (sink, constraint, result) (rate(forebay_sink_advice_total{$on,sink=~"$sink"}[$__rate_interval])) > 0`, "{{sink}} {{constraint}} {{result}}"}),
 				states("Breaker", "open: nothing is sent; half_open: one probe at a time; a closed breaker has no line.",
-					query{`max by (sink, state) (forebay_sink_breaker_state{$on,sink=~"$sink",state!="closed"})`, "{{sink}} {{state}}"}),
+					query{`max by (sink, state) (forebay_sink_breaker_state{$on,sink=~"$sink",state!="closed"} == 1)`, "{{sink}} {{state}}"}).full(),
 			}},
 			{"Sources", []panel{
 				graph("Records", "mps", "Records that sources took in or refused.",

@@ -97,3 +97,32 @@ func TestRunbooks(t *testing.T) {
 		t.Errorf("%d runbooks for %d alerts, %v", len(found), len(want), err)
 	}
 }
+
+// The commands of the runbooks are run, all of them against one server: that of the
+// README, whose names they use.
+func TestRunbookCommands(t *testing.T) {
+	p, ran := newPage(t), 0
+	for _, b := range parseBlocks(readText(t, "../../README.md")) {
+		if b.arg == "shop.yaml" || strings.HasPrefix(b.text, "forebay serve") {
+			p.do(b)
+		}
+	}
+	for _, path := range docPages(t) {
+		if !strings.Contains(path, "/runbooks/Forebay") {
+			continue
+		}
+		for _, b := range parseBlocks(readText(t, path)) {
+			ran++
+			if b.lang != "sh" || b.arg != "" {
+				t.Errorf("%s: line %d is not run", path, b.line)
+			}
+			p.do(b)
+		}
+		if t.Failed() {
+			t.Fatalf("in %s", path)
+		}
+	}
+	if ran < 20 {
+		t.Errorf("%d blocks were run", ran)
+	}
+}
