@@ -3,7 +3,7 @@
 SHELL       := /bin/sh
 GO          ?= go
 BIN         := bin/forebay
-MODULES     := . test/bench
+MODULES     := . test/bench test/promcheck
 
 # A build says where it comes from; a source tree without git says "dev". The
 # toolchain's own stamp stays off: it fails in a clone that another user owns.
@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-limits bench-read torture torture-power torture-model full-disk clean
+.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-limits bench-read promcheck pictures torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ lint: $(LINT) vet ## linters, formatting, module files, and a build for macOS
 	done
 
 vet:
-	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...) test/bench); \
+	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...) test/bench test/promcheck); \
 	  if [ -n "$$unformatted" ]; then echo "not gofmt-clean, run make fmt:"; echo "$$unformatted"; exit 1; fi
 	@for m in $(MODULES); do \
 	  echo "go vet, go mod tidy -diff, GOOS=darwin go build in $$m"; \
@@ -126,8 +126,17 @@ bench-limits: ## limits on callers: a known key, a new one, a million; a request
 	$(GO) test -run '^$$' -bench '^BenchmarkKeyed$$' -count 3 ./limiter
 	$(GO) test -run '^$$' -bench '^BenchmarkLimited$$' -count 3 ./ingress
 
-integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, stops and reloads under load, calendars through the years, a backlog of 5 million within its bounds
+promcheck: ## dashboards and rules against a real Prometheus that scrapes a real Forebay, two minutes; needs prometheus and promtool
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { echo "make promcheck: prometheus and promtool are not installed (on Debian: apt-get install prometheus)" >&2; exit 1; }
+	cd test/promcheck && $(GO) test -count=1 -timeout 10m ./...
+
+pictures: ## the same, and what each dashboard shows of it as a picture in .bench/dashboards; Overview's is the README's
+	cd test/promcheck && PROMCHECK_PICTURES=$(CURDIR)/.bench/dashboards $(GO) test -count=1 -timeout 10m -run '^TestScene$$' ./...
+	mkdir -p docs/img && cp .bench/dashboards/overview.png docs/img/overview.png
+
+integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, stops and reloads under load, calendars through the years, dashboards, a backlog of 5 million within its bounds
 	$(MAKE) torture-model N=50
+	$(MAKE) promcheck
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault|^TestUnderLoad|^TestAttacks' ./cmd/forebay
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestWindowsThroughTheYears$$' ./policies
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
