@@ -12,8 +12,12 @@ const interval = "10s"
 
 // empty are queries that the scene gives nothing for, by a metric in them, with the reason.
 var empty = map[string]string{
-	"forebay_source_records_total":                 "sources are not built yet",
-	"forebay_source_lag_messages":                  "sources are not built yet",
+	"forebay_source_records_total":                 "the scene has no source: there is no Kafka beside it",
+	"forebay_source_lag_messages":                  "the scene has no source: there is no Kafka beside it",
+	"forebay_source_partitions":                    "the scene has no source: there is no Kafka beside it",
+	"forebay_source_state":                         "the scene has no source: there is no Kafka beside it",
+	"forebay_source_paused":                        "the scene has no source: there is no Kafka beside it",
+	"forebay_source_errors_total":                  "the scene has no source: there is no Kafka beside it",
 	"forebay_certificate_expiry_timestamp_seconds": "listeners have no TLS yet",
 	"forebay_stream_orphaned":                      "it takes a start with another policy",
 	"forebay_drain_orphaned":                       "it takes a start with another policy",
