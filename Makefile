@@ -3,7 +3,7 @@
 SHELL       := /bin/sh
 GO          ?= go
 BIN         := bin/forebay
-MODULES     := . test/bench test/integration
+MODULES     := . test/bench test/integration test/promcheck
 
 # A build says where it comes from; a source tree without git says "dev". The
 # toolchain's own stamp stays off: it fails in a clone that another user owns.
@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read torture torture-power torture-model full-disk clean
+.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read promcheck pictures torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -142,10 +142,18 @@ bench-limits: ## limits on callers: a known key, a new one, a million; a request
 	$(GO) test -run '^$$' -bench '^BenchmarkKeyed$$' -count 3 ./limiter
 	$(GO) test -run '^$$' -bench '^BenchmarkLimited$$' -count 3 ./ingress
 
+promcheck: ## dashboards and rules against a real Prometheus that scrapes a real Forebay, two minutes; needs prometheus and promtool
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { echo "make promcheck: prometheus and promtool are not installed (on Debian: apt-get install prometheus)" >&2; exit 1; }
+	cd test/promcheck && $(GO) test -count=1 -timeout 10m ./...
+
+pictures: ## the same, and what each dashboard shows of it as a picture in .bench/dashboards; Overview's is the README's
+	cd test/promcheck && PROMCHECK_PICTURES=$(CURDIR)/.bench/dashboards $(GO) test -count=1 -timeout 10m -run '^TestScene$$' ./...
+	mkdir -p docs/img && cp .bench/dashboards/overview.png docs/img/overview.png
+
 parts: ## the real servers that integration runs, pinned, into .parts; PART=kafka for one
 	test/integration/parts/fetch.sh $(PART)
 
-integration: integration-faults integration-servers ## what needs minutes, root and strace, or servers that are not ours
+integration: integration-faults promcheck integration-servers ## what needs minutes, root and strace, or servers that are not ours
 
 integration-faults: bin/bench ## faults of disks, power cuts, stops and reloads under load, calendars through the years, a backlog of 5 million within its bounds; Linux, root
 	$(MAKE) torture-model N=50

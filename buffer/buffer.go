@@ -410,6 +410,12 @@ type DrainStats struct {
 	Blocked       bool      // as many keys are parked as may be: only those are served
 }
 
+// Waiting is where a message of a backlog stands.
+type Waiting struct {
+	Ahead      uint64 // messages that leave first and are not in flight
+	AcceptedAt time.Time
+}
+
 // Account is the balance of one stream with one drain.
 type Account struct {
 	Stream, Drain                                           string

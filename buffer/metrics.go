@@ -34,10 +34,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: seconds, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		}),
 		stalls: f.NewCounter(prometheus.CounterOpts{
-			Name: "forebay_buffer_stalled_commits_total", Help: "Commits that took so long that their callers were sent away, and others refused.",
+			Name: "forebay_buffer_stalled_commits_total", Help: "Commits that took over 2 s: their callers were sent away meanwhile, and others refused.",
 		}),
 		read: f.NewCounter(prometheus.CounterOpts{
-			Name: "forebay_buffer_read_blocks_total", Help: "Blocks of messages that were read from segments, because they were not in memory.",
+			Name: "forebay_buffer_read_blocks_total", Help: "Blocks of messages that were read from segments, because they were not in memory; a drain that keeps up causes none.",
 		}),
 	}
 }

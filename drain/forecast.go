@@ -22,22 +22,30 @@ const (
 // sink's outlook tells: the rates integrated over the windows ahead from what the
 // buckets hold now. It is false where that is beyond the horizon.
 func (c *core) eta(now time.Time, n float64, o outlook) (time.Time, bool) {
-	c.roll(now)
-	if o.lag.stuck(now) {
+	f, ok := c.forecast(now, o)
+	if !ok {
 		return time.Time{}, false
-	}
-	if o = o.opened(now); o.held.holds(now) {
-		if o.held.Until.IsZero() {
-			return time.Time{}, false
-		}
-		o.pause = later(o.pause, o.held.Until)
-	}
-	f := forecast{
-		flow: c.flow(now), outlook: o, hands: c.hands, urgency: c.late.of(now),
-		window: c.window, following: c.following,
 	}
 	_, at, ok := f.leaves(now, now.Add(horizon), n)
 	return at, ok
+}
+
+// forecast is what an estimate goes through; false: an operator has stopped the sink for good.
+func (c *core) forecast(now time.Time, o outlook) (f forecast, ok bool) {
+	c.roll(now)
+	if o.lag.stuck(now) {
+		return forecast{}, false
+	}
+	if o = o.opened(now); o.held.holds(now) {
+		if o.held.Until.IsZero() {
+			return forecast{}, false
+		}
+		o.pause = later(o.pause, o.held.Until)
+	}
+	return forecast{
+		flow: c.flow(now), outlook: o, hands: c.hands, urgency: c.late.of(now),
+		window: c.window, following: c.following,
+	}, true
 }
 
 // forecast goes through the time ahead.
@@ -47,14 +55,15 @@ type forecast struct {
 	hands     hands
 	urgency   urgency
 	window    policies.Window
-	following func(i int) (policies.Window, bool) // the windows after it
+	following func(i int) (policies.Window, bool) // the windows after the first
+	gone      int                                 // windows that were left
 }
 
 // leaves is when the nth message from now leaves; false: not before the end, but so many
-// do.
+// do. It may be asked again, from then on.
 func (f *forecast) leaves(now, end time.Time, n float64) (left float64, at time.Time, ok bool) {
 	t, steps := now, coarse
-	for i := 0; ; {
+	for {
 		before, w := f.flow, f.window
 		rate, until := f.step(t, end, steps)
 		f.turn(rate)
@@ -65,7 +74,7 @@ func (f *forecast) leaves(now, end time.Time, n float64) (left float64, at time.
 		begin, lasts := f.rest(t, until), time.Duration(0)
 		next, ok := policies.Window{}, false
 		if edge {
-			next, ok = f.following(i)
+			next, ok = f.following(f.gone)
 		}
 		first := rate
 		if ok {
@@ -81,6 +90,7 @@ func (f *forecast) leaves(now, end time.Time, n float64) (left float64, at time.
 			f.flow, f.window, steps = before, w, 8*steps // the same again, more exactly
 			continue
 		case sent >= n:
+			f.window = w
 			return left + sent, begin.Add(time.Duration(took * float64(time.Second))), true
 		case !until.Before(end) || edge && !ok:
 			return left + sent, time.Time{}, false
@@ -90,7 +100,7 @@ func (f *forecast) leaves(now, end time.Time, n float64) (left float64, at time.
 			if first != rate {
 				f.enter(first)
 			}
-			i++
+			f.gone++
 		}
 	}
 }

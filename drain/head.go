@@ -30,6 +30,9 @@ type standings interface {
 	Head(drain string) (buffer.Ref, bool)
 	// Behind returns the message of the same ordering key that one waits for.
 	Behind(drain string, offset uint64) (first uint64, ok bool)
+	// Backlog returns at most n unfinished messages of a drain, from the oldest to the
+	// newest, spread evenly.
+	Backlog(drain string, n int) []buffer.Waiting
 	// Standing returns where a message stands; false: the drain has finished it.
 	Standing(drain string, offset uint64) (buffer.DrainStatus, bool)
 }

@@ -36,6 +36,7 @@ type Status struct {
 	Next                *Change   // nil: the rate never changes within the horizon
 	Pause, Override     *Hold     // nil: none
 	Deadline            time.Time // of the oldest unfinished message; zero: nothing waits, or no deadline
+	Miss                time.Time // the deadline of the first message that will not leave in time; zero: none is in sight
 }
 
 // Change is when and how a drain's pace changes next, or what keeps it from that
@@ -122,6 +123,7 @@ func (d *drain) expiry() expiry {
 }
 
 func (d *drain) status(now time.Time, count buffer.DrainStats) Status {
+	backlog := d.backlog()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	o := d.plan.sink.outlook(now)
@@ -150,6 +152,9 @@ func (d *drain) status(now time.Time, count buffer.DrainStats) Status {
 	}
 	if delay := d.plan.policy.Deadline.MaxDelay; delay > 0 && !count.Oldest.IsZero() {
 		s.Deadline = count.Oldest.Add(delay)
+		if s.EmptyAt.IsZero() || s.EmptyAt.After(s.Deadline) {
+			s.Miss = d.missAt(now, backlog, o)
+		}
 	}
 	for _, h := range d.core.hands.list(now) {
 		if h.Kind == Paused {

@@ -313,7 +313,7 @@ forebay_limit_key_evictions_total{limit="l"} 0
 # HELP forebay_limit_store_errors_total Failures of the store that limits of a cluster are counted in.
 # TYPE forebay_limit_store_errors_total counter
 forebay_limit_store_errors_total{limit="l"} 0
-# HELP forebay_limit_tracked_keys Keys that have a bucket of the limit.
+# HELP forebay_limit_tracked_keys Keys that have a bucket of the limit; at max_keys new ones may have to share.
 # TYPE forebay_limit_tracked_keys gauge
 forebay_limit_tracked_keys{limit="l"} 1
 `

@@ -137,7 +137,7 @@ func newLimitCollector(l *callerLimits) *limitCollector {
 	return &limitCollector{
 		limits:    l,
 		decisions: d("decisions_total", "Requests by limit: those that passed all limits of their route, and those that this one refused, or would have in shadow.", "decision"),
-		tracked:   d("tracked_keys", "Keys that have a bucket of the limit."),
+		tracked:   d("tracked_keys", "Keys that have a bucket of the limit; at max_keys new ones may have to share."),
 		evictions: d("key_evictions_total", "Full buckets that were forgotten to make room for other keys."),
 		errors:    d("store_errors_total", "Failures of the store that limits of a cluster are counted in."),
 	}

@@ -68,7 +68,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.refusals = promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "forebay_ingress_refusals_total",
-		Help: "Requests refused for want of capacity, by route and the reason in the answer.",
+		Help: "Requests with decision full, by the reason in the answer.",
 	}, []string{"route", "reason"})
 	m.lookups = newLookups(promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "forebay_idempotency_lookups_total",

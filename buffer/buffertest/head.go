@@ -1,6 +1,7 @@
 package buffertest
 
 import (
+	"slices"
 	"time"
 
 	"forebay/buffer"
@@ -12,6 +13,7 @@ type standings interface {
 	Head(drain string) (buffer.Ref, bool)
 	Standing(drain string, offset uint64) (buffer.DrainStatus, bool)
 	Behind(drain string, offset uint64) (first uint64, ok bool)
+	Backlog(drain string, n int) []buffer.Waiting
 }
 
 func headSections() []section {
@@ -19,6 +21,7 @@ func headSections() []section {
 		{name: "the head is the oldest unfinished", streams: oneDrain(), run: headMoves},
 		{name: "each drain has its head", streams: twoDrains(), run: headsOfDrains},
 		{name: "a message is behind the one that holds its key", streams: oneDrain(), run: headOfAKey},
+		{name: "a backlog is told by some of it", streams: oneDrain(), run: headBacklog},
 		{name: "a replayed message is the head", needs: []capability{needDeadLetters}, streams: oneDrain(), run: headReplayed},
 	}, needStandings)
 }
@@ -110,6 +113,34 @@ func headOfAKey(f *fixture) {
 	f.wantTake("mail", 1, 2)
 	f.wantBehind("mail", 2, 2)
 	f.wantBehind("mail", 4, 2)
+}
+
+func headBacklog(f *fixture) {
+	want := func(drain string, n int, want ...buffer.Waiting) {
+		f.Helper()
+		got := f.standings().Backlog(drain, n)
+		if !slices.EqualFunc(got, want, func(a, b buffer.Waiting) bool { return a.Ahead == b.Ahead && a.AcceptedAt.Equal(b.AcceptedAt) }) {
+			f.Fatalf("Backlog(%s, %d) = %v, want %v", drain, n, got, want)
+		}
+	}
+	want("nobody", 3)
+	want("mail", 3)
+	first := f.now
+	f.fill("orders", 2)
+	f.now = f.now.Add(time.Hour)
+	f.fill("orders", 3)
+	second := f.now
+	want("mail", 3, buffer.Waiting{AcceptedAt: first}, buffer.Waiting{Ahead: 2, AcceptedAt: second}, buffer.Waiting{Ahead: 4, AcceptedAt: second})
+	want("mail", 1, buffer.Waiting{AcceptedAt: first})
+	f.wantTake("mail", 3, 0, 1, 2)
+	f.ack("mail", 0)
+	f.ack("mail", 2)
+	want("mail", 9, buffer.Waiting{AcceptedAt: first}, buffer.Waiting{AcceptedAt: second}, buffer.Waiting{Ahead: 1, AcceptedAt: second})
+	f.wantTake("mail", 3, 3, 4)
+	for _, offset := range []uint64{1, 3, 4} {
+		f.ack("mail", offset)
+	}
+	want("mail", 9)
 }
 
 func headReplayed(f *fixture) {

@@ -45,3 +45,20 @@ func (m *Mem) Behind(drain string, offset uint64) (first uint64, ok bool) {
 	}
 	return l.holder, true
 }
+
+// Backlog is the engine's.
+func (m *Mem) Backlog(drain string, n int) []buffer.Waiting {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.drains[drain]
+	if !ok || d.oldest().IsZero() {
+		return nil
+	}
+	var list []buffer.Waiting
+	for _, offset := range buffer.Spread(d.start+uint64(d.low), d.start+uint64(len(d.places)), n) {
+		if !d.place(offset).state.Final() {
+			list = append(list, buffer.Waiting{Ahead: d.ahead(offset), AcceptedAt: d.stream.messages[offset].at})
+		}
+	}
+	return list
+}

@@ -96,7 +96,7 @@ func readPage(path string) (markdown, error) {
 
 func TestDocsLinksResolve(t *testing.T) {
 	var pages []string
-	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../examples/*/*.md", "../../policies/examples/*.md"} {
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../docs/runbooks/*.md", "../../examples/*/*.md", "../../policies/examples/*.md"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

@@ -21,7 +21,9 @@ var maySiblings = map[string][]string{
 	"policies": {"limiter"},
 	"ingress":  {"buffer", "limiter", "policies"},
 	"drain":    {"buffer", "limiter", "policies"},
-	"cmd":      {"limiter", "buffer", "policies", "ingress", "drain"},
+	"cmd":      {"limiter", "buffer", "policies", "ingress", "drain", "dashboards"},
+
+	"dashboards": {},
 }
 
 // onlyIn says which top-level packages may import a dependency.

@@ -60,7 +60,7 @@ behind it at the rate their policy allows. 202 means that the message is on disk
 		newSinks(),
 		newRead("routes", "List the routes: which requests, and what happens to them", "forebay routes", "/api/v1/routes", printRoutes),
 		newVerify(), newBackup(), newRestore(), newEncryption(), newBench(),
-		newKeys(), newSchema(), newHealthcheck(), newVersion(),
+		newDashboards(), newKeys(), newSchema(), newHealthcheck(), newVersion(),
 	)
 	return root
 }

@@ -95,7 +95,8 @@ func newStateCollector(from stateSources) *stateCollector {
 }
 
 type stateDescs struct {
-	size, free, segments, corrupt, readOnly, diskFull *prometheus.Desc
+	size, free, room, segments, corrupt               *prometheus.Desc
+	readOnly, diskFull                                *prometheus.Desc
 	accepted, messages, bytes, capacity, oldest       *prometheus.Desc
 	drainMessages, delivered, expired, cancelled      *prometheus.Desc
 	dead, imbalance, intervalActive, intervalNextEdge *prometheus.Desc
@@ -107,24 +108,25 @@ func newStateDescs() stateDescs {
 		return prometheus.NewDesc("forebay_"+name, help, labels, nil)
 	}
 	return stateDescs{
-		size:           d("buffer_size_bytes", "What the buffer takes on disk, all files."),
+		size:           d("buffer_size_bytes", "What segments take on disk, open ones as reserved."),
 		free:           d("buffer_free_bytes", "Free space of the buffer's volume."),
-		segments:       d("buffer_segments", "Segments of the buffer.", "state"),
+		room:           d("buffer_room_bytes", "What the disk takes yet, about, before appends are refused for buffer.max_bytes or min_free."),
+		segments:       d("buffer_segments", "Segments: open, which are written or about to be sealed, and sealed.", "state"),
 		corrupt:        d("buffer_corrupt_blocks_total", "Blocks found damaged since the start."),
 		readOnly:       d("buffer_read_only", "Whether appends are refused, for want of disk space or because the buffer stopped: 1, or 0."),
-		diskFull:       d("buffer_full_timestamp_seconds", "When the disk takes no more at the present growth of all streams, in Unix time; +Inf where it is not in sight."),
+		diskFull:       d("buffer_full_timestamp_seconds", "When the disk takes no more, for buffer.max_bytes or min_free, if all streams grow as in the last minute or two, in Unix time; +Inf where it is not in sight."),
 		accepted:       d("stream_accepted_messages_total", "Messages accepted, ever.", "stream"),
 		messages:       d("stream_messages", "Messages unfinished with at least one drain.", "stream"),
-		bytes:          d("stream_bytes", "Encoded bytes of blocks with unfinished messages.", "stream"),
+		bytes:          d("stream_bytes", "What max_bytes is compared with: encoded bytes of blocks with unfinished messages.", "stream"),
 		capacity:       d("stream_capacity_bytes", "The stream's max_bytes; +Inf where the disk alone bounds it.", "stream"),
 		oldest:         d("stream_oldest_message_timestamp_seconds", "When the oldest unfinished message was accepted, in Unix time; 0 where there is none.", "stream"),
-		drainMessages:  d("drain_messages", "Messages of the drain.", "drain", "state"),
+		drainMessages:  d("drain_messages", "Messages of the drain: untried, in flight, waiting for another attempt or their time, dead.", "drain", "state"),
 		delivered:      d("drain_delivered_messages_total", "Messages delivered, ever.", "drain"),
 		expired:        d("drain_expired_messages_total", "Messages expired, ever.", "drain"),
 		cancelled:      d("drain_cancelled_messages_total", "Messages cancelled, ever.", "drain"),
 		dead:           d("drain_dead_messages_total", "Messages buried; those that are dead at the start are counted, those replayed or dropped stay counted.", "drain", "reason"),
 		closed:         d("stream_closed", "Whether an operator has closed the stream's intake: 1, or 0.", "stream"),
-		fullAt:         d("stream_full_timestamp_seconds", "When the stream is at its max_bytes at its present growth, in Unix time; +Inf where it is not in sight.", "stream"),
+		fullAt:         d("stream_full_timestamp_seconds", "When the stream is at its max_bytes if it grows as in the last minute or two, in Unix time: now while it is; +Inf where it is not in sight.", "stream"),
 		streamOrphaned: d("stream_orphaned", "Whether the stream is stored and in no policy: 1, or 0.", "stream"),
 		drainOrphaned:  d("drain_orphaned", "Whether the drain is stored and in no policy, so that nobody delivers: 1, or 0.", "drain"),
 		imbalance: d("ledger_imbalance", "Accepted less delivered, expired, cancelled, dead and buffered, re-counted at most every 10 s. Anything but 0 is a fault.",
@@ -138,7 +140,7 @@ func newStateDescs() stateDescs {
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	d := c.descs
 	for _, desc := range []*prometheus.Desc{
-		d.size, d.free, d.segments, d.corrupt, d.readOnly, d.diskFull, d.accepted, d.messages, d.bytes, d.capacity, d.oldest, d.drainMessages,
+		d.size, d.free, d.room, d.segments, d.corrupt, d.readOnly, d.diskFull, d.accepted, d.messages, d.bytes, d.capacity, d.oldest, d.drainMessages,
 		d.delivered, d.expired, d.cancelled, d.dead, d.imbalance, d.intervalActive, d.intervalNextEdge,
 		d.closed, d.fullAt, d.streamOrphaned, d.drainOrphaned,
 	} {
@@ -152,6 +154,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	st := c.stats()
 	out.gauge(c.descs.size, float64(st.Bytes))
 	out.gauge(c.descs.free, float64(st.Free))
+	out.gauge(c.descs.room, float64(st.Room))
 	for _, state := range []string{"open", "sealed"} {
 		out.gauge(c.descs.segments, float64(st.Segments[state]), state)
 	}

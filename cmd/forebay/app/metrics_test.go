@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,37 +14,6 @@ import (
 	"forebay/buffer"
 	"forebay/policies"
 )
-
-// TestMetricNames pins every metric of a running program. Dashboards and alerts
-// rely on them: a name that goes is a breaking change.
-func TestMetricNames(t *testing.T) {
-	s := newShop(t)
-	r := start(t, policyText(s.url, "1000/s"))
-	r.post(t, "x")
-	until(t, "the shop has the order", func() bool { return len(s.got()) == 1 })
-	families, err := r.reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, f := range families {
-		if strings.HasPrefix(f.GetName(), "forebay_") {
-			got = append(got, f.GetName()+" "+strings.ToLower(f.GetType().String()))
-		}
-	}
-	raw, err := os.ReadFile("testdata/metrics.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := strings.Split(strings.TrimSpace(string(raw)), "\n")
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("metrics (-want +got):\n%s\nall of them:\n%s", diff, strings.Join(got, "\n"))
-	}
-	problems, err := testutil.GatherAndLint(r.reg)
-	if err != nil || len(problems) > 0 {
-		t.Errorf("GatherAndLint = %v, %v", problems, err)
-	}
-}
 
 // fixed is a buffer with one of each.
 func fixed() buffer.Stats {
@@ -84,7 +52,7 @@ forebay_drain_dead_messages_total{drain="d",reason="max-age"} 5
 forebay_drain_dead_messages_total{drain="d",reason="max-attempts"} 0
 forebay_drain_dead_messages_total{drain="d",reason="permanent"} 6
 forebay_drain_dead_messages_total{drain="d",reason="retention"} 0
-# HELP forebay_drain_messages Messages of the drain.
+# HELP forebay_drain_messages Messages of the drain: untried, in flight, waiting for another attempt or their time, dead.
 # TYPE forebay_drain_messages gauge
 forebay_drain_messages{drain="d",state="dead"} 9
 forebay_drain_messages{drain="d",state="in_flight"} 1

@@ -58,7 +58,7 @@ func closedSeries(suffix string) (list []string) {
 	list = append(list, fmt.Sprintf("forebay_buffer_append_duration_seconds{stream=%q}", stream))
 	for _, name := range []string{
 		"delivered_messages_total", "expired_messages_total", "cancelled_messages_total", "delay_seconds", "permitted_rate",
-		"estimated_empty_timestamp_seconds", "paused", "override_until_timestamp_seconds", "next_deadline_timestamp_seconds", "orphaned",
+		"estimated_empty_timestamp_seconds", "paused", "override_until_timestamp_seconds", "next_deadline_timestamp_seconds", "deadline_miss_timestamp_seconds", "orphaned",
 	} {
 		list = append(list, fmt.Sprintf("forebay_drain_%s{drain=%q}", name, drain))
 	}
@@ -94,7 +94,7 @@ func closedSeries(suffix string) (list []string) {
 func TestSeries(t *testing.T) {
 	s := newShop(t)
 	r := start(t, named(s.url, "one"))
-	constant := []string{"forebay_policy_last_reload_successful", "forebay_policy_last_reload_success_timestamp_seconds", "forebay_buffer_size_bytes", "forebay_buffer_free_bytes", "forebay_buffer_full_timestamp_seconds", "forebay_buffer_corrupt_blocks_total", "forebay_buffer_read_blocks_total", "forebay_buffer_stalled_commits_total", "forebay_buffer_read_only", "forebay_buffer_commit_messages", "forebay_buffer_sync_duration_seconds"}
+	constant := []string{"forebay_policy_last_reload_successful", "forebay_policy_last_reload_success_timestamp_seconds", "forebay_buffer_size_bytes", "forebay_buffer_free_bytes", "forebay_buffer_room_bytes", "forebay_buffer_full_timestamp_seconds", "forebay_buffer_corrupt_blocks_total", "forebay_buffer_read_blocks_total", "forebay_buffer_stalled_commits_total", "forebay_buffer_read_only", "forebay_buffer_commit_messages", "forebay_buffer_sync_duration_seconds"}
 	for _, v := range []string{"new", "replay", "in_progress", "mismatch"} {
 		constant = append(constant, fmt.Sprintf("forebay_idempotency_lookups_total{result=%q}", v))
 	}

@@ -1,0 +1,65 @@
+package dashboards
+
+// streamsAndDrains tells one stream, one drain from another.
+func streamsAndDrains() dashboard {
+	return dashboard{
+		name: "drains", title: "Streams and drains", description: "Each stream and each drain: what waits, how fast it leaves, what ended otherwise, and what is foretold.",
+		variables: []string{"stream forebay_stream_messages", "drain forebay_drain_messages"},
+		rows: []row{
+			{"Streams", []panel{
+				graph("Accepted", "mps", "Messages accepted by each stream.",
+					query{`sum by (stream) (rate(forebay_stream_accepted_messages_total{$on,stream=~"$stream"}[$__rate_interval]))`, "{{stream}}"}),
+				graph("Unfinished", "short", "Messages that at least one drain has not finished.",
+					query{`sum by (stream) (forebay_stream_messages{$on,stream=~"$stream"})`, "{{stream}}"}),
+				graph("Size", "bytes", "What max_bytes is compared with: blocks with unfinished messages.",
+					query{`sum by (stream) (forebay_stream_bytes{$on,stream=~"$stream"})`, "{{stream}}"}),
+				graph("Share of max_bytes", "percentunit", "How full each stream is; only those that have a max_bytes. At 100 % callers get 503.",
+					query{`max by (stream) (forebay_stream_bytes{$on,stream=~"$stream"} / (forebay_stream_capacity_bytes{$on,stream=~"$stream"} < +Inf))`, "{{stream}}"}),
+				graph("Time to full", "s", "When each stream is at its max_bytes if it grows as in the last minute or two; nothing where that is not within a day.",
+					query{`min by (stream) (forebay_stream_full_timestamp_seconds{$on,stream=~"$stream"} - time() < 86400)`, "{{stream}}"}),
+				graph("Time to durability", "s", "From an append to its fsync: what a 202 waits for.",
+					query{`histogram_quantile(0.99, sum by (stream, le) (rate(forebay_buffer_append_duration_seconds_bucket{$on,stream=~"$stream"}[$__rate_interval])))`, "{{stream}} p99"},
+					query{`histogram_quantile(0.5, sum by (stream, le) (rate(forebay_buffer_append_duration_seconds_bucket{$on,stream=~"$stream"}[$__rate_interval])))`, "{{stream}} p50"}),
+				states("Closed or orphaned", "A closed stream refuses its intake for an operator; what is orphaned is stored and in no policy.",
+					query{`max by (stream) (forebay_stream_closed{$on,stream=~"$stream"} == 1)`, "{{stream}} closed"},
+					query{`max by (stream) (forebay_stream_orphaned{$on,stream=~"$stream"} == 1)`, "{{stream}} orphaned"},
+					query{`max by (drain) (forebay_drain_orphaned{$on,drain=~"$drain"} == 1)`, "{{drain}} orphaned"}),
+				graph("Ledger imbalance", "short", "Accepted less delivered, expired, cancelled, dead and buffered. Anything but 0 is a fault of Forebay.",
+					query{`sum by (stream, drain) (forebay_ledger_imbalance{$on,stream=~"$stream",drain=~"$drain"})`, "{{stream}} {{drain}}"}).wide(),
+			}},
+			{"Drains", []panel{
+				graph("Delivered and permitted", "mps", "What left each drain, and what may leave now. A drain without a limit has no permitted rate.",
+					query{`sum by (drain) (rate(forebay_drain_delivered_messages_total{$on,drain=~"$drain"}[$__rate_interval]))`, "{{drain}}"},
+					query{`sum by (drain) (forebay_drain_permitted_rate{$on,drain=~"$drain"} < +Inf)`, "{{drain}} permitted"}),
+				graph("Messages by state", "short", "pending: untried; scheduled: waits for a retry or its time; dead: buried, until it is replayed or dropped.",
+					query{`sum by (drain, state) (forebay_drain_messages{$on,drain=~"$drain"}) > 0`, "{{drain}} {{state}}"}).stacked(),
+				graph("Attempts by outcome", "mps", "Attempts that have ended. retry is the sink's failure, or its word to come again.",
+					query{`sum by (drain, outcome) (rate(forebay_drain_attempts_total{$on,drain=~"$drain"}[$__rate_interval])) > 0`, "{{drain}} {{outcome}}"}).stacked(),
+				graph("Delay", "s", "From accepting a message to its delivery.",
+					query{`histogram_quantile(0.99, sum by (drain, le) (rate(forebay_drain_delay_seconds_bucket{$on,drain=~"$drain"}[$__rate_interval])))`, "{{drain}} p99"},
+					query{`histogram_quantile(0.5, sum by (drain, le) (rate(forebay_drain_delay_seconds_bucket{$on,drain=~"$drain"}[$__rate_interval])))`, "{{drain}} p50"}),
+				graph("Ended otherwise", "mps", "Messages that ended without a delivery: expired, cancelled, or dead, by the reason.",
+					query{`sum by (drain) (rate(forebay_drain_expired_messages_total{$on,drain=~"$drain"}[$__rate_interval])) > 0`, "{{drain}} expired"},
+					query{`sum by (drain) (rate(forebay_drain_cancelled_messages_total{$on,drain=~"$drain"}[$__rate_interval])) > 0`, "{{drain}} cancelled"},
+					query{`sum by (drain, reason) (rate(forebay_drain_dead_messages_total{$on,drain=~"$drain"}[$__rate_interval])) > 0`, "{{drain}} dead: {{reason}}"}),
+				graph("Etas kept", "percentunit", "Share of the messages scored that left before the eta_p90 they were promised; nine in ten should.",
+					query{`sum by (drain) (increase(forebay_drain_eta_promises_total{$on,drain=~"$drain",result="kept"}[$__rate_interval])) / sum by (drain) (increase(forebay_drain_eta_promises_total{$on,drain=~"$drain",result=~"kept|missed"}[$__rate_interval]))`, "{{drain}}"}),
+			}},
+			{"Foretold", []panel{
+				graph("Time to empty", "s", "How long each drain needs for what waits now. A line that ends while messages wait: no rate is in sight.",
+					query{`max by (drain) ((forebay_drain_estimated_empty_timestamp_seconds{$on,drain=~"$drain"} < +Inf) - time() > 0)`, "{{drain}}"}),
+				graph("Time to the next deadline", "s", "How long the oldest message of each drain may wait yet; a drain without a deadline has no line.",
+					query{`min by (drain) ((forebay_drain_next_deadline_timestamp_seconds{$on,drain=~"$drain"} < +Inf) - time())`, "{{drain}}"}),
+				graph("Time to the first missed deadline", "s", "How long until the first message is late that will not leave in time; nothing while all will.",
+					query{`min by (drain) ((forebay_drain_deadline_miss_timestamp_seconds{$on,drain=~"$drain"} < +Inf) - time())`, "{{drain}}"}),
+			}},
+			{"Why", []panel{
+				states("What binds", "The constraint that keeps each drain from going faster.",
+					query{`max by (drain, constraint) (forebay_drain_binding{$on,drain=~"$drain"} == 1)`, "{{drain}}: {{constraint}}"}),
+				states("Held by operators", "Pauses, and rates in the place of the schedule's.",
+					query{`max by (drain) (forebay_drain_paused{$on,drain=~"$drain"} == 1)`, "{{drain}} paused"},
+					query{`max by (drain) (forebay_drain_override_until_timestamp_seconds{$on,drain=~"$drain"} > bool 0 == 1)`, "{{drain}} overridden"}),
+			}},
+		},
+	}
+}
