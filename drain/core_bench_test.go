@@ -87,9 +87,9 @@ func processor(b *testing.B) time.Duration {
 func TestCoreAllocates(t *testing.T) {
 	for _, rate := range []limiter.Rate{10, 200, 20_000, limiter.Unlimited} {
 		r := newCoreRun(rate, rate, 0)
-		r.run(t, 2000)
-		const messages = 1000
-		if all := testing.AllocsPerRun(5, func() { r.run(t, messages) }); all > messages {
+		r.run(t, 500)
+		const messages = 500
+		if all := testing.AllocsPerRun(2, func() { r.run(t, messages) }); all > messages {
 			t.Errorf("%.0f allocations for %d messages at %v", all, messages, rate)
 		}
 	}

@@ -37,7 +37,7 @@ func newConn(c *client, at place, nc net.Conn) *conn {
 	cn.peek = func(fd uintptr) bool {
 		var b [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		cn.silent = err == syscall.EAGAIN //nolint:errorlint // an errno
+		cn.silent = err == syscall.EAGAIN
 		return true
 	}
 	return cn

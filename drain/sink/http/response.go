@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	nethttp "net/http"
-	"net/http/httputil"
 )
 
 // answer reads the head of the final answer. Where a request was not written whole, the
@@ -32,7 +31,7 @@ func (cn *conn) answer(q posting, wrote error) (*nethttp.Response, error) {
 	case q.headOnly, h.length == 0, h.status == nethttp.StatusNoContent, h.status == nethttp.StatusNotModified:
 		b.whole, resp.ContentLength = true, 0
 	case h.chunked:
-		b.r = &chunks{data: httputil.NewChunkedReader(cn.r), body: b}
+		b.r = &chunks{body: b}
 	case h.length > 0:
 		b.left = h.length
 		b.r = cn.r
@@ -79,26 +78,6 @@ func (b *leanBody) Close() error {
 		b.cn.end(b.again && b.whole)
 	}
 	return nil
-}
-
-// chunks is a chunked body with what follows its last chunk.
-type chunks struct {
-	data io.Reader
-	body *leanBody
-}
-
-// Read implements io.Reader.
-func (c *chunks) Read(p []byte) (int, error) {
-	n, err := c.data.Read(p)
-	if !errors.Is(err, io.EOF) {
-		return n, err
-	}
-	trailer := head{r: c.body.cn.r, left: answerBuffer}
-	if err := trailer.section(); err != nil {
-		return n, err
-	}
-	c.body.again = c.body.again && !trailer.closes
-	return n, io.EOF
 }
 
 // cut is the error of something that ended too early.
