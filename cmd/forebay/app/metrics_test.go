@@ -20,7 +20,10 @@ import (
 // rely on them: a name that goes is a breaking change.
 func TestMetricNames(t *testing.T) {
 	s := newShop(t)
-	r := start(t, policyText(s.url, "1000/s"))
+	const bounded = `sinks:
+  - { name: events, kafka: { brokers: ["127.0.0.1:1"], topic: t, max_consumer_lag: { group: g, messages: 1 } } }
+`
+	r := start(t, strings.Replace(policyText(s.url, "1000/s"), "sinks:\n", bounded, 1))
 	r.post(t, "x")
 	until(t, "the shop has the order", func() bool { return len(s.got()) == 1 })
 	families, err := r.reg.Gather()
