@@ -14,6 +14,8 @@ func sinksAndSources() dashboard {
 				graph("In flight", "short", "Attempts and live requests in flight, and how many may be: with adaptive concurrency that falls while the sink is slow.",
 					query{`sum by (sink) (forebay_sink_in_flight_requests{$on,sink=~"$sink"})`, "{{sink}}"},
 					query{`sum by (sink) (forebay_sink_concurrency_limit{$on,sink=~"$sink"})`, "{{sink}} may be"}).wide(),
+				graph("Consumers behind", "short", "How far the group of max_consumer_lag is behind, for Kafka sinks that have it. Nothing is sent while that is over the bound.",
+					query{`max by (sink) (forebay_sink_consumer_lag_messages{$on,sink=~"$sink"})`, "{{sink}}"}),
 				graph("Gathering in files", "short", "Messages in files on HDFS that are written and have no name yet: they count as delivered once they have. Other sinks have no line.",
 					query{`sum by (sink) (forebay_sink_gathering_messages{$on,sink=~"$sink"}) > 0`, "{{sink}}"}),
 				graph("Bytes in those files", "bytes", "What those files have so far, as it lies there.",

@@ -18,6 +18,7 @@ var empty = map[string]string{
 	"forebay_source_state":                         "the scene has no source: there is no Kafka beside it",
 	"forebay_source_paused":                        "the scene has no source: there is no Kafka beside it",
 	"forebay_source_errors_total":                  "the scene has no source: there is no Kafka beside it",
+	"forebay_sink_consumer_lag_messages":           "the scene has no Kafka sink: there is no Kafka beside it",
 	"forebay_sink_gathering_messages":              "the scene has no sink that makes files: there is no HDFS beside it",
 	"forebay_sink_gathering_bytes":                 "the scene has no sink that makes files: there is no HDFS beside it",
 	"forebay_certificate_expiry_timestamp_seconds": "listeners have no TLS yet",

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -80,5 +81,9 @@ func (p *producer) closeUnused() {
 }
 
 // spent reports whether a producer keeps to an error whatever the brokers come to
-// say: that it may not be one, and the id of a topic that was deleted and made again.
-func spent(err error) bool { return isAny(err, kerr.ClusterAuthorizationFailed, kerr.UnknownTopicID) }
+// say: that it may not be one, the id of a topic that was deleted and made again, and
+// records that it was to give up and cannot, with which later ones of the partition
+// would time out too.
+func spent(err error) bool {
+	return isAny(err, kerr.ClusterAuthorizationFailed, kerr.UnknownTopicID, kgo.ErrRecordTimeout, context.DeadlineExceeded)
+}
