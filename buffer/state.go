@@ -336,6 +336,11 @@ func (d *drain) ahead(offset uint64) uint64 {
 	return n
 }
 
+// pending is how many messages wait for their first attempt.
+func (d *drain) pending() uint64 {
+	return d.unfinished(d.stream.next) - uint64(d.flight.n) - uint64(len(d.retries))
+}
+
 func (d *drain) stats() DrainStats {
 	s := DrainStats{
 		Drain: d.name, Stream: d.stream.Name, Orphaned: d.orphaned,
@@ -346,7 +351,7 @@ func (d *drain) stats() DrainStats {
 	if len(d.late) > 0 {
 		s.LastDue = d.late[0].Due
 	}
-	s.Pending = d.unfinished(d.stream.next) - s.InFlight - s.Scheduled
+	s.Pending = d.pending()
 	maps.Copy(s.Dead, d.deadBy)
 	s.Buried = maps.Clone(d.buried)
 	if b := d.stream.block(d.low); b != nil && d.low < d.stream.next {

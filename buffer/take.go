@@ -373,6 +373,17 @@ func (e *Engine) buryDamaged(s *stream, from, end uint64) (n int) {
 	return n
 }
 
+// Pending is how many messages of a drain wait for their first attempt, as [Stats] has
+// it for all; 0 where there is no such drain.
+func (e *Engine) Pending(name string) uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if d := e.drains[name]; d != nil {
+		return d.pending()
+	}
+	return 0
+}
+
 // Wake implements [Buffer].
 func (e *Engine) Wake(name string) <-chan struct{} {
 	e.mu.Lock()

@@ -108,7 +108,7 @@ func (d *Drains) applyDrains(now time.Time, set *policies.Set) {
 		if ok && dr.sink() != sink {
 			d.metrics.forget(p.Name)
 		}
-		next := plan{policy: p, sink: sink, meters: d.metrics.of(p.Name, p.Sink)}
+		next := plan{policy: p, sink: sink, batch: sink.batch(), meters: d.metrics.of(p.Name, p.Sink)}
 		if s := set.Stream(p.Stream); s != nil {
 			next.expiry = expiryOf(*s, p.Deadline)
 			next.timed = slices.ContainsFunc(set.Routes, func(r policies.Route) bool { return r.Timing && r.Stream == s.Name })
@@ -153,6 +153,7 @@ func (d *Drains) newDrain(now time.Time, p plan) *drain {
 		plan:      p,
 		core:      newCore(now, p.policy.Schedule.At, p.sink.budget),
 	}
+	dr.core.setBatch(now, p.batch)
 	dr.core.weight = p.policy.Weight
 	dr.core.late = latenessOf(p.policy.Deadline)
 	dr.core.setHands(now, d.hands[dr.name])

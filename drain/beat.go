@@ -78,17 +78,22 @@ func (c *core) setUrgency(now time.Time, u urgency) bool {
 func (c *core) follow(now, at time.Time, s step) (was beat) {
 	was, c.beat = c.beat, c.beatOf(s, now)
 	if s.rate != was.plain.rate {
-		c.pacer.Set(at, pace(s.rate))
-		c.wire.Set(at, slack(pace(s.rate)))
+		c.pacer.Set(at, c.pace(s.rate))
+		c.wire.Set(at, slack(c.pace(s.rate)))
 	}
 	if c.beat.name != was.name {
 		c.bound, c.due = "", time.Time{}
 	}
 	if c.beat.name == Deadline && (was.name != Deadline || c.beat.rate != was.rate) {
-		c.rush = limiter.NewEmptyBucket(at, pace(c.beat.rate))
-		c.rushWire = limiter.NewFullBucket(at, slack(pace(c.beat.rate)))
+		c.hurry(at)
 	}
 	return was
+}
+
+// hurry begins the buckets of what is urgent.
+func (c *core) hurry(at time.Time) {
+	c.rush = limiter.NewEmptyBucket(at, c.pace(c.beat.rate))
+	c.rushWire = limiter.NewFullBucket(at, slack(c.pace(c.beat.rate)))
 }
 
 // paced is the bucket of the present rate.

@@ -109,18 +109,39 @@ func (s *sinkState) unfeed(now time.Time, size int64) {
 	s.bytes.returned(now, size)
 }
 
-// fit puts back the messages that the sink has not the bytes for yet.
+// fit puts back the messages that the sink has not the bytes for yet. The next batch
+// waits for all of its own, as far as they can be there at once.
 func (d *drain) fit(p plan, ds []buffer.Delivery, s *supply) []buffer.Delivery {
 	now := time.Now()
 	for i, m := range ds {
 		if p.sink.feed(now, d.core, int64(len(m.Body))) {
 			continue
 		}
+		if p.batch.size() > 1 {
+			p.sink.hungry(d.core, bodies(ds[i:])/int64(len(ds)-i)*int64(p.batch.size()))
+		}
 		for _, m := range ds[i:] {
 			d.buf.Return(d.name, m.Offset)
 		}
 		s.want, s.empty = max(1, i), false
+		if p.batch.size() > 1 {
+			s.want = max(1, min(2*i, s.batch.most())) // bodies differ
+		}
 		return ds[:i]
 	}
 	return ds
+}
+
+// hungry says that a drain waits for so many bytes.
+func (s *sinkState) hungry(c *core, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shares.drains.of(c).needs = bytes
+}
+
+func bodies(ds []buffer.Delivery) (bytes int64) {
+	for _, m := range ds {
+		bytes += int64(len(m.Body))
+	}
+	return bytes
 }

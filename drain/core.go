@@ -30,6 +30,7 @@ type core struct {
 	at       func(time.Time) policies.Window // what comes of both
 	budget   *limiter.Budget
 	weight   int             // among the drains of the budget
+	batch    Batch           // of the sink
 	pacer    *limiter.Bucket // of the schedule's rate
 	wire     *limiter.Bucket // of the same rate, for what is written
 	late     lateness
@@ -42,6 +43,10 @@ type core struct {
 	ahead   []policies.Window // those that follow, as far as anyone asked
 	checked time.Time         // when window was looked up
 
+	// gathers is since when messages that may leave wait for others to leave with;
+	// zero: none do.
+	gathers time.Time
+
 	// due is when the tokens come, or came, that the last step waited for: the
 	// next point of the grid. Zero where it waited for something else.
 	due time.Time
@@ -53,14 +58,15 @@ type core struct {
 
 // verdict is what a step found.
 type verdict struct {
-	take    int              // attempts that may start now; tokens and slots for them are taken
+	take    int              // messages that may leave now; the tokens for them are taken
+	batches int              // in so many attempts at most; the slots for them are taken
 	binding Constraint       // why not more
 	short   limiter.Shortage // what the budget lacked, and may get before again
-	lacks   int              // attempts that the budget alone keeps from starting
+	lacks   int              // messages that the budget alone keeps from leaving
 	again   time.Time        // when to look again; zero: not before something else happens
 	until   time.Time        // the end of the window in which the attempts may start; zero: none
 	term    uint64           // the breaker's, in which the attempts begin
-	urgent  bool             // the attempts are for what is nearly late alone,
+	urgent  bool             // they are what is nearly late alone,
 	plain   int              // but for so many that the schedule lets through
 	yields  bool             // what it lacks is live requests'
 }
@@ -70,18 +76,20 @@ type verdict struct {
 func newCore(now time.Time, schedule func(time.Time) policies.Window, budget *limiter.Budget) *core {
 	c := &core{schedule: schedule, at: schedule, budget: budget, window: schedule(now), checked: now}
 	c.beat = c.beatOf(stepOf(c.window, now), now)
-	c.pacer = limiter.NewEmptyBucket(now, pace(c.beat.rate))
-	c.wire = limiter.NewFullBucket(now, slack(pace(c.beat.rate)))
+	c.pacer = limiter.NewEmptyBucket(now, c.pace(c.beat.rate))
+	c.wire = limiter.NewFullBucket(now, slack(c.pace(c.beat.rate)))
 	return c
 }
 
-// pace is a drain's own limit at a rate: the burst is 10 ms of it, or one message.
-func pace(rate limiter.Rate) limiter.Limit {
+// pace is a drain's own limit at a rate: the burst is 10 ms of it, or one batch.
+func pace(rate limiter.Rate, batch Batch) limiter.Limit {
 	if rate == limiter.Unlimited {
 		return limiter.Limit{Rate: rate, Burst: 1}
 	}
-	return limiter.Limit{Rate: rate, Burst: max(1, int(rate/100))}
+	return limiter.Limit{Rate: rate, Burst: max(batch.burst(), int(rate/100))}
 }
+
+func (c *core) pace(rate limiter.Rate) limiter.Limit { return pace(rate, c.batch) }
 
 // setSchedule replaces the schedule. The pacer goes on: a changed rate clamps it.
 func (c *core) setSchedule(now time.Time, schedule func(time.Time) policies.Window) {
@@ -109,6 +117,21 @@ func (c *core) compose(now time.Time) {
 // setBudget changes which budget is taken from.
 func (c *core) setBudget(b *limiter.Budget) {
 	c.budget, c.due, c.bound = b, time.Time{}, ""
+}
+
+// setBatch changes what leaves together.
+func (c *core) setBatch(now time.Time, b Batch) {
+	if b == c.batch {
+		return
+	}
+	c.roll(now)
+	c.batch, c.gathers = b, time.Time{}
+	c.pacer.Set(now, c.pace(c.beat.plain.rate))
+	c.rewire(now, c.beat.plain.rate)
+	c.rush, c.rushWire = nil, nil
+	if c.beat.name == Deadline {
+		c.hurry(now)
+	}
 }
 
 // roll moves to the window that now lies in, and to the step of its ramp. At an edge
@@ -142,7 +165,7 @@ func (c *core) roll(now time.Time) {
 
 // enter begins another window.
 func (c *core) enter(edge time.Time, was beat) {
-	c.bound = ""
+	c.bound, c.gathers = "", time.Time{}
 	if c.beat.plain.rate != was.plain.rate {
 		c.pacer.Hold(edge, 1)
 		c.rewire(edge, c.beat.plain.rate)
@@ -150,12 +173,12 @@ func (c *core) enter(edge time.Time, was beat) {
 	}
 }
 
-// step says how many of want attempts may start now, and takes the tokens and
+// step says how many of want messages may leave now, and takes the tokens and
 // slots for them.
 func (c *core) step(now time.Time, want int, o outlook) verdict {
 	if want <= 0 {
 		c.roll(now)
-		c.due, c.bound = time.Time{}, Empty
+		c.due, c.gathers, c.bound = time.Time{}, time.Time{}, Empty
 		return verdict{binding: Empty}
 	}
 	v := c.pick(now, want, o)
@@ -199,14 +222,19 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	if o.breaker == BreakerHalfOpen {
 		want = 1
 	}
-	// First what was due when the timer should have fired, so that a bucket that
-	// is full by now loses nothing; then what has come since.
-	v := c.take(c.accountable(now), want, o.leave)
-	v.until = c.window.Until
-	if v.take < want && v.short != limiter.OfSlots {
-		more := c.take(now, want-v.take, o.leave)
-		v.take, v.plain, v.short, v.yields = v.take+more.take, v.plain+more.plain, more.short, more.yields
+	var v verdict
+	gathered, gathers := c.gather(now, want, o)
+	if !gathers {
+		// First what was due when the timer should have fired, so that a bucket that
+		// is full by now loses nothing; then what has come since.
+		v = c.take(c.accountable(now), want, o.leave)
+		if v.take < want && v.short != limiter.OfSlots {
+			more := c.take(now, want-v.take, o.leave)
+			v.take, v.batches, v.plain = v.take+more.take, v.batches+more.batches, v.plain+more.plain
+			v.short, v.yields = more.short, more.yields
+		}
 	}
+	v.until = c.window.Until
 	if v.short != limiter.NoShortage {
 		v.lacks = tokens(c.paced(), now, want-v.take)
 	}
@@ -229,6 +257,9 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	if o.breaker == BreakerHalfOpen {
 		v.binding = Breaker
 	}
+	if gathers {
+		v.again = c.gathering(now, v.again, gathered)
+	}
 	v.again = sooner(v.again, o.changes(now)) // there may be more to take from before what was waited for
 	return v
 }
@@ -246,7 +277,7 @@ func (c *core) accountable(now time.Time) time.Time {
 }
 
 // take takes what pacer and budget both have, at most want, and leaves some of the
-// budget to others. An attempt carries one message.
+// budget to others. Where batches gather, what is less than one stays after the first.
 func (c *core) take(at time.Time, want int, leave leave) verdict {
 	var v verdict
 	want = tokens(c.paced(), at, want)
@@ -255,8 +286,16 @@ func (c *core) take(at time.Time, want int, leave leave) verdict {
 			v.yields = c.yields(at, v.short, leave)
 			break
 		}
-		if v.short = c.budget.Take(at, 1); v.short == limiter.NoShortage {
-			v.take++
+		n := min(want-v.take, c.batch.size())
+		if n > 1 {
+			n = max(1, c.fundedNow(at, n, leave))
+		}
+		if v.take > 0 && n < c.batch.burst() {
+			break
+		}
+		if v.short = c.budget.Take(at, n); v.short == limiter.NoShortage {
+			v.take += n
+			v.batches++
 		}
 	}
 	v.plain = tokens(c.pacer, at, v.take)
@@ -274,7 +313,7 @@ func (c *core) spare(at time.Time, leave leave) limiter.Shortage {
 	}
 	level := c.budget.Level(at)
 	switch {
-	case c.budget.Slots()-c.budget.InFlight() <= leave.slots+leave.rivals:
+	case c.budget.Slots()-c.budget.InFlight() <= leave.slots+c.batch.carry(leave.rivals):
 		return limiter.OfSlots
 	case level < 1+leave.of(at, level):
 		return limiter.OfTokens
@@ -292,6 +331,9 @@ func tokens(b *limiter.Bucket, at time.Time, limit int) int {
 func (c *core) look(now time.Time, want int, o outlook, v *verdict) {
 	limit := c.budget.Limit()
 	n := gather(min(c.beat.rate, limit.Rate), want)
+	if !c.gathers.IsZero() {
+		n = max(n, min(c.batch.burst(), want))
+	}
 	if limit.Rate != limiter.Unlimited {
 		n = min(n, limit.Burst)
 	}
@@ -329,16 +371,18 @@ func gather(rate limiter.Rate, limit int) int {
 	return int(max(1, min(n, float64(limit))))
 }
 
-// giveBack returns tokens and slots for n of a verdict's attempts that did not start,
-// which is not the grid's doing. The budget is the one they were taken from.
-func (c *core) giveBack(now time.Time, budget *limiter.Budget, v verdict, n int) {
+// giveBack returns the tokens for n of a verdict's messages that did not leave, and the
+// slots for so many of its attempts, which is not the grid's doing. The budget is the
+// one they were taken from.
+func (c *core) giveBack(now time.Time, budget *limiter.Budget, v verdict, n, batches int) {
 	c.due = time.Time{}
 	c.pacer.Return(now, max(0, n-(v.take-v.plain)))
 	if v.urgent && c.rush != nil {
 		c.rush.Return(now, n)
 	}
-	for range n {
-		budget.Return(now, 1)
+	budget.Refund(now, n)
+	for range batches {
+		budget.Release()
 	}
 }
 

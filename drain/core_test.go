@@ -200,7 +200,7 @@ func TestCoreReload(t *testing.T) {
 			c := newCore(start(), always(tt.from), unlimitedBudget())
 			now := start().Add(time.Hour)
 			c.setSchedule(now, always(tt.to))
-			if got, most := c.pacer.Level(now), float64(pace(tt.to).Burst); got > most {
+			if got, most := c.pacer.Level(now), float64(pace(tt.to, Batch{}).Burst); got > most {
 				t.Errorf("%v tokens after %v → %v, burst %v", got, tt.from, tt.to, most)
 			}
 			at, _ := c.pacer.When(now, 1)
@@ -234,7 +234,7 @@ func TestCoreGiveBack(t *testing.T) {
 	if v.take != 8 || budget.InFlight() != 8 {
 		t.Fatalf("took %d, %d in flight; want 8", v.take, budget.InFlight())
 	}
-	c.giveBack(now, budget, v, 5)
+	c.giveBack(now, budget, v, 5, 5)
 	if budget.InFlight() != 3 {
 		t.Errorf("%d in flight after giving 5 of 8 back", budget.InFlight())
 	}
@@ -268,7 +268,7 @@ func TestCoreMeanRate(t *testing.T) {
 		for _, both := range []bool{false, true} {
 			budget := unlimitedBudget()
 			if both {
-				budget = limiter.NewBudget(start(), pace(rate), 1000)
+				budget = limiter.NewBudget(start(), pace(rate, Batch{}), 1000)
 			}
 			c := newCore(start(), always(rate), budget)
 			n, until := 0, 200*time.Second
@@ -279,7 +279,7 @@ func TestCoreMeanRate(t *testing.T) {
 			late := func(i int) time.Duration { return time.Duration(i*i%51) * 100 * time.Microsecond }
 			run(c, until, late, func(_ time.Time, k int) { n += k })
 			want := float64(rate) * until.Seconds()
-			if got := float64(n); got > want+float64(pace(rate).Burst) || got < want*0.995-1 {
+			if got := float64(n); got > want+float64(pace(rate, Batch{}).Burst) || got < want*0.995-1 {
 				t.Errorf("rate %v, budget the same %v: %v attempts in %v, want %v", rate, both, got, until, want)
 			}
 		}
@@ -298,7 +298,7 @@ func TestCoreEnvelope(t *testing.T) {
 			from += time.Duration(rapid.IntRange(20, 2000).Draw(t, "length")) * time.Millisecond
 		}
 		sinkRate := limiter.Rate(rapid.Float64Range(1, 3000).Draw(t, "sink rate"))
-		sinkBurst := max(pace(sinkRate).Burst, rapid.IntRange(1, 50).Draw(t, "sink burst"))
+		sinkBurst := max(pace(sinkRate, Batch{}).Burst, rapid.IntRange(1, 50).Draw(t, "sink burst"))
 		budget := limiter.NewBudget(start(), limit(sinkRate, sinkBurst), 1000)
 		c := newCore(start(), calendar(stretches...), budget)
 		mostLate := rapid.IntRange(0, 12_000).Draw(t, "most late in µs")
@@ -317,7 +317,7 @@ func TestCoreEnvelope(t *testing.T) {
 				end = stretches[i+1].from
 			}
 			inside := between(times, start().Add(s.from), start().Add(end))
-			checkEnvelope(t, fmt.Sprint("stretch ", i), inside, s.rate, pace(s.rate).Burst)
+			checkEnvelope(t, fmt.Sprint("stretch ", i), inside, s.rate, pace(s.rate, Batch{}).Burst)
 			if s.rate == 0 && len(inside) > 0 {
 				t.Fatalf("%d attempts in a window with rate 0", len(inside))
 			}
@@ -352,7 +352,7 @@ func TestGather(t *testing.T) {
 			t.Errorf("gather(%v, 256) = %d, want %d", rate, got, want)
 		}
 	}
-	if got := pace(limiter.Rate(math.Pow10(9))).Burst; got != 1e7 {
+	if got := pace(limiter.Rate(math.Pow10(9)), Batch{}).Burst; got != 1e7 {
 		t.Errorf("burst at 1e9/s = %d, want 10 ms of it", got)
 	}
 }

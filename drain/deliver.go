@@ -8,49 +8,60 @@ import (
 	"forebay/buffer"
 )
 
-// start makes an attempt, as the verdict allowed it, in a goroutine of its own. There are never more of them than the sink has slots.
-func (d *drain) start(ctx context.Context, p plan, v verdict, m buffer.Delivery) {
+// start makes an attempt, as the verdict allowed it, in a goroutine of its own. There are
+// never more of them than the sink has slots.
+func (d *drain) start(ctx context.Context, p plan, v verdict, ds []buffer.Delivery) {
+	ms := make([]Delivery, len(ds))
 	d.mu.Lock()
 	now := time.Now()
-	d.recent.add(now)
-	if kept, promised := d.promises.left(now, m.Offset); promised {
-		p.meters.left(kept)
+	for i, m := range ds {
+		ms[i].Delivery = m
+		d.recent.add(now)
+		if kept, promised := d.promises.left(now, m.Offset); promised {
+			p.meters.left(kept)
+		}
 	}
 	d.mu.Unlock()
-	if m.Tries.Attempts > 0 {
-		d.scheduled.Add(-1)
+	for i := range ms {
+		ms[i].ID = d.buf.ID(ms[i].Ref)
+		if ms[i].Tries.Attempts > 0 {
+			d.scheduled.Add(-1)
+		}
 	}
-	d.inFlight.Go(func() { d.deliver(ctx, p, v, Delivery{m, d.buf.ID(m.Ref)}) })
+	d.inFlight.Go(func() { d.deliver(ctx, p, v, ms) })
 }
 
-// deliver makes one attempt and settles the message.
-func (d *drain) deliver(ctx context.Context, p plan, v verdict, m Delivery) {
-	defer p.sink.budget.Release() // last: whoever waits for the slot finds the message counted
-	a := attempt{before: m.Tries, began: time.Now()}
+// deliver makes one attempt and settles the messages.
+func (d *drain) deliver(ctx context.Context, p plan, v verdict, ms []Delivery) {
+	defer p.sink.budget.Release() // last: whoever waits for the slot finds the messages counted
+	began := time.Now()
 	var held atomic.Int64 // it may be another goroutine that writes
-	a.outcome = p.sink.deliver(WithBegin(ctx, func() error {
-		err := d.begin(ctx, p, v)
-		held.Store(int64(time.Since(a.began)))
+	outcomes := p.sink.deliver(WithBegin(ctx, func() error {
+		err := d.begin(ctx, p, v, len(ms))
+		held.Store(int64(time.Since(began)))
 		return err
-	}), m)
-	a.now, a.wrote = time.Now(), a.began.Add(time.Duration(held.Load()))
-	if a.outcome.Unsent {
-		p.sink.unfeed(a.now, int64(len(m.Body)))
+	}), ms)
+	a := attempt{began: began, now: time.Now(), wrote: began.Add(time.Duration(held.Load()))}
+	settles := false
+	if a.outcome, settles = together(outcomes, ctx.Err() != nil); settles {
+		d.heard(p, v.term, a)
+		settles = d.cancel(ctx, p, a.outcome.CancelKeys)
 	} else {
-		p.meters.attempted(a)
-	}
-	if a.outcome.Unsent || a.outcome.Class != Success && ctx.Err() != nil {
-		// It was cut off, by the stop say, which says nothing of sink or message.
 		p.sink.withdraw(v.term)
-		d.putBack(m)
-		return
 	}
-	d.heard(p, v.term, a)
-	if !d.cancel(ctx, p, a.outcome.CancelKeys) {
-		d.putBack(m)
-		return
+	for i, m := range ms {
+		a.before, a.outcome = m.Tries, outcomes[i]
+		if a.outcome.Unsent {
+			p.sink.unfeed(a.now, int64(len(m.Body)))
+		} else {
+			p.meters.attempted(a)
+		}
+		if !settles || a.outcome.cutOff(ctx.Err() != nil) {
+			d.putBack(m)
+		} else {
+			d.settle(p, m, a)
+		}
 	}
-	d.settle(p, m, a)
 }
 
 // putBack counts a message after the buffer has it, as settle does: a recount in

@@ -21,6 +21,7 @@ const maxSleep = time.Minute
 type plan struct {
 	policy policies.Drain
 	sink   *sinkState
+	batch  Batch // of the sink
 	meters *meters
 	expiry expiry
 	timed  bool // callers may give its messages a deadline
@@ -69,6 +70,7 @@ func (d *drain) update(now time.Time, p plan) {
 		d.core.setBudget(p.sink.budget)
 	}
 	d.plan = p
+	d.core.setBatch(now, p.batch)
 	d.core.weight = p.policy.Weight
 	d.core.late = latenessOf(p.policy.Deadline)
 	d.core.setUrgency(now, urgency{}) // until the expirer has looked
@@ -87,7 +89,7 @@ func (d *drain) run(ctx, attempts context.Context) error {
 	wake := d.buf.Wake(d.name)
 	timer := time.NewTimer(maxSleep)
 	defer timer.Stop()
-	supply := newSupply()
+	supply := newSupply(d.present().batch)
 	var counted time.Time
 	for ctx.Err() == nil {
 		now := time.Now()
@@ -98,6 +100,7 @@ func (d *drain) run(ctx, attempts context.Context) error {
 			d.tidy(d.name, now)
 		}
 		p, v := d.look(now, &supply)
+		supply.as(p.batch)
 		if v.take > 0 {
 			if err := d.take(attempts, p, now, v, &supply); err != nil {
 				return err
@@ -134,6 +137,9 @@ func (d *drain) stop() {
 // until both agree on what is short, so that nothing is missed in between.
 func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 	want, again := s.ask(now)
+	if s.batch.Wait > 0 && want > 0 && !s.more {
+		want = d.ready(want)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if int(d.bunched.Load()) >= d.core.mayHold() {
@@ -160,7 +166,7 @@ func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict, s *supply) error {
 	ds, next, err := d.mix(p, now, v)
 	if err != nil {
-		d.giveBack(p, v, v.take)
+		d.giveBack(p, v, v.take, v.batches)
 		if errors.Is(err, buffer.ErrNoDrain) {
 			// The drains may be given a new policy a moment before the buffer is.
 			d.log.Warn("drain is not in the buffer", "drain", d.name)
@@ -175,10 +181,16 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 		ds = d.calm(now, ds)
 	}
 	ds = d.fit(p, d.admit(ds, next, v, s), s)
-	d.giveBack(p, v, v.take-len(ds))
-	for _, m := range ds {
-		d.start(attempts, p, v, m)
+	batches := 0
+	rest := p.batch.split(ds, v.batches, func(ds []buffer.Delivery) {
+		d.start(attempts, p, v, ds)
+		batches++
+	})
+	for _, m := range rest {
+		d.buf.Return(d.name, m.Offset)
+		s.empty, s.more = false, false
 	}
+	d.giveBack(p, v, v.take-len(ds)+len(rest), v.batches-batches)
 	return nil
 }
 
@@ -237,6 +249,15 @@ func (d *drain) admit(ds []buffer.Delivery, next time.Time, v verdict, s *supply
 	return kept
 }
 
+// ready is how many messages a take may give, as far as the buffer can say; at least 1.
+func (d *drain) ready(limit int) int {
+	buf, ok := d.buf.(pender)
+	if !ok {
+		return limit
+	}
+	return int(max(1, min(buf.Pending(d.name), uint64(limit))))
+}
+
 func (d *drain) paused(now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -250,8 +271,8 @@ func (d *drain) held(now time.Time) bool {
 	return len(d.core.hands.ended(now)) > 0
 }
 
-func (d *drain) giveBack(p plan, v verdict, n int) {
-	if n <= 0 {
+func (d *drain) giveBack(p plan, v verdict, n, batches int) {
+	if n <= 0 && batches <= 0 {
 		return
 	}
 	if n == v.take {
@@ -259,7 +280,7 @@ func (d *drain) giveBack(p plan, v verdict, n int) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.core.giveBack(time.Now(), p.sink.budget, v, n)
+	d.core.giveBack(time.Now(), p.sink.budget, v, n, batches)
 	p.sink.gaveBack(d.core, n)
 }
 

@@ -37,6 +37,10 @@ type mixer interface {
 	TakeMix(ds []buffer.Delivery, drain string, now time.Time, max, retries int) (taken []buffer.Delivery, next time.Time, err error)
 }
 
+// pender is what a buffer has that knows how many messages of a drain wait for their
+// first attempt.
+type pender interface{ Pending(drain string) uint64 }
+
 // Config is what drains are made of.
 type Config struct {
 	// NewSink builds the sink that a policy describes; required. It must not

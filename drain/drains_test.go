@@ -31,7 +31,7 @@ func TestRunKeepsTheRate(t *testing.T) {
 			if want := float64(n) / float64(rate); math.Abs(took-want) > want/100 {
 				t.Errorf("%d messages at %v took %v s, want %v s", n, rate, took, want)
 			}
-			b.wantInside(times, float64(rate), pace(rate).Burst)
+			b.wantInside(times, float64(rate), pace(rate, Batch{}).Burst)
 		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 type flow struct {
 	paced, funded level
 	single        int // how many sends are counted yet
+	batch         Batch
 }
 
 // counted is how many sends are modelled one by one in each window.
@@ -135,14 +136,14 @@ func (f *flow) settle() {
 // turn goes on at another rate.
 func (f *flow) turn(rate limiter.Rate) {
 	if f.paced.limit.Rate != rate {
-		f.paced.limit = pace(rate)
+		f.paced.limit = pace(rate, f.batch)
 		f.paced.add(0)
 	}
 }
 
 // enter begins a window with another rate.
 func (f *flow) enter(rate limiter.Rate) {
-	f.paced, f.single = level{tokens: 1, limit: pace(rate)}, counted
+	f.paced, f.single = level{tokens: 1, limit: pace(rate, f.batch)}, counted
 	switch rate {
 	case limiter.Unlimited:
 		f.paced.tokens = math.Inf(1)

@@ -163,6 +163,7 @@ func (c *core) flow(now time.Time) flow {
 		paced:  level{c.pacer.Level(now), c.pacer.Limit()},
 		funded: level{c.budget.Level(now), c.budget.Limit()},
 		single: counted,
+		batch:  c.batch,
 	}
 }
 

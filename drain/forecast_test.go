@@ -21,7 +21,7 @@ func TestCoreETA(t *testing.T) {
 			from += time.Duration(rapid.IntRange(1, 60).Draw(t, "length")) * time.Second
 		}
 		sinkRate := limiter.Rate(rapid.Float64Range(0.5, 2000).Draw(t, "sink rate"))
-		sinkBurst := max(pace(sinkRate).Burst, rapid.IntRange(1, 300).Draw(t, "sink burst"))
+		sinkBurst := max(pace(sinkRate, Batch{}).Burst, rapid.IntRange(1, 300).Draw(t, "sink burst"))
 		c := newCore(start(), calendar(stretches...), limiter.NewBudget(start(), limit(sinkRate, sinkBurst), 1000))
 		ahead := rapid.IntRange(0, 5000).Draw(t, "ahead")
 		eta, ok := c.eta(start(), float64(ahead)+1, outlook{})

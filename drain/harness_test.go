@@ -26,9 +26,11 @@ type fakeSink struct {
 	answer  func(m Delivery) Outcome // nil: success
 	takes   time.Duration            // how long an attempt lasts, until slow says otherwise
 	connect func() time.Duration     // how long a connect takes; nil: no time
+	batch   Batch                    // what it takes at once
 
 	mu       sync.Mutex
-	times    []time.Time    // guarded by mu
+	times    []time.Time    // guarded by mu; of each message
+	sizes    []int          // guarded by mu; of batches
 	attempts map[string]int // guarded by mu; by id
 	inFlight int            // guarded by mu
 	most     int            // guarded by mu; the most in flight at once
@@ -42,22 +44,29 @@ func (s *fakeSink) Deliver(ctx context.Context, msgs []Delivery) []Outcome {
 		time.Sleep(s.connect())
 	}
 	if Begin(ctx) != nil {
-		return []Outcome{{Unsent: true}}
+		return slices.Repeat([]Outcome{{Unsent: true}}, len(msgs))
 	}
-	s.begin(msgs[0])
+	s.begin(msgs)
 	defer s.end()
 	if takes := s.lasts(); takes > 0 {
 		select {
 		case <-time.After(takes):
 		case <-ctx.Done():
-			return []Outcome{{Class: Retry, Error: "abandoned"}}
+			return slices.Repeat([]Outcome{{Class: Retry, Error: "abandoned"}}, len(msgs))
 		}
 	}
 	if s.answer == nil {
-		return []Outcome{{Class: Success, Status: 200}}
+		return slices.Repeat([]Outcome{{Class: Success, Status: 200}}, len(msgs))
 	}
-	return []Outcome{s.answer(msgs[0])}
+	outcomes := make([]Outcome, len(msgs))
+	for i, m := range msgs {
+		outcomes[i] = s.answer(m)
+	}
+	return outcomes
 }
+
+// Batch is what Sink speaks of.
+func (s *fakeSink) Batch() Batch { return s.batch }
 
 // slow makes attempts last so long from now on.
 func (s *fakeSink) slow(takes time.Duration) {
@@ -72,14 +81,17 @@ func (s *fakeSink) lasts() time.Duration {
 	return s.takes
 }
 
-func (s *fakeSink) begin(m Delivery) {
+func (s *fakeSink) begin(msgs []Delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.attempts == nil {
 		s.attempts = make(map[string]int)
 	}
-	s.attempts[m.ID]++
-	s.times = append(s.times, time.Now())
+	s.sizes = append(s.sizes, len(msgs))
+	for _, m := range msgs {
+		s.attempts[m.ID]++
+		s.times = append(s.times, time.Now())
+	}
 	s.inFlight++
 	s.most = max(s.most, s.inFlight)
 }

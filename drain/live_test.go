@@ -45,7 +45,7 @@ func (c *callers) one(ctx context.Context, name int, wait time.Duration) {
 		c.note(err)
 		return
 	}
-	s.begin(Delivery{ID: "live"})
+	s.begin([]Delivery{{ID: "live"}})
 	defer s.end()
 	c.mu.Lock()
 	c.sent, c.names = append(c.sent, time.Now()), append(c.names, name)

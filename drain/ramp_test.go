@@ -90,7 +90,7 @@ func TestCoreFollowsRamps(t *testing.T) {
 			}
 		})
 		for at, w := range s.Windows(start(), start().Add(4*time.Minute)) {
-			inside, burst := between(times, at, w.Until), float64(pace(w.Rate).Burst)
+			inside, burst := between(times, at, w.Until), float64(pace(w.Rate, Batch{}).Burst)
 			slack := burst + 1 + float64(w.Rate)*maxLate.Seconds()
 			ahead, most := 0.0, 0.0 // of the integral, since the window began and since the worst moment before
 			for i, x := range inside {
@@ -113,7 +113,7 @@ func TestCoreETAOverRamps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawRamp(t)
 		sinkRate := limiter.Rate(rapid.Float64Range(1, 150).Draw(t, "sink rate"))
-		c := newCore(start(), s.At, limiter.NewBudget(start(), pace(sinkRate), 1000))
+		c := newCore(start(), s.At, limiter.NewBudget(start(), pace(sinkRate, Batch{}), 1000))
 		whole := int(draw(&s, start(), start().Add(4*time.Minute)).fit(start(), start().Add(4*time.Minute)))
 		ahead := rapid.IntRange(0, whole).Draw(t, "ahead")
 		eta, ok := c.eta(start(), float64(ahead)+1, outlook{})

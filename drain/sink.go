@@ -7,7 +7,7 @@ import (
 	"forebay/buffer"
 )
 
-// Sink is what a drain delivers to.
+// Sink is what a drain delivers to: single messages, unless it says what a [Batch] is.
 type Sink interface {
 	// Deliver makes one attempt at delivering msgs and returns one outcome per
 	// message, in the same order. It blocks until the attempt has ended, bounds
@@ -75,6 +75,10 @@ func (c Class) String() string {
 		return "retry"
 	}
 }
+
+// cutOff reports whether there was no attempt, or one that the stop ended: that says
+// nothing of sink or message.
+func (o Outcome) cutOff(stopped bool) bool { return o.Unsent || stopped && o.Class != Success }
 
 // aboutMessage reports whether a failure says something of the message. All
 // else says that the sink is in trouble: that is no reason to give up a message.

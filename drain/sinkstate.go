@@ -273,16 +273,27 @@ func (s *sinkState) close() {
 	closeIdle(s.sink)
 }
 
-// deliver makes one attempt with one message.
-func (s *sinkState) deliver(ctx context.Context, m Delivery) Outcome {
+// batch is what the sink takes in one attempt.
+func (s *sinkState) batch() Batch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return batchOf(s.sink)
+}
+
+// deliver makes one attempt, and returns an outcome for each message.
+func (s *sinkState) deliver(ctx context.Context, ms []Delivery) []Outcome {
 	s.mu.Lock()
 	sink := s.sink
 	s.mu.Unlock()
-	outcomes := sink.Deliver(ctx, []Delivery{m})
-	if len(outcomes) != 1 {
-		return Outcome{Class: Retry, Error: "the sink gave no outcome"}
+	outcomes := sink.Deliver(ctx, ms)
+	if len(outcomes) == len(ms) {
+		return outcomes
 	}
-	return outcomes[0]
+	outcomes = make([]Outcome, len(ms))
+	for i := range outcomes {
+		outcomes[i].Error = "the sink gave no outcome"
+	}
+	return outcomes
 }
 
 // heard takes note of a pause that the sink asked for, and reports whether it

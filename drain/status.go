@@ -99,6 +99,13 @@ func (d *drain) eta(now, due time.Time, ahead uint64) (eta, p90 time.Time, note 
 	}
 }
 
+// present is the plan of now.
+func (d *drain) present() plan {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.plan
+}
+
 func (d *drain) sink() *sinkState {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -17,13 +17,22 @@ const (
 // supply is what a drain knows of its backlog without asking the buffer. It is
 // pure, like the core.
 type supply struct {
-	want   int       // messages to ask for; at least 1
-	empty  bool      // the last take gave fewer than asked
+	batch  Batch     // of the sink
+	want   int       // messages to ask for; at least a batch
+	empty  bool      // the last take gave fewer than asked, and nothing was heard since
+	more   bool      // the last take gave all that was asked
 	next   time.Time // when a scheduled message is due, while empty; zero: none
 	parked time.Time // nothing is taken before; wake-ups do not matter
 }
 
-func newSupply() supply { return supply{want: 1} }
+func newSupply(b Batch) supply { return supply{batch: b, want: b.size()} }
+
+// as changes what leaves together.
+func (s *supply) as(b Batch) {
+	if b != s.batch {
+		s.batch, s.want = b, b.size()
+	}
+}
 
 // ask returns how many messages to ask for; 0 with the time to ask again, which
 // is zero if only a wake-up changes the answer.
@@ -42,16 +51,16 @@ func (s *supply) ask(now time.Time) (want int, again time.Time) {
 func (s *supply) woken() { s.empty = false }
 
 // took takes note of what a take gave. The next asks for twice as many while
-// all come, and for one after they did not: tokens and slots that are asked for
+// all come, and for a batch after they did not: tokens and slots that are asked for
 // in vain are missing elsewhere.
 func (s *supply) took(asked, got int, next time.Time) {
-	s.empty = got < asked
+	s.empty, s.more = got < asked, got >= asked
 	s.next = next
 	if s.empty {
-		s.want = 1
+		s.want = s.batch.size()
 		return
 	}
-	s.want = min(2*s.want, maxTake)
+	s.want = min(2*s.want, s.batch.most())
 }
 
 // park stops taking until next, or for retakeEvery where next is not known.

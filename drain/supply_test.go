@@ -7,7 +7,7 @@ import (
 
 func TestSupply(t *testing.T) {
 	now := start()
-	s := newSupply()
+	s := newSupply(Batch{})
 	ask := func(step string, now time.Time, want int, again time.Time) {
 		t.Helper()
 		if got, at := s.ask(now); got != want || !at.Equal(again) {

@@ -138,7 +138,7 @@ func TestCoreUrgencyHasItsOwnTokens(t *testing.T) {
 		if v.take != 1 || !v.urgent {
 			t.Fatalf("probe %d: %+v", i, v)
 		}
-		c.giveBack(now, budget, v, 1)
+		c.giveBack(now, budget, v, 1, 1)
 		c.setUrgency(now, urgency{100, now.Add(time.Hour)})
 		took := 0
 		for v := c.step(now, 1, outlook{}); v.take > 0; v = c.step(now, 1, outlook{}) {

@@ -47,7 +47,7 @@ func slack(l limiter.Limit) limiter.Limit {
 // rewire changes the rate of what is written. What the wire holds is no credit: no
 // more is written than was taken.
 func (c *core) rewire(now time.Time, rate limiter.Rate) {
-	limit := slack(pace(rate))
+	limit := slack(c.pace(rate))
 	c.wire.Set(now, limit)
 	c.wire.Hold(now, limit.Burst)
 }
@@ -59,16 +59,16 @@ func (c *core) mayHold() int {
 	return int(max(1, min(most, float64(c.budget.Slots())/2)))
 }
 
-// begin waits until an attempt may be written. What was taken at the permitted
+// begin waits until an attempt with n messages may be written. What was taken at the permitted
 // rate may come together where connecting was slow.
-func (d *drain) begin(ctx context.Context, p plan, v verdict) error {
+func (d *drain) begin(ctx context.Context, p plan, v verdict, n int) error {
 	held := false
 	defer func() {
 		if held {
 			d.letGo()
 		}
 	}()
-	return awaitWrite(ctx, func(now time.Time) (time.Time, error) { return d.mayWrite(now, p, v) }, func() {
+	return awaitWrite(ctx, func(now time.Time) (time.Time, error) { return d.mayWrite(now, p, v, n) }, func() {
 		held = true
 		d.bunched.Add(1)
 	})
@@ -107,7 +107,7 @@ func (d *drain) letGo() {
 
 // mayWrite returns when to ask again; one that is not later than now says that the
 // attempt is to be written.
-func (d *drain) mayWrite(now time.Time, p plan, v verdict) (time.Time, error) {
+func (d *drain) mayWrite(now time.Time, p plan, v verdict, n int) (time.Time, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !v.open(now) || d.core.hands.pace(now) == Paused {
@@ -117,22 +117,31 @@ func (d *drain) mayWrite(now time.Time, p plan, v verdict) (time.Time, error) {
 	if v.urgent {
 		wire = d.core.rushWire
 	}
-	return p.sink.mayWrite(now, wire)
+	return p.sink.mayWrite(now, wire, n)
 }
 
 // mayWrite takes from a drain's wire and from the sink's own, both or nothing.
-func (s *sinkState) mayWrite(now time.Time, drain *limiter.Bucket) (time.Time, error) {
+func (s *sinkState) mayWrite(now time.Time, drain *limiter.Bucket, n int) (time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	paced, ok := drain.When(now, 1)
-	funded, funds := s.wire.When(now, 1)
+	mine, its := within(drain, n), within(s.wire, n)
+	paced, ok := drain.When(now, mine)
+	funded, funds := s.wire.When(now, its)
 	if !ok || !funds || s.pause.After(now) || s.held.holds(now) {
 		return time.Time{}, errNotNow
 	}
 	at := later(paced, funded)
 	if !at.After(now) {
-		drain.Take(now, 1)
-		s.wire.Take(now, 1)
+		drain.Take(now, mine)
+		s.wire.Take(now, its)
 	}
 	return at, nil
+}
+
+// within is n, or what a bucket can have at all: it may have changed since they were taken.
+func within(b *limiter.Bucket, n int) int {
+	if l := b.Limit(); l.Rate != limiter.Unlimited {
+		return min(n, l.Burst)
+	}
+	return n
 }

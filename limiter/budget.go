@@ -71,6 +71,18 @@ func (b *Budget) Return(now time.Time, tokens int) {
 	b.signal(OfTokens)
 }
 
+// Refund puts back tokens of a Take that led to an attempt with fewer messages, or to
+// none; the slot is given back apart, with Release.
+func (b *Budget) Refund(now time.Time, tokens int) {
+	if tokens <= 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.bucket.Return(now, tokens)
+	b.signal(OfTokens)
+}
+
 // When returns the earliest time, not before now, at which the tokens are
 // there if nobody else takes any; false where they never are. It says nothing
 // of slots, which come free by a Release alone.

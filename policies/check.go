@@ -62,6 +62,9 @@ func (c *checker) streams() {
 	}
 	for _, s := range c.set.Sources {
 		fed[s.Stream] = true
+		if s.Kafka != nil {
+			c.connection(object{"source", s.Name}, "source "+s.Name, &s.Kafka.KafkaConnection)
+		}
 	}
 	for _, d := range c.set.Drains {
 		read[d.Stream] = true
@@ -100,6 +103,9 @@ func (c *checker) sinks() {
 			c.warn(o, "a budget of 0 lets nothing through, at any time; write what the sink can take, and to stop for a while run `forebay drains pause DRAIN --reason WHY`",
 				"the budget of sink %s is 0: nothing will ever be delivered", s.Name)
 		}
+		if s.Kafka != nil {
+			c.connection(o, "sink "+s.Name, &s.Kafka.KafkaConnection)
+		}
 		if s.HTTP == nil {
 			continue
 		}
@@ -114,6 +120,16 @@ func (c *checker) sinks() {
 				c.warn(o, "use https", "sink %s sends messages to %s in clear text", s.Name, u.Host)
 			}
 		}
+	}
+}
+
+// connection finds what others on the way could read or pretend to be.
+func (c *checker) connection(o object, what string, k *KafkaConnection) {
+	if broker := k.public(); broker != "" && k.TLS == nil {
+		c.warn(o, "add tls: {}", "%s exchanges messages with %s in clear text", what, broker)
+	}
+	if k.TLS != nil && k.TLS.Unverified {
+		c.warn(o, "write ca_file in its place", "%s does not verify who it talks to: insecure_skip_verify", what)
 	}
 }
 

@@ -28,7 +28,7 @@ type httpDraft struct {
 var httpSchema = schema[httpDraft]{
 	what: "an http sink",
 	preset: func(h *httpDraft) {
-		h.ConnectTimeout, h.Timeout = 2*time.Second, 30*time.Second
+		h.ConnectTimeout, h.Timeout = defaultConnectTimeout, defaultTimeout
 		h.Permanent = []int{400, 401, 403, 404, 405, 409, 410, 413, 415, 422}
 	},
 	fields: []field[httpDraft]{
@@ -40,7 +40,7 @@ var httpSchema = schema[httpDraft]{
 			name: "allow_addresses", shape: listShape(stringShape, 0, maxAddresses), read: readAddresses,
 			about: "Link-local and metadata addresses or ranges that may be dialled all the same.",
 		},
-		nested("timeout", &timeoutSchema, func(h *httpDraft) *HTTPSink { return &h.HTTPSink }).says("Of an attempt."),
+		timeoutField(func(h *httpDraft) (connect, total *time.Duration) { return &h.ConnectTimeout, &h.Timeout }),
 		{
 			name: "permanent", shape: listShape(numberShape(minStatus, maxStatus), 0, maxStatuses), read: readPermanent,
 			about: "Statuses that bury a message; default 400, 401, 403, 404, 405, 409, 410, 413, 415, 422.",
@@ -137,26 +137,6 @@ func readAddresses(v value, h *httpDraft) {
 		}
 		h.AllowAddresses = append(h.AllowAddresses, prefix.Masked())
 	})
-}
-
-var timeoutSchema = schema[HTTPSink]{
-	what: "timeout",
-	fields: []field[HTTPSink]{
-		durationField("connect", time.Millisecond, maxTimeout, func(h *HTTPSink) *time.Duration { return &h.ConnectTimeout }).such("2s").
-			says("To connect, and again for the TLS handshake; default 2s, at most total."),
-		durationField("total", time.Millisecond, maxTimeout, func(h *HTTPSink) *time.Duration { return &h.Timeout }).
-			says("Of connection, request and answer; default 30s."),
-	},
-	check: func(v value, h *HTTPSink, keys keys) {
-		// A total below the default of connect is no mistake: it bounds both.
-		if keys["connect"] == nil {
-			h.ConnectTimeout = min(h.ConnectTimeout, h.Timeout)
-		}
-		if h.ConnectTimeout > h.Timeout {
-			keys.at(v, "connect").fail("total includes connecting: raise it, or lower connect",
-				"connect %s is longer than total %s", formatDuration(h.ConnectTimeout), formatDuration(h.Timeout))
-		}
-	},
 }
 
 func readPermanent(v value, h *httpDraft) {

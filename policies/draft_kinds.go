@@ -7,7 +7,6 @@ import (
 )
 
 const (
-	maxBrokers   = 64
 	maxTopics    = 100
 	maxLag       = 1_000_000_000
 	maxBulk      = 100_000
@@ -17,33 +16,31 @@ const (
 )
 
 var (
-	brokerForm = regexp.MustCompile(`^([0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}$`)
-	topicForm  = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)
-	groupForm  = regexp.MustCompile(`^[!-~]{1,255}$`)
+	topicForm = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)
+	groupForm = regexp.MustCompile(`^[!-~]{1,255}$`)
 	// An index of Elasticsearch, and a path of HDFS, with {date} where the day goes.
 	indexForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]|\{date\})*$`)
 	hdfsForm  = regexp.MustCompile(`^/([^{}?#%\\:\x00-\x1f\x7f]|\{date\})*$`)
 )
 
-func brokersField[T any](of func(*T) *[]string) field[T] {
-	return wordsField("brokers", brokerForm, "host:port, such as kafka-1:9093", maxBrokers, of).must(`["kafka-1:9093"]`).
-		says("Where the cluster is: host:port.")
-}
-
 var kafkaSchema = schema[KafkaSink]{
-	what:   "a kafka sink",
-	preset: func(k *KafkaSink) { k.Acks, k.Compression = AcksAll, "zstd" },
-	fields: []field[KafkaSink]{
-		brokersField(func(k *KafkaSink) *[]string { return &k.Brokers }),
+	what: "a kafka sink",
+	preset: func(k *KafkaSink) {
+		k.Acks, k.Compression = AcksAll, "zstd"
+		k.ConnectTimeout, k.Timeout = defaultConnectTimeout, defaultTimeout
+	},
+	fields: append(connectionFields(func(k *KafkaSink) *KafkaConnection { return &k.KafkaConnection }),
 		wordField("topic", topicForm, "letters, digits, . _ and -", func(k *KafkaSink) *string { return &k.Topic }).must("registrations.v1").
 			says("The topic that messages become records of."),
 		choiceField("acks", []Acks{AcksAll, AcksLeader}, nil, func(k *KafkaSink) *Acks { return &k.Acks }).
 			says("Who has to have a record before it counts as delivered; default all in-sync replicas."),
 		choiceField("compression", []string{"zstd", "lz4", "snappy", "gzip", "none"}, nil, func(k *KafkaSink) *string { return &k.Compression }).
 			says("Of batches of records; default zstd."),
+		timeoutField(func(k *KafkaSink) (connect, total *time.Duration) { return &k.ConnectTimeout, &k.Timeout }),
 		optional("max_consumer_lag", &lagSchema, func(k *KafkaSink) **ConsumerLag { return &k.MaxConsumerLag }).
 			says("Holds back while a consumer group of the topic is behind."),
-	},
+	),
+	check: func(v value, k *KafkaSink, keys keys) { checkConnection(v, &k.KafkaConnection, keys) },
 }
 
 var lagSchema = schema[ConsumerLag]{

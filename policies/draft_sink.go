@@ -23,8 +23,8 @@ type sinkDraft struct {
 	out  Sink
 }
 
-// httpAlone is the hint to the kinds of sinks that this version does not have.
-const httpAlone = "use http: this version delivers to nothing else"
+// builtKinds is the hint to the kinds of sinks that this version does not have.
+const builtKinds = "use http or kafka: this version delivers to nothing else"
 
 var sinkSchema = schema[sinkDraft]{
 	what:  "a sink",
@@ -42,11 +42,11 @@ var sinkSchema = schema[sinkDraft]{
 		nested("http", &httpSchema, func(s *sinkDraft) *httpDraft { return &s.http }).such(`{ urls: ["https://…"] }`).
 			says("A service that takes messages as HTTP requests."),
 		optional("kafka", &kafkaSchema, func(s *sinkDraft) **KafkaSink { return &s.out.Kafka }).
-			says("A Kafka topic.").later(httpAlone),
+			such(`{ brokers: ["kafka-1:9093"], topic: registrations.v1 }`).says("A Kafka topic."),
 		optional("elasticsearch", &elasticsearchSchema, func(s *sinkDraft) **ElasticsearchSink { return &s.out.Elasticsearch }).
-			says("An Elasticsearch index.").later(httpAlone),
+			says("An Elasticsearch index.").later(builtKinds),
 		optional("webhdfs", &webHDFSSchema, func(s *sinkDraft) **WebHDFSSink { return &s.out.WebHDFS }).
-			says("Files on HDFS.").later(httpAlone),
+			says("Files on HDFS.").later(builtKinds),
 		nested("budget", &budgetSchema, func(s *sinkDraft) *Budget { return &s.out.Budget }).
 			says("What the sink can take, from all of its drains and live traffic together."),
 		{

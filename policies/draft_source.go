@@ -40,13 +40,13 @@ var sourceSchema = schema[sourceDraft]{
 
 var kafkaSourceSchema = schema[KafkaSource]{
 	what: "a kafka source",
-	fields: []field[KafkaSource]{
-		brokersField(func(k *KafkaSource) *[]string { return &k.Brokers }),
+	fields: append(connectionFields(func(k *KafkaSource) *KafkaConnection { return &k.KafkaConnection }),
 		wordsField("topics", topicForm, "letters, digits, . _ and -", maxTopics, func(k *KafkaSource) *[]string { return &k.Topics }).must("[orders.raw]").
 			says("The topics that are read."),
 		wordField("group", groupForm, "the group's id", func(k *KafkaSource) *string { return &k.Group }).must("forebay").
 			says("The consumer group."),
-	},
+	),
+	check: func(v value, k *KafkaSource, keys keys) { checkConnection(v, &k.KafkaConnection, keys) },
 }
 
 func readFrom(v value, s *sourceDraft) {

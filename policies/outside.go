@@ -53,18 +53,19 @@ func (v value) beside(name string) string {
 	return filepath.Join(filepath.Dir(v.src.name), filepath.FromSlash(name))
 }
 
-// file reads the name of a file that has to be there when the server starts.
-func (v value) file(to *string) {
+// file reads the name of a file that has to be there when the server starts, and
+// returns what it holds.
+func (v value) file(to *string) (data []byte, ok bool) {
 	s, ok := v.str()
 	if !ok {
-		return
+		return nil, false
 	}
 	if s == "" {
 		v.fail("write its path", "%s is empty", v.name)
-		return
+		return nil, false
 	}
 	*to = v.beside(s)
-	v.content(*to)
+	return v.content(*to)
 }
 
 // content reads a file that must not be empty. What is wrong with it is a warning

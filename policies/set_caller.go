@@ -127,7 +127,8 @@ type Source struct {
 
 // KafkaSource reads topics as a consumer group.
 type KafkaSource struct {
-	Brokers []string
-	Topics  []string
-	Group   string
+	KafkaConnection
+
+	Topics []string
+	Group  string
 }

@@ -98,12 +98,15 @@ const (
 	ConcurrencyAdaptive ConcurrencyMode = "adaptive"
 )
 
-// KafkaSink delivers each message as a record. It is not built yet.
+// KafkaSink delivers each message as a record.
 type KafkaSink struct {
-	Brokers        []string // host:port
+	KafkaConnection
+
 	Topic          string
 	Acks           Acks
 	Compression    string
+	ConnectTimeout time.Duration
+	Timeout        time.Duration // of an attempt, from the call to the last acknowledgement
 	MaxConsumerLag *ConsumerLag
 }
 

@@ -134,8 +134,8 @@ func TestMissingFilesAtStart(t *testing.T) {
 			missing = append(missing, m.Message)
 		}
 	}
-	if len(missing) != 4 || len(found.warnings) != 0 {
-		t.Errorf("missing = %q and %d warnings, want keys_file, ca_file and two secrets as mistakes", missing, len(found.warnings))
+	if len(missing) != 8 || len(found.warnings) != 0 {
+		t.Errorf("missing = %q and %d warnings, want keys_file, ca_file twice, a certificate, its key and three secrets as mistakes", missing, len(found.warnings))
 	}
 }
 
@@ -182,12 +182,15 @@ func TestWholeLanguageIsCompiled(t *testing.T) {
 		"budget": {orders.Budget, Budget{
 			limiter.Limit{Rate: 800, Burst: 200}, 128, 0.6, 0, ConcurrencyAdaptive, 4, ScopeLocal, StoreLocal,
 		}},
-		"bytes":       {archive.Budget.Bytes, int64(40 << 20)},
-		"oauth2":      {orders.HTTP.OAuth2, &OAuth2{&url.URL{Scheme: "https", Host: "id.example.com", Path: "/oauth2/token"}, "forebay", Secret{}}},
-		"signatures":  {len(orders.HTTP.SignSecrets), 1},
-		"may cancel":  {orders.MayCancel, true},
-		"batch":       {set.Sink("email").HTTP.Batch, &Batch{20, 200 * time.Millisecond, BatchJSONArray}},
-		"kafka":       {events.Kafka, &KafkaSink{[]string{"kafka-1:9093"}, "registrations.v1", AcksAll, "zstd", &ConsumerLag{"crm", 100000}}},
+		"bytes":      {archive.Budget.Bytes, int64(40 << 20)},
+		"oauth2":     {orders.HTTP.OAuth2, &OAuth2{&url.URL{Scheme: "https", Host: "id.example.com", Path: "/oauth2/token"}, "forebay", Secret{}}},
+		"signatures": {len(orders.HTTP.SignSecrets), 1},
+		"may cancel": {orders.MayCancel, true},
+		"batch":      {set.Sink("email").HTTP.Batch, &Batch{20, 200 * time.Millisecond, BatchJSONArray}},
+		"kafka": {events.Kafka, &KafkaSink{
+			KafkaConnection{Brokers: []string{"kafka-1:9093"}, TLS: &TLS{}, SASL: &SASL{SASLScramSHA512, "forebay", Secret{}}},
+			"registrations.v1", AcksAll, "zstd", 2 * time.Second, 10 * time.Second, &ConsumerLag{"crm", 100000},
+		}},
 		"no http":     {events.HTTP, (*HTTPSink)(nil)},
 		"search":      {search.Elasticsearch, &ElasticsearchSink{[]*url.URL{{Scheme: "https", Host: "es-1:9200"}}, "logs-{date}", time.UTC, Bulk{1000, 5 << 20}}},
 		"archive":     {archive.WebHDFS.Roll, Roll{128 << 20, 15 * time.Minute}},
@@ -200,7 +203,9 @@ func TestWholeLanguageIsCompiled(t *testing.T) {
 		"ramp":        {drain.Schedule.Entries[2].Ramp, 5 * time.Minute},
 		"urgent":      {drain.Deadline, Deadline{60 * time.Hour, EndDead, 12 * time.Hour, 200}},
 		"source": {set.Sources, []Source{{
-			"legacy-orders", &KafkaSource{[]string{"kafka-1:9093"}, []string{"orders.raw"}, "forebay"}, "orders", "/v1/orders", true, time.Time{}, "",
+			"legacy-orders", &KafkaSource{
+				KafkaConnection{Brokers: []string{"kafka-1:9093"}, TLS: &TLS{ServerName: "kafka.internal"}}, []string{"orders.raw"}, "forebay",
+			}, "orders", "/v1/orders", true, time.Time{}, "",
 		}}},
 		"overflow":  {[]any{create.Mode, create.Sink, create.Stream, create.HoldUpTo, create.Timing}, []any{ModeOverflow, "order-service", "orders", 800 * time.Millisecond, true}},
 		"callers":   {[]any{create.Auth, create.Limits}, []any{[]*Auth{&set.Auth[0], &set.Auth[1]}, []string{"everyone", "per-customer"}}},

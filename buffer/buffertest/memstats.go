@@ -96,3 +96,13 @@ func (d *memDrain) account() buffer.Account {
 	}
 	return a
 }
+
+// Pending is how many messages of a drain wait for their first attempt.
+func (m *Mem) Pending(drain string) uint64 {
+	for _, d := range m.Stats().Drains {
+		if d.Drain == drain {
+			return d.Pending
+		}
+	}
+	return 0
+}

@@ -33,7 +33,7 @@ var onlyIn = map[string][]string{
 	"github.com/stretchr/":       {},
 	"github.com/pkg/errors":      {},
 	"net/http/httputil":          {"ingress", "cmd"},
-	"github.com/twmb/franz-go/p": {"ingress", "drain", "buffer"},
+	"github.com/twmb/franz-go/p": {"ingress", "drain", "buffer", "cmd"},
 }
 
 var bannedFolders = []string{"util", "utils", "common", "shared", "internal", "helpers", "misc", "types", "base"}
