@@ -28,7 +28,7 @@ need_java() {
 from_maven() { # FROM TO
   need_java
   mvn -q -B --strict-checksums -f "$1/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies \
-    -DoutputDirectory="$2/lib" -DincludeScope=runtime
+    -DoutputDirectory="$2/lib" -DincludeScope=runtime >"$2/log" 2>&1 || { cat "$2/log" >&2; exit 1; }
   for source in "$1"/*.java; do
     [ -e "$source" ] || continue
     javac -nowarn -cp "$2/lib/*" -d "$2/classes" "$source"
@@ -58,7 +58,7 @@ from_pip() { # FROM TO
 }
 
 fetch() { # PART
-  from=$here/$1 to=$out/$1
+  from=$here/$1 to=$out/$1 # set -e is off within || and &&: no part is fetched there
   [ -d "$from" ] || die "no part $1; there are: $(parts)"
   made_of=$(cat "$from"/* | sha256sum)
   if [ "$made_of" = "$(cat "$to/made-of" 2>/dev/null)" ]; then
@@ -68,10 +68,10 @@ fetch() { # PART
   new=$to.new-$$
   mkdir -p "$new"
   trap 'rm -rf "$new"' EXIT
-  [ ! -e "$from/pom.xml" ] || from_maven "$from" "$new"
-  [ ! -e "$from/go.mod" ] || from_go "$from" "$new"
-  [ ! -e "$from/packages" ] || from_debian "$from" "$new"
-  [ ! -e "$from/requirements.txt" ] || from_pip "$from" "$new"
+  if [ -e "$from/pom.xml" ]; then from_maven "$from" "$new"; fi
+  if [ -e "$from/go.mod" ]; then from_go "$from" "$new"; fi
+  if [ -e "$from/packages" ]; then from_debian "$from" "$new"; fi
+  if [ -e "$from/requirements.txt" ]; then from_pip "$from" "$new"; fi
   echo "$made_of" >"$new/made-of"
   rm -rf "$to"
   mv "$new" "$to"

@@ -176,7 +176,7 @@ func run(t testing.TB, cmd *exec.Cmd) string {
 	endWithParent(cmd)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
+		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, tail(out, 40))
 	}
 	return string(out)
 }
