@@ -187,6 +187,11 @@ func (s *Set) Drain(name string) *Drain {
 	return find(s.Drains, name, func(x *Drain) string { return x.Name })
 }
 
+// Source returns the source of that name, or nil.
+func (s *Set) Source(name string) *Source {
+	return find(s.Sources, name, func(x *Source) string { return x.Name })
+}
+
 // Limit returns the limit of that name, or nil.
 func (s *Set) Limit(name string) *Limit {
 	return find(s.Limits, name, func(x *Limit) string { return x.Name })

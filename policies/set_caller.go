@@ -112,7 +112,7 @@ const (
 	StoreClosed StoreError = "closed"
 )
 
-// Source is what feeds a stream besides routes. It is not built yet.
+// Source is what feeds a stream besides routes.
 type Source struct {
 	Name   string
 	Kafka  *KafkaSource
