@@ -16,6 +16,9 @@ func keyOf(t testing.TB, parts ...string) Key {
 	for _, s := range parts {
 		kind, place, _ := strings.Cut(s, ":")
 		p := keyPart{header: place}
+		if s == "kafka:key" {
+			p.header = RecordKey
+		}
 		if kind == "json" {
 			at, ok := parsePointer(place)
 			if !ok {
