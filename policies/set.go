@@ -31,6 +31,9 @@ type Set struct {
 // callers send a key in.
 func (s *Set) HoldsKey(name string) bool { return slices.Contains(s.keys, name) }
 
+// SameKeyFields reports whether callers send keys in the same header fields.
+func (s *Set) SameKeyFields(other *Set) bool { return slices.Equal(s.keys, other.keys) }
+
 // Stream is a durable sequence of messages.
 type Stream struct {
 	Name             string

@@ -59,3 +59,14 @@ func (m *Mem) KeepBookmarks(_ context.Context, sources []string) error {
 	maps.DeleteFunc(m.bookmarks, func(source string, _ map[string]string) bool { return !slices.Contains(sources, source) })
 	return nil
 }
+
+// Stored is a message as it was appended; false: there is none at that offset.
+func (m *Mem) Stored(stream string, offset uint64) (buffer.Message, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stored(stream)
+	if s == nil || offset >= uint64(len(s.messages)) {
+		return buffer.Message{}, false
+	}
+	return s.messages[offset].Message, true
+}
