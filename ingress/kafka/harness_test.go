@@ -92,9 +92,15 @@ func newBench(t *testing.T, opts ...kfake.Opt) *bench {
 	t.Cleanup(b.cluster.Close)
 	b.client = b.connect(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	b.admin = kadm.NewClient(b.client)
-	b.buf = &gauge{Mem: buffertest.NewMem(buffer.Stream{Name: "orders", Drains: []string{"d"}})}
+	b.buf = &gauge{Mem: mem()}
 	return b
 }
+
+func mem() *buffertest.Mem {
+	return buffertest.NewMem(buffer.Stream{Name: "orders", Drains: []string{"d"}})
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func (b *bench) connect(opts ...kgo.Opt) *kgo.Client {
 	b.t.Helper()
@@ -108,7 +114,12 @@ func (b *bench) connect(opts ...kgo.Opt) *kgo.Client {
 
 func (b *bench) parse(policy string) *policies.Set {
 	b.t.Helper()
-	policy = strings.ReplaceAll(policy, "BROKER", strconv.Quote(b.cluster.ListenAddrs()[0]))
+	return b.parseFor(policy, b.cluster.ListenAddrs()[0])
+}
+
+func (b *bench) parseFor(policy, broker string) *policies.Set {
+	b.t.Helper()
+	policy = strings.ReplaceAll(policy, "BROKER", strconv.Quote(broker))
 	set, mistakes := policies.Parse([]policies.File{{Name: "p.yaml", Data: []byte(policy)}})
 	if len(mistakes) > 0 {
 		b.t.Fatalf("%v in\n%s", mistakes, policy)
@@ -121,7 +132,7 @@ func (b *bench) start() {
 	b.t.Helper()
 	b.sources = New(Config{
 		Connect: func(c policies.KafkaConnection) ([]kgo.Opt, error) {
-			return []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.MetadataMinAge(50 * time.Millisecond), kgo.DialTimeout(time.Second)}, nil
+			return []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.MetadataMinAge(50 * time.Millisecond), kgo.DialTimeout(time.Second), kgo.FetchMaxWait(50 * time.Millisecond)}, nil
 		},
 		Closed: func(string) (string, bool) {
 			b.mu.Lock()
@@ -134,6 +145,7 @@ func (b *bench) start() {
 			b.events = append(b.events, kind+" "+object+": "+detail)
 		},
 	}, b.buf, slog.New(slog.NewTextHandler(b, nil)), nil)
+	b.sources.look = 50 * time.Millisecond
 	b.sources.Apply(b.parse(b.policy))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

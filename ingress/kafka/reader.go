@@ -38,6 +38,7 @@ type reader struct {
 	buf    Buffer
 	log    *slog.Logger
 	counts *counts
+	every  time.Duration // between two looks at the cluster
 	retry  time.Duration // how long a session with a partition that fails goes on; it doubles
 
 	// storing is held while records are being stored, and while partitions come and go: so

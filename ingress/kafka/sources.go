@@ -37,6 +37,7 @@ type Sources struct {
 	buf     Buffer
 	log     *slog.Logger
 	changed chan struct{} // one slot
+	look    time.Duration // how often a source looks at its cluster
 
 	mu      sync.Mutex // guards all below
 	set     *policies.Set
@@ -45,7 +46,7 @@ type Sources struct {
 
 // New returns sources that do not run. There are none until Apply.
 func New(cfg Config, buf Buffer, log *slog.Logger, reg prometheus.Registerer) *Sources {
-	s := &Sources{cfg: cfg, buf: buf, log: log, changed: make(chan struct{}, 1), readers: map[string]*reader{}}
+	s := &Sources{cfg: cfg, buf: buf, log: log, changed: make(chan struct{}, 1), look: lookEvery, readers: map[string]*reader{}}
 	if reg != nil {
 		reg.MustRegister(newCollector(s))
 	}
@@ -139,7 +140,7 @@ func (s *Sources) reader(set *policies.Set, src *policies.Source) *reader {
 		source: *src, cfg: s.cfg, buf: s.buf, log: s.log.With("source", src.Name),
 		make:     maker{path: src.Path, stream: set.Stream(src.Stream), set: set},
 		parts:    map[string]*assigned{},
-		troubles: map[string]string{}, said: map[string]time.Time{}, counts: newCounts(), retry: firstRetry,
+		troubles: map[string]string{}, said: map[string]time.Time{}, counts: newCounts(), retry: firstRetry, every: s.look,
 	}
 }
 

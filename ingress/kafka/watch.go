@@ -27,7 +27,7 @@ func (s *session) watch(ctx context.Context) {
 			s.commit(ctx, at)
 			told = at
 		}
-		sleep(ctx, lookEvery/2+rand.N(lookEvery/2))
+		sleep(ctx, s.every/2+rand.N(s.every/2))
 		if s.over() {
 			s.end(errAgain)
 		}
