@@ -34,6 +34,7 @@ type bench struct {
 	sources *Sources
 	end     func()
 	policy  string
+	options []kgo.Opt // of the sources' clients
 
 	mu     sync.Mutex
 	log    bytes.Buffer
@@ -90,7 +91,7 @@ func newBench(t *testing.T, opts ...kfake.Opt) *bench {
 	opts = append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(2, "orders.raw", "more"), kfake.GroupMinSessionTimeout(time.Millisecond)}, opts...)
 	b := &bench{t: t, cluster: kfake.MustCluster(opts...), policy: onePolicy}
 	t.Cleanup(b.cluster.Close)
-	b.client = b.connect(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	b.client = b.connect(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(10*time.Millisecond))
 	b.admin = kadm.NewClient(b.client)
 	b.buf = &gauge{Mem: mem()}
 	return b
@@ -132,7 +133,8 @@ func (b *bench) start() {
 	b.t.Helper()
 	b.sources = New(Config{
 		Connect: func(c policies.KafkaConnection) ([]kgo.Opt, error) {
-			return []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.MetadataMinAge(50 * time.Millisecond), kgo.DialTimeout(time.Second), kgo.FetchMaxWait(50 * time.Millisecond)}, nil
+			opts := []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.MetadataMinAge(50 * time.Millisecond), kgo.FetchMaxWait(50 * time.Millisecond)}
+			return append(opts, b.options...), nil
 		},
 		Closed: func(string) (string, bool) {
 			b.mu.Lock()

@@ -50,6 +50,7 @@ func TestWaits(t *testing.T) {
 
 // TestWaitsWhileClosed: an operator who closes the stream holds its sources.
 func TestWaitsWhileClosed(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	shut := func(closed bool) {
 		b.mu.Lock()
@@ -69,9 +70,9 @@ func TestWaitsWhileClosed(t *testing.T) {
 	b.want("a")
 }
 
-// TestWaitsInTheGroup: an hour's wait in virtual time is a few thousand attempts, and
-// the group has the member all the while.
+// TestWaitsInTheGroup: a source that waits tells its group that it is there.
 func TestWaitsInTheGroup(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	beats, joins := make(chan struct{}, 1000), make(chan struct{}, 1000)
 	watchKey(b.cluster, kmsg.Heartbeat, beats)
@@ -97,7 +98,7 @@ func watchKey(c *kfake.Cluster, key kmsg.Key, seen chan<- struct{}) {
 	})
 }
 
-// TestPatience: how often a source tries while the buffer refuses.
+// TestPatience: how often a source tries while the buffer refuses, in an hour.
 func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, err := kgo.NewClient()
@@ -139,6 +140,7 @@ func TestUndecided(t *testing.T) {
 
 // TestManyAtOnce: what waits is stored in few large commits, and memory is bounded.
 func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	const n = 20_000
 	var want []string
@@ -161,6 +163,7 @@ func TestManyAtOnce(t *testing.T) {
 // TestRefused: a record that cannot be stored stops its partition, and no other, or goes
 // to a topic of its own.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	large := strings.Repeat("x", 100<<10+1)
 	b := newBench(t)
 	b.produce("orders.raw", 0, values("a", "b", large, "c")...)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"forebay/buffer"
@@ -64,7 +66,15 @@ type assigned struct {
 	end     int64         // the offset after the last record; -1: not known yet
 	// produced is the offset up to which refused records are in their topic.
 	produced int64
+	unread   *unread  // what lies behind pending; nil: what is to be fetched
 	stopped  *refusal // of the record at next; nil: it is read on
+}
+
+// unread is a batch of records that is too large to be inflated.
+type unread struct {
+	first *kgo.Record // where it is; it holds nothing
+	next  int64       // the offset behind it
+	why   *refusal
 }
 
 // start runs the reader until ctx is done or end is called, which waits for it.
@@ -239,6 +249,9 @@ type dials struct {
 func (d *dials) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if answer := new(kerr.Error); errors.As(d.last, &answer) && errors.Is(err, io.EOF) {
+		return // a broker that has said no hangs up
+	}
 	d.last = err
 }
 
@@ -247,7 +260,10 @@ func (d *dials) why(err error) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.last != nil {
-		return d.last.Error()
+		err = d.last
+	}
+	if errors.Is(err, io.EOF) {
+		return err.Error() + " (the broker hung up: is TLS or SASL missing, or a password wrong?)"
 	}
 	return err.Error()
 }

@@ -72,19 +72,24 @@ func TestGoesOn(t *testing.T) {
 	}
 }
 
-// deleteGroup takes away the group with its offsets; no source runs.
-func (b *bench) deleteGroup() {
+// cast throws the source out of its group.
+func (b *bench) cast() {
 	b.t.Helper()
 	marks, err := b.buf.Bookmarks(b.t.Context(), "legacy")
 	i := slices.IndexFunc(marks, func(m buffer.Bookmark) bool { return m.Part == memberPart })
 	if err != nil || i < 0 {
 		b.t.Fatalf("bookmarks %v, %v: the member is not among them", marks, err)
 	}
-	_, err = b.admin.LeaveGroup(b.t.Context(), kadm.LeaveGroup("forebay").InstanceIDs(marks[i].At))
-	if err == nil {
-		_, err = b.admin.DeleteGroup(b.t.Context(), "forebay")
+	if _, err := b.admin.LeaveGroup(b.t.Context(), kadm.LeaveGroup("forebay").InstanceIDs(marks[i].At)); err != nil {
+		b.t.Fatal(err)
 	}
-	if err != nil {
+}
+
+// deleteGroup takes away the group with its offsets; no source runs.
+func (b *bench) deleteGroup() {
+	b.t.Helper()
+	b.cast()
+	if _, err := b.admin.DeleteGroup(b.t.Context(), "forebay"); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -133,6 +138,7 @@ func TestFrom(t *testing.T) {
 func TestMadeAgain(t *testing.T) {
 	for name, running := range map[string]bool{"running": true, "stopped": false} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t)
 			b.produce("orders.raw", 0, values("a", "b", "c")...)
 			b.start()

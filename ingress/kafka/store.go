@@ -64,11 +64,29 @@ func (s *session) take(t *kgo.FetchTopic, f *kgo.FetchPartition) {
 	switch lost, ok := errors.AsType[*kgo.ErrDataLoss](f.Err); {
 	case ok:
 		s.dataLost(p, lost)
+	case s.unreadable(p, f.Err):
 	case f.Err != nil:
 		s.fetchFailed(t.Topic, f)
 	case len(f.Records) > 0:
 		s.well(name)
 	}
+}
+
+// unreadable reports whether the error is a batch that is too large, which is refused in its
+// turn: the client does not go past it.
+func (s *session) unreadable(p *assigned, err error) bool {
+	large, ok := errors.AsType[*kgo.ErrDecompressTooLarge](err)
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.unread = &unread{
+		first: &kgo.Record{Topic: p.topic, Partition: p.n, Offset: max(large.Offset, p.want)},
+		next:  large.NextOffset,
+		why:   &refusal{"batch-too-large", fmt.Sprintf("the compressed batch up to offset %d holds more than %d bytes", large.NextOffset-1, inflatedMax)},
+	}
+	return true
 }
 
 // dataLost goes on where the cluster says that it lost what it had.
@@ -182,6 +200,7 @@ type share struct {
 	taken int      // of pending
 	count int      // of messages
 	stop  *refusal // of the record behind them; nil: none
+	skip  bool     // to is behind what cannot be read
 }
 
 // batch is what is stored in one commit.
@@ -203,7 +222,7 @@ func (s *session) storeOnce(ctx context.Context) (more bool, err error) {
 	if _, closed := s.cfg.Closed(s.source.Stream); closed && len(b.msgs) > 0 {
 		return false, errClosed
 	}
-	if err := s.refuse(ctx, &b); err != nil {
+	if err := s.writeRefused(ctx, &b); err != nil {
 		return false, err
 	}
 	if err := s.append(ctx, &b); err != nil {
@@ -218,7 +237,7 @@ func (s *session) gather() (b batch, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.parts {
-		if len(p.pending) == 0 || p.stopped != nil {
+		if len(p.pending) == 0 && p.unread == nil || p.stopped != nil {
 			continue
 		}
 		if b.full() {
@@ -247,20 +266,35 @@ func (s *session) gatherFrom(b *batch, p *assigned) share {
 				b.bytes += len(msg.Body) + len(r.Key)
 				x.count++
 			case s.source.RefusedTopic == "":
-				x.stop = why
+				x.stop, x.to.next = why, r.Offset
 				return x
-			case r.Offset >= p.produced:
-				b.refused = append(b.refused, refusedRecord(r, s.source.RefusedTopic, why, time.Now()))
+			default:
+				s.refuse(b, p, r, why)
 			}
 		}
 		x.to = place{r.Offset + 1, r.LeaderEpoch}
 		x.taken++
 	}
+	if u := p.unread; u != nil && x.taken == len(p.pending) {
+		if s.source.RefusedTopic == "" {
+			x.stop, x.to.next = u.why, u.first.Offset
+			return x
+		}
+		s.refuse(b, p, u.first, u.why)
+		x.to, x.skip = place{u.next, -1}, true
+	}
 	return x
 }
 
-// refuse writes refused records to their topic, once in the life of the session.
-func (s *session) refuse(ctx context.Context, b *batch) error {
+// refuse puts a record among those that are written to their topic, unless it is there.
+func (s *session) refuse(b *batch, p *assigned, r *kgo.Record, why *refusal) {
+	if r.Offset >= p.produced {
+		b.refused = append(b.refused, refusedRecord(r, s.source.RefusedTopic, why, time.Now()))
+	}
+}
+
+// writeRefused writes refused records to their topic, once in the life of the session.
+func (s *session) writeRefused(ctx context.Context, b *batch) error {
 	if len(b.refused) == 0 {
 		return nil
 	}
@@ -292,7 +326,7 @@ func sourceOfRefused(r *kgo.Record) string {
 func (s *session) append(ctx context.Context, b *batch) error {
 	var marks []buffer.Bookmark
 	for _, x := range b.shares {
-		if x.taken > 0 {
+		if x.to != x.place {
 			marks = append(marks, x.bookmark(x.to))
 		}
 	}
@@ -325,14 +359,16 @@ func (s *session) stored(b *batch) {
 			x.pending = nil // gives its memory back
 		}
 		s.counts.stored.Add(uint64(x.count))
+		if x.skip {
+			s.end(errAgain) // the next session begins behind it
+		}
 		if x.stop == nil {
 			continue
 		}
-		at := x.pending[0].Offset
-		x.next, x.stopped, x.pending = at, x.stop, nil
+		x.stopped, x.pending = x.stop, nil
 		s.counts.stopped.Add(1)
 		stopped[x.topic] = append(stopped[x.topic], x.n)
-		texts = append(texts, fmt.Sprintf("topic %s partition %d offset %d cannot be stored: %s", x.topic, x.n, at, x.stop.detail))
+		texts = append(texts, fmt.Sprintf("topic %s partition %d offset %d cannot be stored: %s", x.topic, x.n, x.next, x.stop.detail))
 	}
 	s.mu.Unlock()
 	if len(stopped) > 0 {
