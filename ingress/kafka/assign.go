@@ -201,7 +201,9 @@ func (s *session) revoked(ctx context.Context, _ *kgo.Client, lost map[string][]
 	<-s.made
 	s.storing.Lock()
 	defer s.storing.Unlock()
-	s.commit(ctx, s.remove(lost))
+	if at := s.remove(lost); !s.leaving.Load() {
+		s.commit(ctx, at)
+	}
 }
 
 // lost is called when the group has given them to others already, or may have.

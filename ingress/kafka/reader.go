@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -27,6 +28,7 @@ const (
 
 	sessionTimeout = 20 * time.Second
 	requestTimeout = 5 * time.Second // of what a source asks a cluster, all attempts
+	lastCommit     = time.Second     // of a session
 	firstRetry     = time.Second
 	lastRetry      = time.Minute
 )
@@ -155,7 +157,10 @@ func (r *reader) session(ctx context.Context) error {
 		s.store(ctx)
 	}
 	watching.Wait()
-	s.commit(context.WithoutCancel(ctx), r.places())
+	last, cancel := context.WithTimeout(context.Background(), lastCommit)
+	s.commit(last, r.places())
+	cancel()
+	s.leaving.Store(true)
 	s.client.CloseAllowingRebalance()
 	return context.Cause(ctx)
 }
@@ -163,12 +168,13 @@ func (r *reader) session(ctx context.Context) error {
 // session is one client's time. Its callbacks wait until it is made.
 type session struct {
 	*reader
-	client *kgo.Client
-	admin  *kadm.Client
-	made   chan struct{} // closed when client and admin are there
-	end    context.CancelCauseFunc
-	dials  dials
-	again  time.Time // when another session is needed, as a partition is not fetched any more; zero: it is not. Guarded by mu
+	client  *kgo.Client
+	admin   *kadm.Client
+	made    chan struct{} // closed when client and admin are there
+	end     context.CancelCauseFunc
+	dials   dials
+	leaving atomic.Bool // what was stored is told the group
+	again   time.Time   // when another session is needed, as a partition is not fetched any more; zero: it is not. Guarded by mu
 }
 
 func (s *session) newClient(member string) (*kgo.Client, error) {

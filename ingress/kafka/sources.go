@@ -154,14 +154,20 @@ func (m *maker) like(other *maker) bool {
 	return a.MaxMessageBytes == b.MaxMessageBytes && a.OrderingKey.Equal(b.OrderingKey) && a.CancelKey.Equal(b.CancelKey) && m.set.SameKeyFields(other.set)
 }
 
-// Status says where each source stands, by name. It does not block.
+// Status says where each source of the policy stands, by name. It does not block.
 func (s *Sources) Status() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	all := make([]Status, 0, len(s.readers))
-	for _, r := range s.readers {
-		all = append(all, r.status(now))
+	if s.set == nil {
+		return nil
+	}
+	all := make([]Status, 0, len(s.set.Sources))
+	for i := range s.set.Sources {
+		r := s.readers[s.set.Sources[i].Name]
+		if r == nil {
+			r = s.reader(s.set, &s.set.Sources[i]) // it is about to begin
+		}
+		all = append(all, r.status())
 	}
 	slices.SortFunc(all, func(a, b Status) int { return cmp.Compare(a.Name, b.Name) })
 	return all

@@ -78,7 +78,7 @@ type counts struct {
 
 func newCounts() *counts { return &counts{} }
 
-func (r *reader) status(time.Time) Status {
+func (r *reader) status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Status{

@@ -22,6 +22,7 @@ import (
 	"forebay/drain"
 	sinkhttp "forebay/drain/sink/http"
 	"forebay/ingress"
+	"forebay/ingress/kafka"
 	"forebay/policies"
 )
 
@@ -47,6 +48,7 @@ type live struct {
 	drains   *drain.Drains
 	handler  *ingress.Handler
 	fills    *fills
+	sources  *kafka.Sources
 	reloader *reloader
 	*operator
 	stopping atomic.Bool
@@ -144,10 +146,11 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("%s: %w", controlFile, err)
 	}
 	op.hands = drains
-	l := &live{engine: engine, drains: drains, fills: &fills{}, operator: op}
+	l := &live{engine: engine, drains: drains, fills: &fills{}, sources: a.newSources(engine, op), operator: op}
 	l.reloader = &reloader{
 		paths: a.cfg.Policies.Paths, engine: engine, apply: drains.Apply, log: a.log, metrics: newPolicyMetrics(a.reg), events: op.events.add,
 		follow: func(s *policies.Set) {
+			l.sources.Apply(s)
 			if l.handler == nil {
 				return // at the start, New does
 			}
@@ -174,6 +177,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.startPublic(l.handler, wait, group, &down); err != nil {
 		return err
 	}
+	stopSources := startSources(l.sources, group, &down)
 	a.startWatch(l.reloader, group, &down)
 	op.events.add(time.Now(), startEvent(engine.Recovery())) // before whatever an operator does
 	a.live.Store(l)
@@ -185,6 +189,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		a.log.Info("stopping", "delay", a.cfg.Shutdown.Delay, "timeout", a.cfg.Shutdown.Timeout)
 		l.stopping.Store(true)
 		l.handler.Stop()
+		stopSources()
 		stopDrains()
 		a.delay(failed, engine.Failed())
 	case <-failed.Done():
