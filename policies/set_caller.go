@@ -125,6 +125,18 @@ type Source struct {
 	RefusedTopic string
 }
 
+// From is where it starts, as a policy writes it.
+func (s *Source) From() string {
+	switch {
+	case s.FromOldest:
+		return fromOldest
+	case s.Since.IsZero():
+		return fromLatest
+	default:
+		return s.Since.Format(time.RFC3339)
+	}
+}
+
 // KafkaSource reads topics as a consumer group.
 type KafkaSource struct {
 	KafkaConnection

@@ -20,7 +20,7 @@ import (
 // rely on them: a name that goes is a breaking change.
 func TestMetricNames(t *testing.T) {
 	s := newShop(t)
-	r := start(t, policyText(s.url, "1000/s"))
+	r := start(t, policyText(s.url, "1000/s")+unreachableSource)
 	r.post(t, "x")
 	until(t, "the shop has the order", func() bool { return len(s.got()) == 1 })
 	families, err := r.reg.Gather()
