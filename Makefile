@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test parts integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-limits bench-read torture torture-power torture-model full-disk clean
+.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-limits bench-read torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -126,14 +126,20 @@ bench-limits: ## limits on callers: a known key, a new one, a million; a request
 	$(GO) test -run '^$$' -bench '^BenchmarkKeyed$$' -count 3 ./limiter
 	$(GO) test -run '^$$' -bench '^BenchmarkLimited$$' -count 3 ./ingress
 
-parts: ## the real servers that integration needs, pinned, into .parts; PART=kafka for one
+parts: ## the real servers that integration runs, pinned, into .parts; PART=kafka for one
 	test/integration/parts/fetch.sh $(PART)
 
-integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, stops and reloads under load, calendars through the years, a backlog of 5 million within its bounds
+integration: integration-faults integration-servers ## what needs minutes, root and strace, or servers that are not ours
+
+integration-faults: bin/bench ## faults of disks, power cuts, stops and reloads under load, calendars through the years, a backlog of 5 million within its bounds; Linux, root
 	$(MAKE) torture-model N=50
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault|^TestUnderLoad|^TestAttacks' ./cmd/forebay
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestWindowsThroughTheYears$$' ./policies
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
+
+# One package after the other: two servers of a kind would share the processors.
+integration-servers: parts ## the program beside real brokers, search nodes, file systems and log agents
+	cd test/integration && $(GO) test -count=1 -p 1 -timeout 25m ./...
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run
 	FOREBAY_TORTURE_KILLS=$(N) $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestTorture' ./cmd/forebay

@@ -380,6 +380,7 @@ type Stream struct {
 	Name             string
 	Drains           []string
 	FromOldest       []string      // of them, those that start at the oldest message kept if they are new
+	Keyless          []string      // of them, those that are handed all messages in order of arrival, whatever their keys
 	DeadKeep         time.Duration // 0: 14 days; older dead letters become expired
 	DeadMaxBytes     int64         // 0: 1 GiB; at it appends are refused with ErrDeadFull
 	MaxBytes         int64         // 0: the disk's bound alone

@@ -89,6 +89,7 @@ func (e *Engine) setDrains(s *stream) {
 		if e.drains[name] == nil {
 			e.addDrain(s, name)
 		}
+		e.drains[name].setKeyless(slices.Contains(s.Keyless, name))
 	}
 	// Receipts list drains in the order of the policy, orphans last.
 	slices.SortStableFunc(s.drains, func(a, b *drain) int { return place(s.Drains, a.name) - place(s.Drains, b.name) })

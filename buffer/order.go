@@ -107,6 +107,9 @@ func (d *drain) letGo(offset uint64) {
 // retryKeyed schedules a message with a key: at once if it holds the key or
 // nobody does, else when its turn comes.
 func (d *drain) retryKeyed(offset uint64, r Retry, key string) {
+	if d.keyless {
+		key = ""
+	}
 	k := d.keys[key]
 	if key == "" || (k != nil && k.holder == offset) {
 		d.addRetry(offset, r)
@@ -142,10 +145,38 @@ func (d *drain) keyOf(ref *blockRef, offset uint64) string {
 	if x := d.retries[offset]; x != nil {
 		return x.key
 	}
-	if ref == nil || !ref.keyed() || ref.elem == nil {
+	if ref == nil || !ref.keyed() || ref.elem == nil || d.keyless {
 		return ""
 	}
 	return strings.Clone(ref.dec().keyAt(offset))
+}
+
+// setKeyless says whether keys are something to a drain. What follows others of its key
+// goes on by itself then. Where keys are something again, that is from what is taken next
+// on. The caller holds mu.
+func (d *drain) setKeyless(keyless bool) {
+	if d.keyless == keyless {
+		return
+	}
+	d.keyless = keyless
+	for _, k := range d.keys {
+		for _, offset := range k.followers {
+			if x := d.retries[offset]; x != nil {
+				x.index = len(d.due)
+				heap.Push(&d.due, x)
+			} else if !d.finished(offset) {
+				heap.Push(&d.returned, offset)
+			}
+		}
+	}
+	for _, x := range d.retries {
+		x.key = ""
+	}
+	clear(d.keys)
+	clear(d.holding)
+	clear(d.displaced)
+	d.parked, d.blocked = 0, false
+	d.signal()
 }
 
 // openKeys opens the keys of what recovery found scheduled, first things first.

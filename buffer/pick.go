@@ -72,7 +72,7 @@ func (d *drain) pickNext(p *picks, keys blockKeys) (more bool, need *blockRef) {
 // messages that were tried before, and some follow another message of their key.
 func (d *drain) pickHead(p *picks, keys blockKeys) (need *blockRef) {
 	if d.waits(d.head) {
-		key, need := keys.of(d.stream, d.head)
+		key, need := d.keyAt(d.head, keys)
 		if need != nil {
 			return need
 		}
@@ -97,11 +97,19 @@ func (d *drain) pickHead(p *picks, keys blockKeys) (need *blockRef) {
 	return nil
 }
 
+// keyAt is the ordering key of a message, or the block that has to be read for it.
+func (d *drain) keyAt(offset uint64, keys blockKeys) (key string, need *blockRef) {
+	if d.keyless {
+		return "", nil
+	}
+	return keys.of(d.stream, offset)
+}
+
 // pickPlain chooses messages in a row from head on, as many as may be looked at in
 // one go: they are of one block without keys, and nothing was put back. false: none.
 func (d *drain) pickPlain(p *picks) bool {
 	ref := d.stream.block(d.head)
-	if ref == nil || ref.keyed() || ref.timed() || len(d.returned) > 0 {
+	if ref == nil || ref.keyed() && !d.keyless || ref.timed() || len(d.returned) > 0 {
 		return false
 	}
 	end := min(ref.end(), d.stream.next, d.head+uint64(p.n-len(p.offsets)))

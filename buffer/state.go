@@ -145,6 +145,7 @@ type drain struct {
 	ready    offsets   // the others; may hold offsets that are no retries any more
 	returned offsets   // untried, taken and put back
 
+	keyless   bool                 // keys are nothing to it
 	keys      map[string]*keyState // that are open: see order.go
 	holding   map[uint64]string    // the key that an offset holds
 	parked    int                  // followers, in all keys

@@ -81,7 +81,7 @@ func (d *Drains) applySinks(now time.Time, set *policies.Set, built map[string]S
 			continue
 		}
 		s := newSinkState(now, p, built[p.Name])
-		s.held = d.sinkHolds[p.Name]
+		s.held, s.lags = d.sinkHolds[p.Name], d.lags
 		d.sinks[p.Name] = s
 	}
 	for name, s := range d.sinks {

@@ -17,13 +17,16 @@ type Batch struct {
 	// Wait is how long a message that may leave waits for others to leave with. 0:
 	// it leaves with those that are there. Otherwise burst has to be a batch.
 	Wait time.Duration
+
+	serial bool // one after the other: of a Collector
 }
 
-func batchOf(s Sink) Batch {
+func batchOf(s Sink) (batch Batch) {
 	if b, ok := s.(interface{ Batch() Batch }); ok {
-		return b.Batch()
+		batch = b.Batch()
 	}
-	return Batch{}
+	_, batch.serial = s.(Collector)
+	return batch
 }
 
 // size is the most messages of one.
@@ -40,6 +43,9 @@ func (b Batch) burst() int {
 // most is how many messages one take asks for: whole batches.
 func (b Batch) most() int {
 	n := b.size()
+	if b.serial {
+		return n
+	}
 	return max(n, maxTake/n*n)
 }
 

@@ -69,6 +69,7 @@ type verdict struct {
 	urgent  bool             // they are what is nearly late alone,
 	plain   int              // but for so many that the schedule lets through
 	yields  bool             // what it lacks is live requests'
+	shut    bool             // nothing leaves until something changes: what a collector has is to be finished
 }
 
 // newCore returns a core whose pacer is empty, whatever the window: what was
@@ -204,6 +205,8 @@ func (c *core) gate(now time.Time, o outlook) gate {
 		return gate{name: Breaker, until: o.opens}
 	case o.pause.After(now):
 		return gate{name: o.asked.name(), until: o.pause}
+	case o.lag.holds(now):
+		return gate{name: KafkaLag} // a reading ends it
 	case o.breaker == BreakerHalfOpen && o.probing:
 		return gate{name: Breaker, short: limiter.OfSlots} // the probe's slot comes free when it ends
 	case o.fed.After(now):
@@ -290,7 +293,7 @@ func (c *core) take(at time.Time, want int, leave leave) verdict {
 		if n > 1 {
 			n = max(1, c.fundedNow(at, n, leave))
 		}
-		if v.take > 0 && n < c.batch.burst() {
+		if v.take > 0 && (n < c.batch.burst() || c.batch.serial) {
 			break
 		}
 		if v.short = c.budget.Take(at, n); v.short == limiter.NoShortage {

@@ -28,6 +28,10 @@ func (d *drain) start(ctx context.Context, p plan, v verdict, ds []buffer.Delive
 			d.scheduled.Add(-1)
 		}
 	}
+	if c := p.sink.collector(); c != nil {
+		d.handOver(ctx, p, v, c, ms)
+		return
+	}
 	d.inFlight.Go(func() { d.deliver(ctx, p, v, ms) })
 }
 
@@ -36,11 +40,12 @@ func (d *drain) deliver(ctx context.Context, p plan, v verdict, ms []Delivery) {
 	defer p.sink.budget.Release() // last: whoever waits for the slot finds the messages counted
 	began := time.Now()
 	var held atomic.Int64 // it may be another goroutine that writes
-	outcomes := p.sink.deliver(WithBegin(ctx, func() error {
+	begin := func() error {
 		err := d.begin(ctx, p, v, len(ms))
 		held.Store(int64(time.Since(began)))
 		return err
-	}), ms)
+	}
+	outcomes := p.sink.deliver(WithBegin(d.repeats(ctx, p, v, ms), begin), ms)
 	a := attempt{began: began, now: time.Now(), wrote: began.Add(time.Duration(held.Load()))}
 	settles := false
 	if a.outcome, settles = together(outcomes, ctx.Err() != nil); settles {

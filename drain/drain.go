@@ -46,12 +46,15 @@ type drain struct {
 	freed   chan struct{} // one slot; the budget may have what it lacked
 	done    chan struct{} // closed by run when nothing is taken any more
 
-	inFlight  sync.WaitGroup    // delivery goroutines
-	scheduled atomic.Int64      // about how many messages wait for another attempt
-	bunched   atomic.Int64      // attempts that have a connection and wait to be written
-	retries   allowance         // the loop's alone
-	room      []buffer.Delivery // of the last take, for the next; the loop's alone
-	door      door
+	inFlight   sync.WaitGroup    // delivery goroutines, and what a collector has
+	collects   sync.WaitGroup    // of batches that are handed to a collector
+	scheduled  atomic.Int64      // about how many messages wait for another attempt
+	collecting atomic.Bool       // one of them is under way
+	known      known             // the loop's alone
+	bunched    atomic.Int64      // attempts that have a connection and wait to be written
+	retries    allowance         // the loop's alone
+	room       []buffer.Delivery // of the last take, for the next; the loop's alone
+	door       door
 
 	mu       sync.Mutex
 	plan     plan     // guarded by mu
@@ -99,7 +102,7 @@ func (d *drain) run(ctx, attempts context.Context) error {
 		if d.held(now) {
 			d.tidy(d.name, now)
 		}
-		p, v := d.look(now, &supply)
+		p, v := d.next(ctx, now, &supply)
 		supply.as(p.batch)
 		if v.take > 0 {
 			if err := d.take(attempts, p, now, v, &supply); err != nil {
@@ -123,8 +126,22 @@ func (d *drain) run(ctx, attempts context.Context) error {
 	return nil
 }
 
+// next is look, once it is known what is delivered already.
+func (d *drain) next(ctx context.Context, now time.Time, s *supply) (plan, verdict) {
+	if again := d.recall(ctx, now); !again.IsZero() {
+		return d.present(), verdict{again: again}
+	}
+	p, v := d.look(now, s)
+	if v.shut && !d.collecting.Load() {
+		d.finish()
+	}
+	return p, v
+}
+
 // stop says that nothing is taken any more.
 func (d *drain) stop() {
+	d.collects.Wait()
+	d.finish()
 	d.mu.Lock()
 	d.plan.sink.budget.Forget(d.freed)
 	d.plan.sink.quit(d.core)
@@ -142,7 +159,7 @@ func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if int(d.bunched.Load()) >= d.core.mayHold() {
+	if int(d.bunched.Load()) >= d.core.mayHold() || d.collecting.Load() {
 		return d.plan, verdict{} // those that are held go first, and tell
 	}
 	sink := d.plan.sink
@@ -154,6 +171,9 @@ func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 	}
 	if want == 0 {
 		v.again = again
+	}
+	if d.known.sink != nil { // what gathers ends with the window
+		v.shut, v.again = d.core.beat.rate == 0, sooner(v.again, d.core.window.Until)
 	}
 	if ends := d.core.hands.ends(); !ends.IsZero() && (v.again.IsZero() || ends.Before(v.again)) {
 		v.again = ends
@@ -180,7 +200,7 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 	if v.urgent {
 		ds = d.calm(now, ds)
 	}
-	ds = d.fit(p, d.admit(ds, next, v, s), s)
+	ds = d.fit(p, d.admit(d.settleKnown(p, ds), next, v, s), s)
 	batches := 0
 	rest := p.batch.split(ds, v.batches, func(ds []buffer.Delivery) {
 		d.start(attempts, p, v, ds)

@@ -80,6 +80,7 @@ type Drains struct {
 	doors     atomic.Pointer[map[string][]*drain] // by stream; those that Feasible asks
 	bound     int64                               // of the messages of a drain that wait for another attempt
 	changed   chan struct{}                       // one slot; the set of drains changed
+	lags      chan struct{}                       // one slot; a lag is to be read
 
 	applying sync.Mutex // held while a policy is applied
 	holding  sync.Mutex // held while holds change and that is told; comes before mu
@@ -109,6 +110,7 @@ func New(cfg Config, buf Buffer, log *slog.Logger, reg prometheus.Registerer) *D
 		metrics: newMetrics(reg),
 		bound:   maxScheduled,
 		changed: make(chan struct{}, 1),
+		lags:    make(chan struct{}, 1),
 		drains:  make(map[string]*drain),
 		sinks:   make(map[string]*sinkState),
 		hands:   make(map[string]hands),
@@ -151,6 +153,7 @@ func (d *Drains) Run(ctx context.Context) error {
 	if d.promiser != nil {
 		g.Go(func() error { return d.promiser.run(ctx) })
 	}
+	g.Go(func() error { return d.watchLags(ctx) })
 	timer := time.NewTimer(maxSleep)
 	defer timer.Stop()
 	for ctx.Err() == nil {

@@ -23,6 +23,9 @@ const (
 // buckets hold now. It is false where that is beyond the horizon.
 func (c *core) eta(now time.Time, n float64, o outlook) (time.Time, bool) {
 	c.roll(now)
+	if o.lag.stuck(now) {
+		return time.Time{}, false
+	}
 	if o = o.opened(now); o.held.holds(now) {
 		if o.held.Until.IsZero() {
 			return time.Time{}, false

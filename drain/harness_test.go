@@ -155,11 +155,14 @@ type bench struct {
 	t      *testing.T
 	buf    *buffertest.Mem
 	sinks  map[string]*fakeSink
+	wrap   func(*fakeSink) Sink // nil: they are as they are
 	drains *Drains
-	reg    *prometheus.Registry
-	cancel context.CancelFunc
-	done   chan error
-	events atomic.Int64 // that were told
+	// newSink is another's than sink where a test says so.
+	newSink func(policies.Sink) (Sink, error)
+	reg     *prometheus.Registry
+	cancel  context.CancelFunc
+	done    chan error
+	events  atomic.Int64 // that were told
 
 	mu   sync.Mutex
 	told [][]string // guarded by mu; the kinds of the holds each time they changed
@@ -176,6 +179,7 @@ func inBubble(t *testing.T, drains []string, test func(b *bench)) {
 			sinks: map[string]*fakeSink{"service": {}, "other": {}},
 			done:  make(chan error, 1),
 		}
+		b.newSink = b.sink
 		b.start(Config{})
 		test(b)
 		b.stop()
@@ -184,7 +188,7 @@ func inBubble(t *testing.T, drains []string, test func(b *bench)) {
 
 // start runs new drains on what is in the buffer.
 func (b *bench) start(cfg Config) {
-	cfg.Event, cfg.HoldsChanged, cfg.NewSink = b.hear, b.tell, b.sink
+	cfg.Event, cfg.HoldsChanged, cfg.NewSink = b.hear, b.tell, func(p policies.Sink) (Sink, error) { return b.newSink(p) }
 	b.reg = prometheus.NewRegistry()
 	b.drains = New(cfg, b.buf, slog.New(slog.DiscardHandler), b.reg)
 	ctx, cancel := context.WithCancel(b.t.Context())
@@ -193,7 +197,9 @@ func (b *bench) start(cfg Config) {
 }
 
 func (b *bench) sink(p policies.Sink) (Sink, error) {
-	if s, ok := b.sinks[p.Name]; ok {
+	if s, ok := b.sinks[p.Name]; ok && b.wrap != nil {
+		return b.wrap(s), nil
+	} else if ok {
 		return s, nil
 	}
 	return nil, fmt.Errorf("no fake for %s", p.Name)

@@ -115,6 +115,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 	ch <- bindingDesc()
 	ch <- breakerDesc()
+	ch <- lagDesc()
 	ch <- liveDesc()
 	ch <- adviceDesc()
 }
@@ -141,7 +142,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (c collector) sinks(now time.Time, ch chan<- prometheus.Metric) {
-	gauges, breaker, live, advice := sinkGauges(), breakerDesc(), liveDesc(), adviceDesc()
+	gauges, breaker, live, advice, behind := sinkGauges(), breakerDesc(), liveDesc(), adviceDesc(), lagDesc()
 	for _, s := range c.drains.sinkList() {
 		s.advice(func(name Constraint, r AdviceResult, n uint64) {
 			ch <- prometheus.MustNewConstMetric(advice, prometheus.CounterValue, float64(n), s.name, string(name), r.String())
@@ -150,11 +151,20 @@ func (c collector) sinks(now time.Time, ch chan<- prometheus.Metric) {
 		for _, g := range gauges {
 			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(s), s.name)
 		}
-		present := s.outlook(now).breaker
+		o := s.outlook(now)
+		if o.lag.bound.Messages > 0 {
+			ch <- prometheus.MustNewConstMetric(behind, prometheus.GaugeValue, o.lag.value(now), s.name)
+		}
+		present := o.breaker
 		for _, state := range BreakerStates() {
 			ch <- prometheus.MustNewConstMetric(breaker, prometheus.GaugeValue, truth(state == present), s.name, state.String())
 		}
 	}
+}
+
+func lagDesc() *prometheus.Desc {
+	return prometheus.NewDesc("forebay_sink_consumer_lag_messages",
+		"How far the consumer group of max_consumer_lag is behind; NaN while that is not known.", []string{"sink"}, nil)
 }
 
 func liveDesc() *prometheus.Desc {

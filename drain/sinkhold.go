@@ -167,6 +167,7 @@ type SinkStatus struct {
 	Opens    time.Time // when an open breaker lets a probe through; zero: it is not open
 	Ramping  bool      // slow start
 	Pause    *SinkHold // nil: none
+	Lag      *Lag      // nil: there is no bound
 	Targets  []Target  // nil: the sink has no such parts
 }
 
@@ -189,7 +190,7 @@ func (d *Drains) SinkStatus(now time.Time, name string) (SinkStatus, bool) {
 	o := s.look(now)
 	st := SinkStatus{
 		Sink: name, InFlight: s.budget.InFlight(), Slots: s.budget.Slots(), Live: s.live.Load(), Waiting: len(s.queue),
-		Breaker: o.breaker, Ramping: o.ramping(),
+		Breaker: o.breaker, Ramping: o.ramping(), Lag: s.lag.status(now),
 	}
 	if o.breaker == BreakerOpen {
 		st.Opens = o.opens

@@ -33,11 +33,14 @@ type sinkState struct {
 	trouble  string        // guarded by mu; how an attempt that counts as a failure of the sink failed last
 	ignored  ignored       // guarded by mu; what it asked for last that made no sense
 	held     SinkHold      // guarded by mu; zero: an operator holds nothing back
+	lag      lag           // guarded by mu; of the consumers behind it
+	readsLag bool          // guarded by mu; a reading is under way
 	queue    []*waiter     // guarded by mu; live requests that wait, the first one's turn it is
 	shares   shares        // guarded by mu
 	bytes    bandwidth     // guarded by mu; of bodies
 
-	live atomic.Int64 // live requests sent
+	live atomic.Int64    // live requests sent
+	lags chan<- struct{} // told when the lag is to be read; nil: nobody reads it
 }
 
 func newSinkState(now time.Time, p policies.Sink, sink Sink) *sinkState {
@@ -51,6 +54,7 @@ func newSinkState(now time.Time, p policies.Sink, sink Sink) *sinkState {
 	}
 	s.breaker.set(p.Breaker)
 	s.adaptive.set(now, p.Budget)
+	s.lag.set(p.Kafka)
 	s.fund(now)
 	return s
 }
@@ -75,6 +79,7 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 	s.policy = p
 	s.breaker.set(p.Breaker)
 	s.adaptive.set(now, p.Budget)
+	s.lag.set(p.Kafka)
 	if s.ramp.lasts = p.SlowStart; p.SlowStart == 0 {
 		s.ramp = ramp{}
 	}
@@ -124,6 +129,7 @@ type outlook struct {
 	pause   time.Time       // nothing is sent before
 	asked   asked           // what the pause comes of
 	held    SinkHold        // an operator's pause; it may have ended
+	lag     lag             // of the consumers behind the sink
 	fed     time.Time       // when there are the bytes that the drain's next message waits for
 	leave   leave           // what is for others
 	breaker BreakerState    //
@@ -185,6 +191,7 @@ func (s *sinkState) look(now time.Time) outlook {
 		pause:   s.pause,
 		asked:   s.asked,
 		held:    s.held,
+		lag:     s.lag,
 		leave:   s.shares.drainsLeave(now),
 		breaker: s.breaker.state(now),
 		opens:   s.breaker.until,
@@ -221,6 +228,9 @@ func (s *sinkState) step(now time.Time, c *core, want int) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.climb(now)
+	if want > 0 && s.lag.asked(now) && s.lags != nil {
+		signal(s.lags)
+	}
 	o := s.look(now)
 	if want > 0 {
 		o.fed = s.bytes.ask(now, c, s.shares.drains.of(c).needs)

@@ -82,7 +82,8 @@ func (d *Drains) ETA(drain string, now, due time.Time, ahead uint64) (eta, p90 t
 func (d *drain) eta(now, due time.Time, ahead uint64) (eta, p90 time.Time, note string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	eta, ok := d.core.eta(now, float64(ahead)+1, d.plan.sink.outlook(now))
+	o := d.plan.sink.outlook(now)
+	eta, ok := d.core.eta(now, float64(ahead)+1, o)
 	if ok && eta.Before(due) { // its turn comes before it may be tried again
 		eta = d.core.opens(due)
 		ok = !eta.IsZero()
@@ -92,8 +93,10 @@ func (d *drain) eta(now, due time.Time, ahead uint64) (eta, p90 time.Time, note 
 		return eta, eta.Add(d.promises.margin(eta.Sub(now))), ""
 	case d.core.hands.pace(now) == Paused:
 		return time.Time{}, time.Time{}, "the drain is paused"
-	case d.plan.sink.outlook(now).held.holds(now):
+	case o.held.holds(now):
 		return time.Time{}, time.Time{}, "the sink is paused"
+	case o.lag.stuck(now):
+		return time.Time{}, time.Time{}, "consumers behind the sink lag"
 	default:
 		return time.Time{}, time.Time{}, "no rate in sight"
 	}

@@ -158,6 +158,9 @@ func (c *core) limits(now time.Time, o outlook) []Term {
 	if c.bound == LiveTraffic {
 		terms = append(terms, Term{Name: LiveTraffic, Rate: keeps(o.whole, c.budget.Limit().Rate), Detail: yieldsTo(o.whole)})
 	}
+	if t, ok := o.lag.term(now); ok {
+		terms = append(terms, t)
+	}
 	if o.pause.After(now) {
 		terms = append(terms, Term{Name: o.asked.name(), Detail: o.asked.String(), Until: o.pause})
 	}

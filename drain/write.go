@@ -127,7 +127,7 @@ func (s *sinkState) mayWrite(now time.Time, drain *limiter.Bucket, n int) (time.
 	mine, its := within(drain, n), within(s.wire, n)
 	paced, ok := drain.When(now, mine)
 	funded, funds := s.wire.When(now, its)
-	if !ok || !funds || s.pause.After(now) || s.held.holds(now) {
+	if !ok || !funds || s.pause.After(now) || s.held.holds(now) || s.lag.holds(now) {
 		return time.Time{}, errNotNow
 	}
 	at := later(paced, funded)

@@ -71,6 +71,17 @@ func (b *Budget) Return(now time.Time, tokens int) {
 	b.signal(OfTokens)
 }
 
+// Spend takes as many tokens as there are, at most n, for an attempt that has its slot.
+func (b *Budget) Spend(now time.Time, n int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n = int(min(max(0, b.bucket.Level(now)), float64(n)))
+	if !b.bucket.Take(now, n) {
+		return 0
+	}
+	return n
+}
+
 // Refund puts back tokens of a Take that led to an attempt with fewer messages, or to
 // none; the slot is given back apart, with Release.
 func (b *Budget) Refund(now time.Time, tokens int) {

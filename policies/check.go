@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"forebay/limiter"
 )
 
 // Check returns warnings about a valid policy: what is allowed and hardly meant,
@@ -107,8 +109,15 @@ func (c *checker) sinks() {
 		if s.Kafka != nil {
 			c.connection(o, "sink "+s.Name, &s.Kafka.KafkaConnection)
 		}
+		if n := s.Batched(); s.Budget.Limit.Rate != limiter.Unlimited && s.Budget.Limit.Burst < n {
+			c.warn(o, fmt.Sprintf("write burst: %d, or leave burst out", n), "a batch of sink %s never has its %d messages: its burst is %d", s.Name, n, s.Budget.Limit.Burst)
+		}
 		if s.HTTP == nil {
 			continue
+		}
+		if b := s.HTTP.Batch; b != nil && b.MaxMessages > MaxNamedIDs {
+			c.warn(o, fmt.Sprintf("write max_messages: %d or less, or have the sink tell messages by what is in them", MaxNamedIDs),
+				"the ids of a batch of %d messages do not fit into a header: sink %s cannot tell which were sent before", b.MaxMessages, s.Name)
 		}
 		for _, status := range s.HTTP.Permanent {
 			if slices.Contains([]int{429, 502, 503, 504}, status) {

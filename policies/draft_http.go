@@ -48,13 +48,20 @@ var httpSchema = schema[httpDraft]{
 		booleanField("preserve_host", func(h *httpDraft) *bool { return &h.PreserveHost }).
 			says("Whether the sink sees the caller's Host in place of its own; default false."),
 		optional("batch", &batchSchema, func(h *httpDraft) **Batch { return &h.Batch }).
-			says("Several messages in one request.").later(absent),
+			says("Several messages in one request.").such("{ max_messages: 20, format: json_array }"),
 		nested("auth", &sinkAuthSchema, func(h *httpDraft) *HTTPSink { return &h.HTTPSink }).
 			says("How Forebay shows the sink who it is.").later(absent),
 		nested("sign", &signSchema, func(h *httpDraft) *HTTPSink { return &h.HTTPSink }).
 			says("How deliveries are signed.").later(absent),
 	},
-	check: func(_ value, h *httpDraft, _ keys) { checkAddresses(h.URLs, h.at, &h.HTTPSink) },
+	check: func(_ value, h *httpDraft, _ keys) {
+		checkAddresses(h.URLs, h.at, &h.HTTPSink)
+		for i, u := range h.URLs {
+			if h.Batch != nil && (u.Path == "" || u.Path == "/") {
+				h.at[i].fail("add the path that takes several messages at once, such as /v1/batch", "a batch is one request, and url %s says not where it goes", u)
+			}
+		}
+	},
 }
 
 // checkAddresses reports urls that could never be dialled. A host name is judged
@@ -157,12 +164,14 @@ func readPermanent(v value, h *httpDraft) {
 
 var batchSchema = schema[Batch]{
 	what:   "batch",
-	preset: func(b *Batch) { b.MaxMessages = 1 },
+	preset: func(b *Batch) { b.MaxBytes, b.MaxWait = 5<<20, 200*time.Millisecond },
 	fields: []field[Batch]{
 		numberField("max_messages", 1, maxBatch, func(b *Batch) *int { return &b.MaxMessages }).must("20").
 			says("The most messages in one request."),
+		sizeField("max_bytes", 1, maxBulkBytes, func(b *Batch) *int64 { return &b.MaxBytes }).such("5MiB").
+			says("The most bytes of bodies in one request, unless one message has more; default 5MiB."),
 		durationField("max_wait", 0, maxBatchWait, func(b *Batch) *time.Duration { return &b.MaxWait }).
-			says("How long a batch waits to be full."),
+			says("How long a batch waits to be full; default 200ms."),
 		choiceField("format", []BatchFormat{BatchJSONArray, BatchNDJSON}, nil, func(b *Batch) *BatchFormat { return &b.Format }).must("json_array").
 			says("How messages are joined."),
 	},

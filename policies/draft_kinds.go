@@ -7,12 +7,14 @@ import (
 )
 
 const (
-	maxTopics    = 100
-	maxLag       = 1_000_000_000
-	maxBulk      = 100_000
-	maxBulkBytes = 100 << 20 // what Elasticsearch takes by default
-	maxRoll      = 64 << 30
-	maxRollAge   = 24 * time.Hour
+	maxTopics = 100
+
+	maxRecordBatch = 64 << 20
+	maxLag         = 1_000_000_000
+	maxBulk        = 100_000
+	maxBulkBytes   = 100 << 20 // what Elasticsearch takes by default
+	maxRoll        = 64 << 30
+	maxRollAge     = 24 * time.Hour
 )
 
 var (
@@ -26,7 +28,7 @@ var (
 var kafkaSchema = schema[KafkaSink]{
 	what: "a kafka sink",
 	preset: func(k *KafkaSink) {
-		k.Acks, k.Compression = AcksAll, "zstd"
+		k.Acks, k.Compression, k.MaxBatchBytes = AcksAll, "zstd", 1<<20
 		k.ConnectTimeout, k.Timeout = defaultConnectTimeout, defaultTimeout
 	},
 	fields: append(connectionFields(func(k *KafkaSink) *KafkaConnection { return &k.KafkaConnection }),
@@ -36,6 +38,8 @@ var kafkaSchema = schema[KafkaSink]{
 			says("Who has to have a record before it counts as delivered; default all in-sync replicas."),
 		choiceField("compression", []string{"zstd", "lz4", "snappy", "gzip", "none"}, nil, func(k *KafkaSink) *string { return &k.Compression }).
 			says("Of batches of records; default zstd."),
+		sizeField("max_batch_bytes", 1<<10, maxRecordBatch, func(k *KafkaSink) *int64 { return &k.MaxBatchBytes }).such("1MiB").
+			says("The most bytes of a batch of records before compression, and so of a record: what max.message.bytes of the topic allows; default 1MiB."),
 		timeoutField(func(k *KafkaSink) (connect, total *time.Duration) { return &k.ConnectTimeout, &k.Timeout }),
 		optional("max_consumer_lag", &lagSchema, func(k *KafkaSink) **ConsumerLag { return &k.MaxConsumerLag }).
 			says("Holds back while a consumer group of the topic is behind."),

@@ -61,6 +61,9 @@ var sinkSchema = schema[sinkDraft]{
 	check: func(v value, s *sinkDraft, keys keys) {
 		if limit := &s.out.Budget.Limit; limit.Burst == 0 {
 			limit.Burst = defaultBurst(limit.Rate)
+			if limit.Rate != limiter.Unlimited {
+				limit.Burst = max(limit.Burst, Sink{HTTP: &s.http.HTTPSink, Elasticsearch: s.out.Elasticsearch}.Batched())
+			}
 			if limit.Burst == 1 && limit.Rate != limiter.Unlimited && s.out.Budget.ReserveForLive > 0 {
 				keys.at(v, "budget").fail("add burst: 2 or more: "+parted, "a budget with reserve_for_live has a burst of 1")
 			}
@@ -118,7 +121,7 @@ var budgetSchema = schema[Budget]{
 		rateField("rate", func(b *Budget) *limiter.Rate { return &b.Limit.Rate }).such("100/s").
 			says("Attempts a second; default unlimited. 0 lets nothing through."),
 		numberField("burst", 1, maxBurst, func(b *Budget) *int { return &b.Limit.Burst }).
-			says("Attempts that may start at once; default 10 ms of the rate, at least 1."),
+			says("Attempts that may start at once; default 10 ms of the rate, and at least one batch."),
 		{
 			name: "bytes", shape: shape{"type": []string{"integer", "string"}, "minimum": 1, "pattern": byteRateForm},
 			about: "Bytes of bodies a second, drained and live; default: no bound.", example: "40MiB/s",

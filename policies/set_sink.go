@@ -26,6 +26,20 @@ type Sink struct {
 	WebHDFS       *WebHDFSSink
 }
 
+// Kind is the key that its policy has for what it is.
+func (s Sink) Kind() string {
+	switch {
+	case s.Kafka != nil:
+		return "kafka"
+	case s.Elasticsearch != nil:
+		return "elasticsearch"
+	case s.WebHDFS != nil:
+		return "webhdfs"
+	default:
+		return "http"
+	}
+}
+
 // Breaker opens once at least MinRequests attempts ended within Window and the
 // share FailureRatio of them or more failed.
 type Breaker struct {
@@ -47,17 +61,38 @@ type HTTPSink struct {
 	// PreserveHost sends the caller's Host in the place of the sink's own.
 	PreserveHost bool
 
-	Batch       *Batch // not built yet, like all that follows
-	OAuth2      *OAuth2
+	Batch *Batch // nil: one message a request
+
+	OAuth2      *OAuth2  // not built yet, like all that follows
 	SignSecrets []Secret // of Standard Webhooks; empty: not signed
 }
+
+// Batched is how many messages go into one request at most; 1: each goes alone.
+func (s Sink) Batched() int {
+	switch {
+	case s.HTTP != nil && s.HTTP.Batch != nil:
+		return s.HTTP.Batch.MaxMessages
+	case s.Elasticsearch != nil:
+		return s.Elasticsearch.Bulk.MaxMessages
+	default:
+		return 1
+	}
+}
+
+// Keyless reports whether order per key is nothing to it: it takes messages in the order
+// in which they came, or in none.
+func (s Sink) Keyless() bool { return s.Elasticsearch != nil || s.WebHDFS != nil }
 
 // Batch is several messages in one request.
 type Batch struct {
 	MaxMessages int
+	MaxBytes    int64 // of bodies, unless one alone has more
 	MaxWait     time.Duration
 	Format      BatchFormat
 }
+
+// MaxNamedIDs is how many messages of a batch have their ids in its header.
+const MaxNamedIDs = 200
 
 // BatchFormat is how the messages of a batch are joined.
 type BatchFormat string
@@ -105,6 +140,7 @@ type KafkaSink struct {
 	Topic          string
 	Acks           Acks
 	Compression    string
+	MaxBatchBytes  int64 // of a batch before compression, and so of a record
 	ConnectTimeout time.Duration
 	Timeout        time.Duration // of an attempt, from the call to the last acknowledgement
 	MaxConsumerLag *ConsumerLag

@@ -186,10 +186,10 @@ func TestWholeLanguageIsCompiled(t *testing.T) {
 		"oauth2":     {orders.HTTP.OAuth2, &OAuth2{&url.URL{Scheme: "https", Host: "id.example.com", Path: "/oauth2/token"}, "forebay", Secret{}}},
 		"signatures": {len(orders.HTTP.SignSecrets), 1},
 		"may cancel": {orders.MayCancel, true},
-		"batch":      {set.Sink("email").HTTP.Batch, &Batch{20, 200 * time.Millisecond, BatchJSONArray}},
+		"batch":      {set.Sink("email").HTTP.Batch, &Batch{20, 5 << 20, 200 * time.Millisecond, BatchJSONArray}},
 		"kafka": {events.Kafka, &KafkaSink{
 			KafkaConnection{Brokers: []string{"kafka-1:9093"}, TLS: &TLS{}, SASL: &SASL{SASLScramSHA512, "forebay", Secret{}}},
-			"registrations.v1", AcksAll, "zstd", 2 * time.Second, 10 * time.Second, &ConsumerLag{"crm", 100000},
+			"registrations.v1", AcksAll, "zstd", 2 << 20, 2 * time.Second, 10 * time.Second, &ConsumerLag{"crm", 100000},
 		}},
 		"no http":     {events.HTTP, (*HTTPSink)(nil)},
 		"search":      {search.Elasticsearch, &ElasticsearchSink{[]*url.URL{{Scheme: "https", Host: "es-1:9200"}}, "logs-{date}", time.UTC, Bulk{1000, 5 << 20}}},

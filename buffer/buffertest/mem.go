@@ -151,6 +151,7 @@ func (m *Mem) configure(want buffer.Stream) {
 			m.drains[name] = d
 		}
 		d.orphaned = false
+		d.setKeyless(slices.Contains(want.Keyless, name))
 		s.drains = append(s.drains, d)
 	}
 	for _, d := range before {

@@ -23,6 +23,7 @@ type memDrain struct {
 	ready   offsetHeap       // all that may have its first attempt, and some that may not
 	lines   map[string]*line // by key; of keys with unfinished messages
 	parked  int              // lines that are held
+	keyless bool             // keys are nothing to it
 
 	pending, inFlight             uint64
 	delivered, cancelled, expired uint64

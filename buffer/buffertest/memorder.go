@@ -27,7 +27,33 @@ type line struct {
 }
 
 // key is the ordering key of a message; empty: none.
-func (d *memDrain) key(offset uint64) string { return d.stream.messages[offset].Key }
+func (d *memDrain) key(offset uint64) string {
+	if d.keyless {
+		return ""
+	}
+	return d.stream.messages[offset].Key
+}
+
+// setKeyless says whether keys are something to the drain, and lines up what is
+// unfinished anew.
+func (d *memDrain) setKeyless(keyless bool) {
+	if d.keyless == keyless {
+		return
+	}
+	d.keyless, d.parked = keyless, 0
+	d.lines = make(map[string]*line)
+	for i := d.low; i < len(d.places); i++ {
+		if !d.places[i].state.Final() {
+			d.enter(uint64(d.start) + uint64(i))
+		}
+	}
+	for i := d.low; i < len(d.places); i++ {
+		if !d.places[i].state.Final() {
+			d.arrange(uint64(d.start) + uint64(i))
+		}
+	}
+	d.signal()
+}
 
 // isNext reports whether no other message of the same key goes first.
 func (d *memDrain) isNext(offset uint64) bool {

@@ -19,6 +19,8 @@ func orderSections() []section {
 		{name: "order: expiry lets its key go on", needs: expired, streams: oneDrain(), run: orderExpired},
 		{name: "order: the end of a message wakes its key", streams: oneDrain(), run: orderWakes},
 		{name: "order: without a key there is none", streams: oneDrain(), run: orderNoKey},
+		{name: "order: keys are nothing to a drain without", streams: keylessDrain(), run: orderKeyless},
+		{name: "order: a drain loses its keys", streams: oneDrain(), run: orderLosesKeys},
 		{name: "order: a hot key hides nobody", streams: oneDrain(), run: orderHotKey},
 		{name: "order: many keys are parked", streams: oneDrain(), run: orderManyKeys},
 		{name: "order: no more than 100,000 keys are parked", needs: []capability{needInspector}, streams: oneDrain(), run: orderBound},
@@ -26,6 +28,7 @@ func orderSections() []section {
 		{name: "order: a long run without an inversion", streams: oneDrain(), run: func(f *fixture) { newOrderRun(f).run() }},
 	}, afterReopen([]reopening{
 		{name: "order: keeps who is first", streams: oneDrain(), run: orderReopened},
+		{name: "order: there are no keys after a start either", streams: keylessDrain(), run: orderKeylessReopened},
 		{name: "order: finds keys in sealed segments", streams: oneDrain(), run: orderReopenedSealed},
 	}))
 }
@@ -328,4 +331,53 @@ func orderReopenedSealed(f *fixture, crash bool) {
 		f.ack("mail", i)
 	}
 	f.wantTake("mail", 99)
+}
+
+// keylessDrain is a stream whose one drain takes messages whatever their keys.
+func keylessDrain() []buffer.Stream {
+	return []buffer.Stream{{Name: "orders", Drains: []string{"mail"}, Keyless: []string{"mail"}}}
+}
+
+func orderKeyless(f *fixture) {
+	f.fillKeys("orders", "a", "a", "", "a", "b", "b")
+	f.wantTake("mail", 4, 0, 1, 2, 3)
+	due := f.release("mail", 0, time.Minute).Due
+	f.Buffer.Return("mail", 2)
+	f.Buffer.Return("mail", 1)
+	f.wantTake("mail", 9, 1, 2, 4, 5)
+	f.bury("mail", 1)
+	f.wantTake("mail", 9)
+	f.now = due
+	f.wantTake("mail", 9, 0)
+}
+
+// orderLosesKeys has what follows another message of its key go on by itself.
+func orderLosesKeys(f *fixture) {
+	f.fillKeys("orders", "a", "a", "b", "b", "b", "a")
+	f.wantTake("mail", 9, 0, 2)
+	due := f.release("mail", 2, time.Minute).Due
+	f.configure(keylessDrain())
+	f.wantTake("mail", 9, 1, 3, 4, 5)
+	f.now = due
+	f.wantTake("mail", 9, 2)
+	f.ack("mail", 1, 2, 3, 4, 5)
+	f.Buffer.Return("mail", 0)
+	f.configure(oneDrain())
+	f.fillKeys("orders", "c", "c")
+	f.wantTake("mail", 9, 0, 6)
+	f.ack("mail", 0, 6)
+	f.wantTake("mail", 9, 7)
+}
+
+func orderKeylessReopened(f *fixture, crash bool) {
+	f.fillKeys("orders", "a", "a", "a", "a")
+	f.wantTake("mail", 3, 0, 1, 2)
+	f.release("mail", 0, time.Minute)
+	f.release("mail", 1, time.Minute)
+	f.ack("mail", 2)
+	f.settle()
+	f.reopen(crash)
+	f.wantTake("mail", 9, 3)
+	f.now = f.now.Add(time.Minute)
+	f.wantTake("mail", 9, 0, 1)
 }

@@ -201,6 +201,10 @@ func printSinks(w io.Writer, sinks []admin.Sink) {
 	}
 	t.write(w)
 	for _, s := range sinks {
+		if l := s.ConsumerLag; l != nil && l.Holding {
+			fmt.Fprintf(w, "%s waits for group %s: %s messages behind when last read, of at most %s%s\n", s.Name, l.Group,
+				number(uint64(l.Messages)), number(uint64(l.MaxMessages)), unread(l.Error))
+		}
 		if s.Paused != nil {
 			held{Name: s.Name, Until: s.Paused.Until}.say(w, "is paused ("+s.Paused.Reason+")", "forebay sinks resume "+s.Name)
 		}
@@ -284,4 +288,12 @@ func printAudit(w io.Writer, a admin.Audit) {
 		return
 	}
 	fmt.Fprintln(w, "Counts are messages, re-counted from disk. THE BOOKS DO NOT BALANCE.")
+}
+
+// unread says why there is no newer reading, if there should be one.
+func unread(why string) string {
+	if why == "" {
+		return ""
+	}
+	return "; not read since: " + why
 }

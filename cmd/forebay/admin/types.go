@@ -118,7 +118,7 @@ type Route struct {
 type Sink struct {
 	Name              string    `json:"name"`
 	Kind              string    `json:"kind"`
-	State             string    `json:"state"` // open, paused, breaker-open, breaker-half-open, slow-start
+	State             string    `json:"state"` // open, paused, breaker-open, breaker-half-open, kafka-lag, slow-start
 	BudgetRate        Rate      `json:"budget_rate"`
 	Burst             int       `json:"burst"`
 	ConcurrencyLimit  int       `json:"concurrency_limit"`
@@ -129,7 +129,18 @@ type Sink struct {
 	BreakerUntil      Time      `json:"breaker_until"` // when an open one lets a probe through
 	Paused            *Hold     `json:"paused"`        // null while it is not
 	PausedUntil       Time      `json:"paused_until"`  // null: not paused, or until it is undone
-	URLs              []SinkURL `json:"urls"`
+	URLs              []SinkURL `json:"urls"`          // brokers are host:port
+	ConsumerLag       *Lag      `json:"consumer_lag"`  // null: the sink has no max_consumer_lag
+}
+
+// Lag is how far the consumers behind a sink lag.
+type Lag struct {
+	Group       string `json:"group"`
+	MaxMessages int    `json:"max_messages"` // that it may
+	Messages    int64  `json:"messages"`     // at the last reading
+	ReadAt      Time   `json:"read_at"`      // null: it was never read
+	Holding     bool   `json:"holding"`      // nothing is sent
+	Error       string `json:"error"`        // why there was no reading since; empty: nothing is wrong
 }
 
 // SinkURL is one of the places that a sink is made of.

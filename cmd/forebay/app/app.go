@@ -19,8 +19,10 @@ import (
 	"forebay/buffer"
 	"forebay/cmd/forebay/admin"
 	"forebay/cmd/forebay/config"
+	"forebay/cmd/forebay/kafkaclient"
 	"forebay/drain"
 	sinkhttp "forebay/drain/sink/http"
+	sinkkafka "forebay/drain/sink/kafka"
 	"forebay/ingress"
 	"forebay/ingress/kafka"
 	"forebay/policies"
@@ -134,7 +136,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	drains := drain.New(drain.Config{
-		NewSink: newSink, StopTimeout: a.cfg.Shutdown.Timeout, HoldsChanged: op.keeper.drains, SinkHoldsChanged: op.keeper.sinks,
+		NewSink: newSink(a.log), StopTimeout: a.cfg.Shutdown.Timeout, HoldsChanged: op.keeper.drains, SinkHoldsChanged: op.keeper.sinks,
 		Event: func(kind, object, detail string) {
 			op.events.later(time.Now(), admin.Event{Kind: kind, Object: object, Actor: actorProgram, Detail: detail})
 		},
@@ -214,8 +216,31 @@ func longestWait(set *policies.Set) time.Duration {
 	return longest
 }
 
-// newSink makes what a drain delivers to.
-func newSink(s policies.Sink) (drain.Sink, error) { return sinkhttp.New(s) }
+// newSink returns what makes the sinks of policies.
+func newSink(log *slog.Logger) func(policies.Sink) (drain.Sink, error) {
+	return func(p policies.Sink) (drain.Sink, error) {
+		if p.Kafka != nil {
+			return newKafkaSink(p, log)
+		}
+		s, err := sinkhttp.New(p)
+		if err != nil {
+			return nil, err
+		}
+		return s.Drained(), nil
+	}
+}
+
+func newKafkaSink(p policies.Sink, log *slog.Logger) (drain.Sink, error) {
+	opts, err := kafkaclient.Options(p.Kafka.KafkaConnection, p.Kafka.ConnectTimeout, log.With("sink", p.Name))
+	if err != nil {
+		return nil, err
+	}
+	s, err := sinkkafka.New(p, opts)
+	if err != nil {
+		return nil, err // not a nil *Sink in an interface
+	}
+	return s, nil
+}
 
 // delay goes on accepting for shutdown.delay, so that whoever balances load
 // has seen /readyz before the listener is gone.

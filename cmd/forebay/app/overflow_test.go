@@ -57,7 +57,7 @@ func newShopfront(t *testing.T, policy string, breakIt func(ingress.Buffer) ingr
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shopfront{t: t, drains: drain.New(drain.Config{NewSink: newSink, StopTimeout: time.Second}, engine, log, nil)}
+	s := &shopfront{t: t, drains: drain.New(drain.Config{NewSink: newSink(log), StopTimeout: time.Second}, engine, log, nil)}
 	if err := engine.Configure([]buffer.Stream{{Name: "orders", Drains: []string{"orders"}}}); err != nil {
 		t.Fatal(err)
 	}

@@ -254,6 +254,9 @@ func bufferStreams(sets ...*policies.Set) []buffer.Stream {
 			if d.FromOldest {
 				streams[i].FromOldest = append(streams[i].FromOldest, d.Name)
 			}
+			if s := set.Sink(d.Sink); s != nil && s.Keyless() {
+				streams[i].Keyless = append(streams[i].Keyless, d.Name)
+			}
 		}
 	}
 	return streams

@@ -252,7 +252,7 @@ func sinks(l *live) []admin.Sink {
 	var out []admin.Sink
 	for _, s := range l.reloader.policy().Sinks {
 		v := admin.Sink{
-			Name: s.Name, Kind: "http", BudgetRate: admin.Rate(s.Budget.Limit.Rate), Burst: s.Budget.Limit.Burst,
+			Name: s.Name, Kind: s.Kind(), BudgetRate: admin.Rate(s.Budget.Limit.Rate), Burst: s.Budget.Limit.Burst,
 			URLs: []admin.SinkURL{},
 		}
 		st, _ := l.drains.SinkStatus(now, s.Name) // one that a reload takes away at this moment has no status
@@ -261,6 +261,16 @@ func sinks(l *live) []admin.Sink {
 		if h := st.Pause; h != nil {
 			v.PausedUntil = admin.Time{Time: h.Until}
 			v.Paused = &admin.Hold{Until: v.PausedUntil, Reason: h.Reason}
+		}
+		if lag := st.Lag; lag != nil {
+			v.ConsumerLag = &admin.Lag{
+				Group: lag.Group, MaxMessages: lag.Most, Messages: lag.Behind, ReadAt: admin.Time{Time: lag.At}, Holding: lag.Holds, Error: lag.Error,
+			}
+		}
+		if s.Kafka != nil {
+			for _, b := range s.Kafka.Brokers {
+				v.URLs = append(v.URLs, admin.SinkURL{URL: b})
+			}
 		}
 		for _, t := range st.Targets {
 			v.URLs = append(v.URLs, admin.SinkURL{URL: t.URL, InFlight: t.InFlight, RestingUntil: admin.Time{Time: t.Resting}})
@@ -294,6 +304,8 @@ func sinkState(st drain.SinkStatus) string {
 		return "breaker-open"
 	case st.Breaker == drain.BreakerHalfOpen:
 		return "breaker-half-open"
+	case st.Lag != nil && st.Lag.Holds:
+		return string(drain.KafkaLag)
 	case st.Ramping:
 		return "slow-start"
 	default:

@@ -3,8 +3,6 @@ package http
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,9 +14,6 @@ import (
 
 	"forebay/drain"
 )
-
-// timeFormat is RFC 3339 with milliseconds.
-const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // newRequest builds the request that delivers a message. Where it goes is the
 // upstream's to fill in.
@@ -54,16 +49,15 @@ func fields(m drain.Delivery) nethttp.Header {
 	h := make(nethttp.Header, len(m.Header)+8)
 	for _, f := range m.Fields() {
 		name := nethttp.CanonicalHeaderKey(f.Name)
-		if !ofConnection(name) {
+		if !drain.OfConnection(name) {
 			h[name] = append(h[name], f.Value)
 		}
 	}
-	h.Set("Forebay-Id", m.ID)
-	h.Set("Forebay-Attempt", strconv.Itoa(m.Tries.Attempts+1))
-	h.Set("Forebay-Accepted-At", m.AcceptedAt.UTC().Format(timeFormat))
-	h.Set("Forebay-Stream", m.Stream)
+	for _, f := range m.Ours() {
+		h.Set(f.Name, f.Value)
+	}
 	if h.Get("Traceparent") == "" {
-		h.Set("Traceparent", traceparent(m.ID))
+		h.Set("Traceparent", m.Traceparent())
 	}
 	if h.Get("Idempotency-Key") == "" {
 		h.Set("Idempotency-Key", m.ID)
@@ -85,26 +79,6 @@ func hideFromTransport(h nethttp.Header, name string) {
 		delete(h, name)
 		h[strings.ToLower(name)] = values
 	}
-}
-
-// ofConnection reports whether a field speaks of a connection or of framing
-// rather than of the message. Such fields are not stored; this is for messages
-// that came another way.
-func ofConnection(name string) bool {
-	switch name {
-	case "Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Authenticate",
-		"Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
-		return true
-	default:
-		return false
-	}
-}
-
-// traceparent derives a trace from the id, so that every attempt of a message
-// is in the same one. It is not sampled: that is for others to decide.
-func traceparent(id string) string {
-	sum := sha256.Sum256([]byte(id))
-	return "00-" + hex.EncodeToString(sum[:16]) + "-" + hex.EncodeToString(sum[16:24]) + "-00"
 }
 
 // maxRetryAfter is where a Retry-After is cut, long before it overflows: a year

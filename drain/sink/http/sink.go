@@ -48,6 +48,14 @@ func New(p policies.Sink) (*Sink, error) {
 	return &Sink{policy: h, transport: transport, upstream: newUpstream(transport, h)}, nil
 }
 
+// Drained is the sink as drains have it: with batches, where the policy asks for them.
+func (s *Sink) Drained() drain.Sink {
+	if b := s.policy.Batch; b != nil {
+		return batchSink{s, *b}
+	}
+	return s
+}
+
 // Upstream is the way to the sink for live requests: a RoundTripper that
 // chooses among the sink's URLs and replaces scheme, host, Host and, where the
 // URL has one, the path of a request. Like Deliver it calls [drain.Begin]. An
@@ -81,13 +89,9 @@ func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
 	if err != nil {
 		return drain.Outcome{Class: drain.Permanent, Error: "unusable request: " + clean(err)}
 	}
-	gate := &gate{ctx: ctx, cancel: cancel}
-	resp, t, err := s.upstream.send(req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
-	if err != nil && gate.closed.Load() {
-		return drain.Outcome{Unsent: true, Error: "not sent"}
-	}
-	if err != nil {
-		return failure(err, t.url.Host, 0)
+	resp, t, failed := s.exchange(ctx, cancel, req)
+	if failed != nil {
+		return *failed
 	}
 	defer resp.Body.Close()
 	answer, err := read(resp, m.KeepAnswer)
@@ -97,6 +101,21 @@ func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
 	out := s.outcome(resp, t)
 	out.Answer, out.CancelKeys, out.Advice = answer, cancelKeys(resp.Header), advice(resp)
 	return out
+}
+
+// exchange sends a request once it may be written, and returns its answer, or what
+// there is instead.
+func (s *Sink) exchange(ctx context.Context, cancel context.CancelFunc, req *nethttp.Request) (*nethttp.Response, *target, *drain.Outcome) {
+	gate := &gate{ctx: ctx, cancel: cancel}
+	resp, t, err := s.upstream.send(req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
+	if err != nil && gate.closed.Load() {
+		return nil, t, &drain.Outcome{Unsent: true, Error: "not sent"}
+	}
+	if err != nil {
+		failed := failure(err, t.url.Host, 0)
+		return nil, t, &failed
+	}
+	return resp, t, nil
 }
 
 // outcome says what an answer means.

@@ -6,6 +6,7 @@ import (
 	nethttp "net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -99,6 +100,12 @@ func (r *recorder) ServeHTTP(_ nethttp.ResponseWriter, req *nethttp.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen = append(r.seen, seen{req.Method, req.RequestURI, req.Host, req.Header, body})
+}
+
+func (r *recorder) all() []seen {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.seen)
 }
 
 func (r *recorder) last(t *testing.T) seen {

@@ -2,6 +2,7 @@ package parts
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -11,28 +12,30 @@ import (
 	"testing"
 )
 
-// root is the top of the source tree that the test's folder lies in.
-func root(t testing.TB) string {
-	t.Helper()
+// root finds the top of the source tree, which the test's folder lies in.
+func root() (string, error) {
 	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; ; dir = filepath.Dir(dir) {
-		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil && bytes.HasPrefix(mod, []byte("module forebay\n")) {
-			return dir
+	for err == nil {
+		mod, missing := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if missing == nil && bytes.HasPrefix(mod, []byte("module forebay\n")) {
+			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			t.Fatal("the test does not run within the source tree")
+			return "", errors.New("the test does not run within the source tree")
 		}
+		dir = filepath.Dir(dir)
 	}
+	return "", err
 }
 
 // part is the folder of a part, which `make parts` fetched.
 func part(t testing.TB, name string) string {
 	t.Helper()
-	dir := filepath.Join(root(t), ".parts", name)
+	top, err := root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(top, ".parts", name)
 	if _, err := os.Stat(filepath.Join(dir, "made-of")); err != nil {
 		t.Fatalf("%s is missing: run `make parts PART=%s`", name, name)
 	}
@@ -66,8 +69,9 @@ func freePort(t testing.TB) int {
 		if err != nil {
 			continue
 		}
-		ln.Close()
-		return port
+		if ln.Close() == nil {
+			return port
+		}
 	}
 	t.Fatal("no port is free between 10000 and 32000")
 	return 0

@@ -1,0 +1,221 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"forebay/limiter"
+	"forebay/policies"
+)
+
+// filer gathers messages in memory, and delivers them when there are many or when it
+// is told to.
+type filer struct {
+	*fakeSink
+	full int // messages of a file, at least
+
+	mu       sync.Mutex
+	open     []uint64        // guarded by mu; offsets
+	settled  []func(Outcome) // guarded by mu
+	files    []string        // guarded by mu; those that are finished
+	broken   Outcome         // guarded by mu; what the next write comes to, unless it is zero
+	finished []Range         // guarded by mu; as of before the start
+	unknown  int             // guarded by mu; how often that cannot be said
+	asked    int             // guarded by mu
+}
+
+// Collect implements Collector.
+func (c *filer) Collect(ctx context.Context, _ string, msgs []Delivery, settled func(Outcome)) {
+	if Begin(ctx) != nil {
+		settled(Outcome{Unsent: true})
+		return
+	}
+	c.begin(msgs)
+	defer c.end()
+	time.Sleep(c.lasts())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken.Error != "" {
+		all := append(c.settled, settled)
+		c.open, c.settled = nil, nil
+		for _, s := range all {
+			s(c.broken)
+		}
+		c.broken = Outcome{}
+		return
+	}
+	for _, m := range msgs {
+		c.open = append(c.open, m.Offset)
+	}
+	c.settled = append(c.settled, settled)
+	if len(c.open) >= c.full {
+		c.roll()
+	}
+}
+
+func (c *filer) roll() {
+	if len(c.open) == 0 {
+		return
+	}
+	c.files = append(c.files, fmt.Sprintf("%d-%d", c.open[0], c.open[len(c.open)-1]))
+	for _, s := range c.settled {
+		s(Outcome{Class: Success})
+	}
+	c.open, c.settled = nil, nil
+}
+
+// Finish implements Collector.
+func (c *filer) Finish(string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.roll()
+}
+
+// Finished implements Collector.
+func (c *filer) Finished(context.Context, string) ([]Range, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked++; c.asked <= c.unknown {
+		return nil, errors.New("safe mode")
+	}
+	return c.finished, nil
+}
+
+func (c *filer) names() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.files, " ")
+}
+
+// inFiles runs a test with a sink that makes files of so many messages, of batches of 10.
+func inFiles(t *testing.T, full int, schedule policies.Schedule, test func(b *bench, c *filer)) {
+	t.Helper()
+	inBubble(t, []string{"d"}, func(b *bench) {
+		s := b.sinks["service"]
+		s.batch = Batch{Messages: 10, Wait: time.Second}
+		c := &filer{fakeSink: s, full: full}
+		b.wrap = func(*fakeSink) Sink { return c }
+		budget := wide()
+		b.apply(set(schedule, budget))
+		test(b, c)
+	})
+}
+
+// Messages are delivered when their file is, in order, and one batch after the other.
+func TestCollect(t *testing.T) {
+	inFiles(t, 40, base(limiter.Unlimited), func(b *bench, c *filer) {
+		c.slow(100 * time.Millisecond)
+		b.fill(95)
+		b.pass(350 * time.Millisecond)
+		b.wantDelivered("d", 0)
+		b.pass(10 * time.Second)
+		b.wantDelivered("d", 80)
+		if diff := cmp.Diff("0-39 40-79", c.names()); diff != "" {
+			t.Errorf("files (-want +got):\n%s", diff)
+		}
+		if got := b.stats("d"); got.InFlight != 15 || c.atOnce() != 1 {
+			t.Errorf("%d gathered, %d batches at once, want 15 and 1", got.InFlight, c.atOnce())
+		}
+		if st, _ := b.drains.SinkStatus(time.Now(), "service"); st.InFlight != 0 {
+			t.Errorf("%d slots in use while nothing is written", st.InFlight)
+		}
+	})
+}
+
+// The end of a window, a pause and a stop finish what has gathered.
+func TestCollectFinishes(t *testing.T) {
+	inFiles(t, 1000, nightly(t), func(b *bench, c *filer) {
+		b.pass(time.Hour) // 01:00
+		b.fill(25)
+		b.pass(5*time.Hour + 29*time.Minute)
+		b.wantDelivered("d", 0)
+		b.pass(time.Minute) // 06:30
+		b.wantDelivered("d", 25)
+		b.pass(18 * time.Hour) // 00:30
+		b.fill(5)
+		b.pass(time.Minute)
+		b.must(b.drains.Pause("d", time.Time{}, "INC-1"))
+		b.pass(0)
+		b.wantDelivered("d", 30)
+		b.must(b.drains.Resume("d"))
+		b.fill(3)
+		b.pass(time.Minute)
+		b.wantDelivered("d", 30)
+		b.stop()
+		b.wantDelivered("d", 33)
+		if got := c.names(); got != "0-24 25-29 30-32" {
+			t.Errorf("files: %s", got)
+		}
+		b.start(Config{})
+	})
+}
+
+// What fails goes back to its place, and is not sent before the sink has rested.
+func TestCollectFails(t *testing.T) {
+	inFiles(t, 40, base(limiter.Unlimited), func(b *bench, c *filer) {
+		b.fill(20)
+		b.pass(0)
+		c.mu.Lock()
+		c.broken = Outcome{Class: Retry, Error: "lease", RetryAfter: 20 * time.Second}
+		c.mu.Unlock()
+		b.fill(10)
+		b.pass(19 * time.Second)
+		if got := b.stats("d"); got.Pending != 30 || got.Scheduled != 0 || got.InFlight != 0 {
+			t.Errorf("after a failure: %+v, want all 30 waiting in their places", got)
+		}
+		b.fill(10)
+		b.pass(2 * time.Second)
+		b.wantDelivered("d", 40)
+		if got := c.names(); got != "0-39" {
+			t.Errorf("files: %s", got)
+		}
+	})
+}
+
+// What was delivered before a crash and not recorded is not sent again. Nothing is sent
+// before that is known.
+func TestCollectRecalls(t *testing.T) {
+	inBubble(t, []string{"d"}, func(b *bench) {
+		s := b.sinks["service"]
+		s.batch = Batch{Messages: 10, Wait: time.Second}
+		c := &filer{fakeSink: s, full: 10, unknown: 3, finished: []Range{{50, 59}, {5, 24}, {1000, 1010}}}
+		b.wrap = func(*fakeSink) Sink { return c }
+		b.fill(60)
+		b.apply(set(base(limiter.Unlimited), wide()))
+		b.pass(6 * time.Second)
+		if n := len(s.seen()); n != 0 {
+			t.Errorf("%d messages sent before it was known what is finished", n)
+		}
+		b.pass(20 * time.Second)
+		b.wantDelivered("d", 60)
+		var again []string
+		for id := range s.seen() {
+			again = append(again, id)
+		}
+		if n := len(again); n != 30 {
+			t.Errorf("%d messages sent, want the 30 that were not: %v", n, again)
+		}
+	})
+}
+
+func TestKnown(t *testing.T) {
+	k := known{ranges: []Range{{5, 7}, {9, 9}, {20, 30}}}
+	var got []uint64
+	for offset := range uint64(40) {
+		if k.has(offset) {
+			got = append(got, offset)
+		}
+	}
+	want := []uint64{5, 6, 7, 9, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30}
+	if !slices.Equal(got, want) {
+		t.Errorf("known: %v, want %v", got, want)
+	}
+}
