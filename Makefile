@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-limits bench-read torture torture-power torture-model full-disk clean
+.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-kafka bench-limits bench-read torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,6 +117,10 @@ bench-edge: bin/bench bin/bench-caddy ## passing orders on to nginx, against htt
 
 bench-idle: bin/bench ## 999 streams and drains with nothing to do: processor, memory, scrape, start, reload; BENCH_SECONDS of each
 	$(call BENCH,idle)
+
+bench-kafka: bin/bench ## beside Apache Kafka: batches of orders against its own client; fails below 1.25, and 2.5 with flush.messages=1
+	$(MAKE) parts PART=kafka
+	$(call BENCH,kafka) -hold -orders test/bench/testdata/order-lines.ndjson
 
 bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pread and zstd alone, and commits beside cold readers
 	$(GO) test -run '^$$' -bench '^BenchmarkReadBack$$' -benchtime $(BENCH_MESSAGES)x -count 3 -timeout 15m ./buffer
