@@ -115,15 +115,15 @@ func (b *bench) connect(opts ...kgo.Opt) *kgo.Client {
 
 func (b *bench) parse(policy string) *policies.Set {
 	b.t.Helper()
-	return b.parseFor(policy, b.cluster.ListenAddrs()[0])
+	return parsed(b.t, policy, b.cluster.ListenAddrs()[0])
 }
 
-func (b *bench) parseFor(policy, broker string) *policies.Set {
-	b.t.Helper()
+func parsed(t testing.TB, policy, broker string) *policies.Set {
+	t.Helper()
 	policy = strings.ReplaceAll(policy, "BROKER", strconv.Quote(broker))
 	set, mistakes := policies.Parse([]policies.File{{Name: "p.yaml", Data: []byte(policy)}})
 	if len(mistakes) > 0 {
-		b.t.Fatalf("%v in\n%s", mistakes, policy)
+		t.Fatalf("%v in\n%s", mistakes, policy)
 	}
 	return set
 }

@@ -105,13 +105,34 @@ func (m *maker) fields(r *kgo.Record) []buffer.Field {
 	if r.Key != nil {
 		fields = append(fields, buffer.Field{Name: keyField, Value: fieldValue(r.Key)})
 	}
-	fields = append(fields, buffer.Field{Name: timeField, Value: r.Timestamp.UTC().Format(timeFormat)})
+	fields = append(fields, buffer.Field{Name: timeField, Value: timeText(r.Timestamp)})
 	if r.Value == nil {
 		fields = append(fields, buffer.Field{Name: tombstoneField, Value: "true"})
 	}
 	// Stable: values of one name keep their order.
 	slices.SortStableFunc(fields, func(a, b buffer.Field) int { return strings.Compare(a.Name, b.Name) })
 	return fields
+}
+
+// timeText is timeFormat, a record.
+func timeText(t time.Time) string {
+	t = t.UTC()
+	if y := t.Year(); y < 1000 || y > 9999 {
+		return t.Format(timeFormat)
+	}
+	b := t.AppendFormat(make([]byte, 0, len(timeFormat)), time.DateOnly)
+	h, m, s := t.Clock()
+	ms := t.Nanosecond() / int(time.Millisecond)
+	for _, part := range []struct {
+		before byte
+		n, of  int
+	}{{'T', h, 10}, {':', m, 10}, {':', s, 10}, {'.', ms, 100}} {
+		b = append(b, part.before)
+		for of := part.of; of > 0; of /= 10 {
+			b = append(b, byte('0'+part.n/of%10))
+		}
+	}
+	return string(append(b, 'Z'))
 }
 
 func sourceOf(r *kgo.Record) string {

@@ -20,7 +20,6 @@ import (
 )
 
 const (
-	maxPoll  = 10_000  // records that are taken over at once
 	fetchMax = 8 << 20 // bytes of one answer of a broker, about
 	// inflatedMax bounds what a batch of records holds, in bytes: producers make them of
 	// 1 MiB at most, unless they are told otherwise.
@@ -45,9 +44,10 @@ type reader struct {
 	every  time.Duration // between two looks at the cluster
 	retry  time.Duration // how long a session with a partition that fails goes on; it doubles
 
-	// storing is held while records are being stored, and while partitions come and go: so
-	// what is stored belongs to the group's session, and a place that is read is the last.
-	storing sync.Mutex
+	// storing is held for reading while records are being stored, and for writing while
+	// partitions come and go: so what is stored belongs to the group's session, and a place
+	// that is read is the last.
+	storing sync.RWMutex
 
 	mu          sync.Mutex // guards all below
 	parts       map[string]*assigned
@@ -70,6 +70,7 @@ type assigned struct {
 	produced int64
 	unread   *unread  // what lies behind pending; nil: what is to be fetched
 	stopped  *refusal // of the record at next; nil: it is read on
+	storing  bool     // what is pending is in a batch: there is one at a time, or a refused one would leave a hole
 }
 
 // unread is a batch of records that is too large to be inflated.
@@ -152,7 +153,7 @@ func (r *reader) session(ctx context.Context) error {
 	var watching sync.WaitGroup
 	watching.Go(func() { s.watch(ctx) })
 	for ctx.Err() == nil {
-		s.absorb(s.client.PollRecords(ctx, maxPoll))
+		s.absorb(s.client.PollFetches(ctx))
 		s.client.AllowRebalance()
 		s.store(ctx)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -15,8 +16,9 @@ import (
 )
 
 const (
-	maxBatch      = 8192    // records of one commit
+	maxBatch      = 8192    // records of one append
 	maxBatchBytes = 4 << 20 // of their values, about
+	storers       = 2       // appends at a time, of different partitions
 	refusedMax    = 64 << 20
 
 	firstPause = 50 * time.Millisecond
@@ -124,6 +126,15 @@ func (s *session) fetchFailed(topic string, f *kgo.FetchPartition) {
 // store stores all that is pending, or as much as can be: it returns when nothing is left
 // or ctx is done. While the buffer takes nothing, nothing is fetched.
 func (s *session) store(ctx context.Context) {
+	var all sync.WaitGroup
+	for range storers {
+		all.Go(func() { s.storeOn(ctx) })
+	}
+	all.Wait()
+}
+
+// storeOn stores batches until there is none to be made.
+func (s *session) storeOn(ctx context.Context) {
 	pause := firstPause
 	for ctx.Err() == nil {
 		more, err := s.storeOnce(ctx)
@@ -213,12 +224,13 @@ type batch struct {
 
 // storeOnce stores one batch; more says that something is pending still.
 func (s *session) storeOnce(ctx context.Context) (more bool, err error) {
-	s.storing.Lock()
-	defer s.storing.Unlock()
+	s.storing.RLock()
+	defer s.storing.RUnlock()
 	b, more := s.gather()
 	if len(b.shares) == 0 {
 		return false, nil
 	}
+	defer s.letGo(&b)
 	if _, closed := s.cfg.Closed(s.source.Stream); closed && len(b.msgs) > 0 {
 		return false, errClosed
 	}
@@ -237,17 +249,27 @@ func (s *session) gather() (b batch, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.parts {
-		if len(p.pending) == 0 && p.unread == nil || p.stopped != nil {
+		if len(p.pending) == 0 && p.unread == nil || p.stopped != nil || p.storing {
 			continue
 		}
 		if b.full() {
 			return b, true
 		}
+		p.storing = true
 		x := s.gatherFrom(&b, p)
 		b.shares = append(b.shares, x)
 		more = more || x.taken < len(p.pending) && x.stop == nil
 	}
 	return b, more
+}
+
+// letGo lets the partitions of a batch be in another one.
+func (s *session) letGo(b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range b.shares {
+		x.assigned.storing = false
+	}
 }
 
 func (b *batch) full() bool { return len(b.msgs) >= maxBatch || b.bytes >= maxBatchBytes }

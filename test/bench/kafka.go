@@ -20,6 +20,7 @@ var kafkaRows = []struct {
 	measure func(context.Context, options, *broker) error
 }{
 	{"accept", kafkaAccept},
+	{"source", kafkaSource},
 }
 
 // kafka measures all rows, or the one that is named, beside one broker.

@@ -32,7 +32,7 @@ const usage = `usage: bench accept|batch|deep|edge|idle|kafka [flags]
   deep     a backlog of many messages: memory, disk, a start, look-ups
   edge     orders passed on to nginx, against httputil.ReverseProxy and Caddy
   idle     999 streams with a drain each and nothing to do, against one stream
-  kafka    batches of orders, against Apache Kafka's own client and broker
+  kafka    batches of orders against Apache Kafka's own client and broker, a topic into a stream against a bare consumer
 
 `
 
