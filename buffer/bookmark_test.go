@@ -21,7 +21,9 @@ func from(t testing.TB, e *buffer.Engine, n uint64, size int) error {
 	return err
 }
 
-func bookmark(n uint64) []buffer.Bookmark { return []buffer.Bookmark{{Part: "orders/0", At: fmt.Sprint(n)}} }
+func bookmark(n uint64) []buffer.Bookmark {
+	return []buffer.Bookmark{{Part: "orders/0", At: fmt.Sprint(n)}}
+}
 
 func wantBookmark(t testing.TB, e *buffer.Engine, n uint64) {
 	t.Helper()
