@@ -127,7 +127,7 @@ bench-edge: bin/bench bin/bench-caddy ## passing orders on to nginx, against htt
 bench-idle: bin/bench ## 999 streams and drains with nothing to do: processor, memory, scrape, start, reload; BENCH_SECONDS of each
 	$(call BENCH,idle)
 
-bench-kafka: bin/bench ## beside Apache Kafka: batches of orders against its own client (fails below 1.25, and 2.5 with flush.messages=1); a drain against a bare producer (0.8)
+bench-kafka: bin/bench ## beside Apache Kafka: batches of orders against its own client (fails below 1.25, and 2.5 with flush.messages=1); a drain against a bare producer, a topic into a stream against a bare consumer (0.8)
 	$(MAKE) parts PART=kafka
 	$(call BENCH,kafka) -hold -orders test/bench/testdata/order-lines.ndjson
 

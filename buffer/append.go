@@ -25,8 +25,9 @@ const packAt = 64 << 10
 type group struct {
 	parts   []*part
 	onces   []*onceEntry
-	moves   []*move // rewritten blocks
-	answer  *answer // of the messages
+	moves   []*move      // rewritten blocks
+	marks   []sourceMark // of sources, with their messages
+	answer  *answer      // of the messages
 	done    chan struct{}
 	changes error // of what rode with them; set before done is closed
 }
@@ -65,18 +66,19 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // Append implements [Buffer].
 func (e *Engine) Append(ctx context.Context, name string, now time.Time, msgs []Message) (Accepted, error) {
-	a, _, err := e.appendNew(ctx, name, now, msgs, onceClaim{})
+	a, _, err := e.appendNew(ctx, name, now, msgs, onceClaim{}, nil)
 	return a, err
 }
 
 // appendNew appends, unless the key is taken: then it returns who has it. A
 // zero key is none.
-func (e *Engine) appendNew(ctx context.Context, name string, now time.Time, msgs []Message, key onceClaim) (Accepted, *onceEntry, error) {
+func (e *Engine) appendNew(ctx context.Context, name string, now time.Time, msgs []Message, key onceClaim, marks []sourceMark) (Accepted, *onceEntry, error) {
 	begin := time.Now()
 	p, err := e.prepare(msgs)
 	if err != nil {
 		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, err)
 	}
+	p.marks = marks
 	defer p.recycle()
 	a, at, first, err := e.enqueue(name, now, p, key)
 	if err != nil {
@@ -109,6 +111,7 @@ type prepared struct {
 	flags         block.Flags
 	parts         []*part  // where it is large: packed on its caller's goroutine
 	records       *scratch // else
+	marks         []sourceMark
 }
 
 func (p *prepared) recycle() {
@@ -214,6 +217,7 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 		once.part, once.index, once.count = at.part, at.index, uint32(p.count)
 		once.at, once.until = st.lastAt, now.Add(key.TTL).UnixMilli()
 	}
+	g.marks = append(g.marks, p.marks...)
 	at.part.held += p.size
 	st.waiting += p.size
 	e.held += p.size

@@ -122,6 +122,26 @@ type Once interface {
 	Lookup(ctx context.Context, stream string, key [16]byte, now time.Time) (Accepted, error)
 }
 
+// Bookmarks is the capability of keeping how far a source has read, together with what
+// it has read: both are durable in one commit, or neither is.
+type Bookmarks interface {
+	// AppendFrom is Append, and sets bookmarks of a source in the same commit; where
+	// that refuses the messages, the bookmarks stay as they were. Without messages it sets the
+	// bookmarks alone, whatever the stream's bounds, and they are durable when it
+	// returns. An empty At takes a bookmark away.
+	AppendFrom(ctx context.Context, stream string, now time.Time, msgs []Message, source string, marks []Bookmark) (Accepted, error)
+	// Bookmarks returns those of a source, by part. It waits for the commits that are
+	// under way, so that an append which returned ErrUndecided is decided then.
+	Bookmarks(ctx context.Context, source string) ([]Bookmark, error)
+	// KeepBookmarks takes away the bookmarks of all sources but these. Durable when it
+	// returns.
+	KeepBookmarks(ctx context.Context, sources []string) error
+}
+
+// Bookmark says how far a source has read a part of what it reads. Both texts are the
+// source's own affair, at most 1 KiB each.
+type Bookmark struct{ Part, At string }
+
 // Live is the capability of letting requests pass a stream by, on their way to the
 // sink that its drain delivers to, in order with the messages of their key.
 type Live interface {

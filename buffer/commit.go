@@ -79,10 +79,14 @@ func (b *batch) size() (n int, bytes int64) {
 	for _, p := range b.parts {
 		bytes += segment.Size(p.payload) + block.Overhead
 	}
-	// The streams that grew since, the idempotency records, and whose messages are.
+	// The streams that grew since, the idempotency records, whose messages are, and how
+	// far their sources are.
 	bytes += int64(len(b.group.onces))*2*onceSize + int64(len(b.parts)+1)*growthSize
 	for _, p := range b.parts {
 		bytes += int64(len(p.owners)) * ownerOpSize
+	}
+	for _, m := range b.group.marks {
+		bytes += m.size()
 	}
 	for _, m := range b.moves {
 		bytes += segment.Size(m.payload) + block.Overhead
@@ -216,7 +220,7 @@ func (e *Engine) write(b *batch) error {
 
 // encode gives what the batch holds sequence numbers and offsets, and seals it
 // into blocks: changes, then a snapshot if there is one, then messages and the
-// records of their owners and idempotency keys.
+// records of their owners, idempotency keys and sources.
 func (e *Engine) encode(b *batch, snapshot ops) {
 	if !b.delta.empty() {
 		// So that a block of messages that is lost leaves a hole and not a shorter stream.
@@ -260,6 +264,9 @@ func (e *Engine) encode(b *batch, snapshot ops) {
 		records := b.onceOps()
 		e.mu.Unlock()
 		b.ownerOps(&records)
+		for _, m := range b.group.marks {
+			records.bookmark(m.source, m.Bookmark)
+		}
 		for _, part := range records.parts {
 			e.sealRaw(b, block.Header{Kind: block.Control, Count: 1}, part)
 		}
@@ -364,6 +371,11 @@ func (e *Engine) indexBatch(b *batch) {
 		} else {
 			e.index(parts[0], ref)
 			parts = parts[1:]
+		}
+	}
+	if len(b.parts) > 0 {
+		for _, m := range b.group.marks {
+			e.setBookmark(m.source, m.Bookmark)
 		}
 	}
 	e.active.last = b.heads[len(b.heads)-1].Seq

@@ -35,6 +35,8 @@ const (
 	opCancel     = 17 // drain, offset, at, acceptedAt: in flight, and not to be tried again
 	opFinishRun  = 18 // as opFinish, of the first of some messages in a row, and how many
 	opOwner      = 19 // stream, first, count, owner
+	opBookmark   = 20 // source, part, at
+	opUnmark     = 21 // source: all of its bookmarks go
 )
 
 // maxError bounds what is kept of a sink's words, in bytes.
@@ -216,6 +218,11 @@ func (e *Engine) snapshot() (o ops, err error) {
 			o.op(opLive, seg.id)
 		}
 	}
+	for source, parts := range e.bookmarks {
+		for part, at := range parts {
+			o.bookmark(source, Bookmark{part, at})
+		}
+	}
 	return o, nil
 }
 
@@ -257,8 +264,9 @@ type operation struct {
 	state                    State
 	reason                   Reason
 	size                     uint64
-	name                     string // or error
+	name                     string // or error, or source
 	key                      string
+	mark                     Bookmark
 	marks                    marks
 }
 
@@ -342,6 +350,10 @@ func (op *operation) read(r *block.Reader) error {
 		op.key, op.name = r.String(), r.String()
 	case opOwner:
 		op.num, op.offset, op.n, op.accepted = uint32(r.Uint()), r.Uint(), r.Uint(), r.Uint()
+	case opBookmark:
+		op.name, op.mark.Part, op.mark.At = r.String(), r.String(), r.String()
+	case opUnmark:
+		op.name = r.String()
 	case opMarks:
 		op.num = uint32(r.Uint())
 		m, err := readMarks(r)
@@ -398,6 +410,12 @@ func (e *Engine) apply(op *operation) {
 		return
 	case opNums:
 		e.lastNum = max(e.lastNum, uint32(op.offset))
+		return
+	case opBookmark:
+		e.setBookmark(op.name, op.mark)
+		return
+	case opUnmark:
+		delete(e.bookmarks, op.name)
 		return
 	case opGone, opLive, opOnce, opAnswer, opOwner:
 		return // read before, where directories are compared with what should be there

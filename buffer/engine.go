@@ -144,6 +144,7 @@ type Engine struct {
 	loading      map[*blockRef]*loading // blocks that are being read
 	readers      int                    // goroutines that read ahead
 	watches      map[Ref]*watch
+	bookmarks    map[string]map[string]string // by source and part
 	corrupt      uint64
 	looked       uint64    // the newest block at the last look for a rewrite
 	copying      bool      // a backup is being written: what it may copy stays
@@ -211,7 +212,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		stop: make(chan struct{}), failed: make(chan struct{}),
 		pending: newGroup(), records: newRecords(), cache: list.New(), loading: map[*blockRef]*loading{},
 		streams: map[string]*stream{}, byNum: map[uint32]*stream{},
-		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{}, onces: map[[16]byte]*onceEntry{}, grown: map[*stream]bool{},
+		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{}, bookmarks: map[string]map[string]string{}, onces: map[[16]byte]*onceEntry{}, grown: map[*stream]bool{},
 		commitBlocks: (*segment.Segment).Commit, createSegment: segment.Create,
 	}
 	if err := e.prepareDir(); err != nil {

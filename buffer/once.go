@@ -40,7 +40,7 @@ const (
 // AppendOnce implements [Once].
 func (e *Engine) AppendOnce(ctx context.Context, name string, now time.Time, msgs []Message, key OnceKey) (Accepted, bool, error) {
 	return e.once(ctx, name, now, key, func(c onceClaim) (Accepted, *onceEntry, error) {
-		return e.appendNew(ctx, name, now, msgs, c)
+		return e.appendNew(ctx, name, now, msgs, c, nil)
 	})
 }
 

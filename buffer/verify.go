@@ -93,7 +93,7 @@ func Verify(ctx context.Context, dir string, masters []MasterKey, done func(n, o
 	v := &verification{ctx: ctx, done: done, e: &Engine{
 		cfg: Config{Dir: dir, MasterKeys: masters}, log: slog.New(slog.DiscardHandler), comp: coder, metrics: newMetrics(nil), records: newRecords(),
 		streams: map[string]*stream{}, byNum: map[uint32]*stream{},
-		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{},
+		drains: map[string]*drain{}, drainNums: map[uint32]*drain{}, watches: map[Ref]*watch{}, bookmarks: map[string]map[string]string{},
 	}}
 	isNew, err := checkFormat(dir, names)
 	if err == nil && isNew && !names[formatFile] {

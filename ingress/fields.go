@@ -38,6 +38,23 @@ func appendFields(dst []buffer.Field, r *http.Request, requestID string, from or
 	return dst
 }
 
+// Storable keeps, of the fields of a message that came by another way than HTTP, those that
+// are stored of a request: none that belongs to a connection, is a credential, or is
+// written or believed by Forebay alone. Names are in canonical form. It changes fields.
+func Storable(fields []buffer.Field) []buffer.Field {
+	trace := http.Header{}
+	fields = slices.DeleteFunc(fields, func(f buffer.Field) bool {
+		switch f.Name {
+		case "X-Request-Id":
+			return false // the message's own: no other request has brought it
+		case "Traceparent", "Tracestate":
+			trace[f.Name] = append(trace[f.Name], f.Value)
+		}
+		return dropped(f.Name)
+	})
+	return appendTrace(fields, trace, nil)
+}
+
 // dropped says which of a caller's fields are not stored as they are. Names
 // are in canonical form. Sinks behind CGI-like gateways read X_Real_Ip as
 // X-Real-Ip, so that both spellings go the same way.

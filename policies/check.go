@@ -18,6 +18,7 @@ func Check(s *Set, now time.Time) Errors {
 	c := &checker{set: s, now: now}
 	c.streams()
 	c.sinks()
+	c.sources()
 	c.callers()
 	c.intervals()
 	for i := range s.Drains {
@@ -68,15 +69,12 @@ func (c *checker) inOrder() Errors {
 }
 
 func (c *checker) streams() {
-	fed, read := make(map[string]bool), make(map[string]bool)
+	fed, read, records := make(map[string]bool), make(map[string]bool), make(map[string]bool)
 	for _, r := range c.set.Routes {
 		fed[r.Stream] = true
 	}
 	for _, s := range c.set.Sources {
-		fed[s.Stream] = true
-		if s.Kafka != nil {
-			c.connection(object{"source", s.Name}, "source "+s.Name, &s.Kafka.KafkaConnection)
-		}
+		fed[s.Stream], records[s.Stream] = true, true
 	}
 	for _, d := range c.set.Drains {
 		read[d.Stream] = true
@@ -88,6 +86,9 @@ func (c *checker) streams() {
 		}
 		if !fed[s.Name] {
 			c.warn(o, "add a route, or remove the stream once it is empty", "no route or source feeds stream %s", s.Name)
+		}
+		if (s.OrderingKey.OfRecords() || Key(s.CancelKey).OfRecords()) && !records[s.Name] {
+			c.warn(o, "add a source, or name a place that requests have", "stream %s has a key kafka:key, and no source feeds it: its messages have no key", s.Name)
 		}
 		if s.MaxBytes > 0 && s.MaxBytes < s.MaxMessageBytes {
 			c.warn(o, "raise max_bytes, or lower max_message_bytes", "stream %s cannot hold one message of its max_message_bytes", s.Name)
@@ -144,6 +145,28 @@ func (c *checker) sinks() {
 			}
 		}
 	}
+}
+
+func (c *checker) sources() {
+	type reading struct{ group, topic string }
+	readers := make(map[reading]*Source)
+	for i := range c.set.Sources {
+		s := &c.set.Sources[i]
+		o := object{"source", s.Name}
+		c.connection(o, "source "+s.Name, &s.Kafka.KafkaConnection)
+		for _, topic := range s.Kafka.Topics {
+			r := reading{s.Kafka.Group, topic}
+			if other := readers[r]; other != nil && overlaps(other.Kafka.Brokers, s.Kafka.Brokers) {
+				c.warn(o, "give each source a group of its own, or one source both",
+					"sources %s and %s read topic %s as group %s: each record comes to one of them alone", other.Name, s.Name, topic, r.group)
+			}
+			readers[r] = s
+		}
+	}
+}
+
+func overlaps(a, b []string) bool {
+	return slices.ContainsFunc(a, func(x string) bool { return slices.Contains(b, x) })
 }
 
 // connection finds what others on the way could read or pretend to be.

@@ -54,7 +54,7 @@ var policyFile = schema[draft]{
 		section("drains", &drainSchema, maxObjects, func(d *draft) *[]drainDraft { return &d.drains }).
 			says("Who reads a stream, when and how fast."),
 		section("sources", &sourceSchema, maxSources, func(d *draft) *[]sourceDraft { return &d.sources }).
-			says("What feeds a stream besides routes.").later(absent),
+			says("What feeds a stream besides routes."),
 		section("routes", &routeSchema, maxObjects, func(d *draft) *[]routeDraft { return &d.routes }).
 			says("Which requests, and what happens to them."),
 	},

@@ -58,7 +58,7 @@ func (v value) keyPart(s string) (p keyPart, ok bool) {
 			v.fail("write kafka:key", "a record of Kafka has no %s to make a key of", quote(place))
 			break
 		}
-		v.notYet("name a place that this version reads: json: or header:", "a key from kafka")
+		p.header, ok = RecordKey, true
 	default:
 		hint := `write "json:/customer_id" or "header:X-Customer-Id"`
 		if strings.HasPrefix(s, "/") {

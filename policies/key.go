@@ -15,6 +15,10 @@ const maxKeyBytes = 256
 // finds none. It is immutable.
 type Key struct{ parts []keyPart }
 
+// RecordKey is asked for in the place of a header field where the policy says kafka:key.
+// Records of Kafka have it alone: no field can be called so.
+const RecordKey = ":kafka-key"
+
 // keyPart is a header field, or a place in a JSON body.
 type keyPart struct {
 	header  string
@@ -63,10 +67,14 @@ func StoredKey(key string) string {
 }
 
 func (p keyPart) extract(header func(name string) []string, body []byte) string {
-	if p.header != "" {
+	switch p.header {
+	case "":
+		return p.pointer.find(body)
+	case RecordKey:
+		return strings.Join(header(RecordKey), "") // one, as it is
+	default:
 		return strings.TrimSpace(strings.Join(header(p.header), ", "))
 	}
-	return p.pointer.find(body)
 }
 
 // String is the key as a policy writes it: json:/customer_id, header:X-Shop.
@@ -79,10 +87,19 @@ func (k Key) String() string {
 }
 
 func (p keyPart) String() string {
-	if p.header != "" {
+	switch p.header {
+	case "":
+		return "json:" + p.pointer.String()
+	case RecordKey:
+		return "kafka:key"
+	default:
 		return "header:" + p.header
 	}
-	return "json:" + p.pointer.String()
+}
+
+// OfRecords reports whether a part of the key is the key of a Kafka record.
+func (k Key) OfRecords() bool {
+	return slices.ContainsFunc(k.parts, func(p keyPart) bool { return p.header == RecordKey })
 }
 
 // IsZero reports whether there is nothing to extract.

@@ -16,6 +16,9 @@ func keyOf(t testing.TB, parts ...string) Key {
 	for _, s := range parts {
 		kind, place, _ := strings.Cut(s, ":")
 		p := keyPart{header: place}
+		if s == "kafka:key" {
+			p.header = RecordKey
+		}
 		if kind == "json" {
 			at, ok := parsePointer(place)
 			if !ok {
@@ -90,7 +93,7 @@ func TestKey(t *testing.T) {
 }
 
 func TestKeyAsWritten(t *testing.T) {
-	parts := []string{"json:/a~1b/~01", "header:X-Shop"}
+	parts := []string{"json:/a~1b/~01", "header:X-Shop", "kafka:key"}
 	k := keyOf(t, parts...)
 	if got := k.String(); got != strings.Join(parts, ", ") {
 		t.Errorf("String() = %q, want %q", got, parts)
@@ -163,4 +166,24 @@ func slowFind(p pointer, body []byte) string {
 		return "false"
 	}
 	return ""
+}
+
+// The key of a record is taken as it is; a request has none.
+func TestKeyOfRecords(t *testing.T) {
+	k := keyOf(t, "kafka:key", "json:/n")
+	record := func(name string) []string {
+		if name != RecordKey {
+			t.Errorf("it asks for %q", name)
+		}
+		return []string{" a/b "}
+	}
+	if got, ok := k.Extract(record, []byte(`{"n":7}`)); got != " a~1b /7" || !ok {
+		t.Errorf("Extract = %q, %v", got, ok)
+	}
+	if got, ok := k.Extract(func(string) []string { return nil }, []byte(`{"n":7}`)); ok {
+		t.Errorf("Extract of a request = %q", got)
+	}
+	if !k.OfRecords() || keyOf(t, "json:/n", "header:X-Shop").OfRecords() {
+		t.Error("OfRecords is wrong")
+	}
 }

@@ -65,10 +65,7 @@ func link(d *draft, found *findings, readable bool) *Set {
 		l.drain(&d.drains[i])
 	}
 	for _, s := range d.sources {
-		l.define("source", s.name)
-		l.resolve("stream", s.stream)
-		s.out.Name, s.out.Stream = s.name.word, s.stream.word
-		l.set.Sources = append(l.set.Sources, s.out)
+		l.source(s)
 	}
 	l.routes(d.routes)
 	return l.set
@@ -174,6 +171,16 @@ func (l *linker) drain(d *drainDraft) {
 		})
 	}
 	l.set.Drains = append(l.set.Drains, out)
+}
+
+func (l *linker) source(s sourceDraft) {
+	l.define("source", s.name)
+	l.resolve("stream", s.stream)
+	s.out.Name, s.out.Stream = s.name.word, s.stream.word
+	if k := s.out.Kafka; k != nil && s.out.RefusedTopic != "" && slices.Contains(k.Topics, s.out.RefusedTopic) {
+		l.fail(s.name.place, "name a topic that the source does not read", "source %s would read again what it refuses: topic %s", s.name.word, s.out.RefusedTopic)
+	}
+	l.set.Sources = append(l.set.Sources, s.out)
 }
 
 // entryOf names an entry of a drain's schedule; no name of a drain has a space.

@@ -31,6 +31,9 @@ type Set struct {
 // callers send a key in.
 func (s *Set) HoldsKey(name string) bool { return slices.Contains(s.keys, name) }
 
+// SameKeyFields reports whether callers send keys in the same header fields.
+func (s *Set) SameKeyFields(other *Set) bool { return slices.Equal(s.keys, other.keys) }
+
 // Stream is a durable sequence of messages.
 type Stream struct {
 	Name             string
@@ -185,6 +188,11 @@ func (s *Set) Sink(name string) *Sink {
 // Drain returns the drain of that name, or nil.
 func (s *Set) Drain(name string) *Drain {
 	return find(s.Drains, name, func(x *Drain) string { return x.Name })
+}
+
+// Source returns the source of that name, or nil.
+func (s *Set) Source(name string) *Source {
+	return find(s.Sources, name, func(x *Source) string { return x.Name })
 }
 
 // Limit returns the limit of that name, or nil.

@@ -112,7 +112,7 @@ const (
 	StoreClosed StoreError = "closed"
 )
 
-// Source is what feeds a stream besides routes. It is not built yet.
+// Source is what feeds a stream besides routes.
 type Source struct {
 	Name   string
 	Kafka  *KafkaSource
@@ -123,6 +123,18 @@ type Source struct {
 	Since      time.Time
 	// RefusedTopic takes what cannot be taken in; empty: the source stops.
 	RefusedTopic string
+}
+
+// From is where it starts, as a policy writes it.
+func (s *Source) From() string {
+	switch {
+	case s.FromOldest:
+		return fromOldest
+	case s.Since.IsZero():
+		return fromLatest
+	default:
+		return s.Since.Format(time.RFC3339)
+	}
 }
 
 // KafkaSource reads topics as a consumer group.

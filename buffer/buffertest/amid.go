@@ -140,11 +140,15 @@ func (m *machine) drawLane(t *rapid.T, s *modelStream) *lane {
 	l := &lane{stream: s}
 	answered := make(map[*modelPlace]bool)
 	for range rapid.IntRange(1, 6).Draw(t, "calls to "+s.name) {
-		switch rapid.SampledFrom([]string{"append", "append", "large", "once", "answers", "cancel", "expire", "revive"}).Draw(t, "call") {
+		switch rapid.SampledFrom([]string{"append", "append", "large", "once", "from", "answers", "cancel", "expire", "revive"}).Draw(t, "call") {
 		case "append":
 			l.steps = append(l.steps, m.appendStep(s, m.drawBatch(t, rapid.IntRange(1, 12).Draw(t, "messages"))))
 		case "large":
 			l.steps = append(l.steps, m.appendStep(s, []buffer.Message{m.largeMessage(t)}))
+		case "from":
+			if m.can(needBookmarks) {
+				l.steps = append(l.steps, m.fromStep(s, m.drawBatch(t, rapid.IntRange(1, 12).Draw(t, "messages"))))
+			}
 		case "once":
 			l.steps = append(l.steps, m.onceStep(s, m.nextMessage(t)))
 		case "answers":

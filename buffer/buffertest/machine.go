@@ -388,6 +388,7 @@ func (m *machine) reopenAs(crash bool, ended, found func()) {
 			}
 		}
 	}
+	m.checkMarks()
 }
 
 func (m *machine) adopt(d *modelDrain, offset uint64, p *modelPlace) {

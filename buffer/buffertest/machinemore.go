@@ -36,6 +36,7 @@ func (m *machine) moreActions() map[string]func(*rapid.T) {
 		{"lookup", needOnce, m.lookUp},
 		{"liveBegins", needLive, m.liveBegins},
 		{"liveEnds", needLive, m.liveEnds},
+		{"from", needBookmarks, m.appendFrom},
 		{"housekeep", needHousekeep, m.housekeep},
 	} {
 		if m.can(a.needs) {

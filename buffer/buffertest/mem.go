@@ -32,6 +32,7 @@ type Mem struct {
 	streams   []*memStream
 	drains    map[string]*memDrain
 	watches   map[buffer.Ref]map[*watch]struct{}
+	bookmarks map[string]map[string]string // by source and part
 }
 
 // memStream is a stream and all that was ever appended to it. Its number is
@@ -71,6 +72,7 @@ func NewMem(streams ...buffer.Stream) *Mem {
 		maxParked: MaxParkedKeys,
 		drains:    make(map[string]*memDrain),
 		watches:   make(map[buffer.Ref]map[*watch]struct{}),
+		bookmarks: make(map[string]map[string]string),
 	}
 	if err := m.Configure(streams); err != nil {
 		panic(err)

@@ -44,7 +44,7 @@ func TestMissing(t *testing.T) {
 	bare := Subject{Buffer: struct{ Engine }{NewMem()}}
 	all := newStore().subject()
 	every := []capability{
-		needReceipts, needInspector, needReopen, needOnce, needExpirer, needDeadLetters, needSearcher, needRemover, needHousekeep,
+		needReceipts, needInspector, needReopen, needOnce, needExpirer, needDeadLetters, needSearcher, needRemover, needHousekeep, needBookmarks,
 	}
 	tests := []struct {
 		needs   []capability
@@ -216,6 +216,26 @@ func (s *store) Append(ctx context.Context, stream string, now time.Time, msgs [
 	return a, err
 }
 
+// AppendFrom is durable, as Append is.
+func (s *store) AppendFrom(ctx context.Context, stream string, now time.Time, msgs []buffer.Message, source string, marks []buffer.Bookmark) (buffer.Accepted, error) {
+	a, err := s.Mem.AppendFrom(ctx, stream, now, msgs, source, marks)
+	s.save()
+	return a, err
+}
+
+// Bookmarks makes durable what was done before.
+func (s *store) Bookmarks(ctx context.Context, source string) ([]buffer.Bookmark, error) {
+	s.save()
+	return s.Mem.Bookmarks(ctx, source)
+}
+
+// KeepBookmarks is durable.
+func (s *store) KeepBookmarks(ctx context.Context, sources []string) error {
+	err := s.Mem.KeepBookmarks(ctx, sources)
+	s.save()
+	return err
+}
+
 // AppendOnce is durable, as Append is.
 func (s *store) AppendOnce(ctx context.Context, stream string, now time.Time, msgs []buffer.Message, key buffer.OnceKey) (buffer.Accepted, bool, error) {
 	a, replayed, err := s.Mem.AppendOnce(ctx, stream, now, msgs, key)
@@ -285,6 +305,9 @@ func (m *Mem) copied() *Mem {
 			sc.drains = append(sc.drains, dc)
 		}
 		c.streams = append(c.streams, &sc)
+	}
+	for source, parts := range m.bookmarks {
+		c.bookmarks[source] = maps.Clone(parts)
 	}
 	return c
 }

@@ -20,6 +20,7 @@ var (
 	_ buffer.Searcher    = (*Mem)(nil)
 	_ buffer.Remover     = (*Mem)(nil)
 	_ buffer.Live        = (*Mem)(nil)
+	_ buffer.Bookmarks   = (*Mem)(nil)
 )
 
 func TestMemBlocked(t *testing.T) {

@@ -20,6 +20,7 @@ type modelStream struct {
 	drains   []*modelDrain
 	once     map[string]modelOnce
 	live     map[string]int // requests under way, by key
+	mark     string         // how far the source of that name is; empty: it has brought nothing
 }
 
 type modelDrain struct {

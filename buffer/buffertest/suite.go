@@ -58,6 +58,7 @@ const (
 	needStandings   capability = "standings"
 	needCrashAmid   capability = "crash amid calls"
 	needLive        capability = "live"
+	needBookmarks   capability = "bookmarks"
 )
 
 func (s Subject) can(c capability) (ok bool) {
@@ -78,6 +79,8 @@ func (s Subject) can(c capability) (ok bool) {
 		_, ok = s.Buffer.(buffer.Searcher)
 	case needRemover:
 		_, ok = s.Buffer.(buffer.Remover)
+	case needBookmarks:
+		_, ok = s.Buffer.(buffer.Bookmarks)
 	case needLive:
 		_, ok = s.Buffer.(buffer.Live)
 	case needStandings:
@@ -136,6 +139,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		cancelSections(),
 		removeSections(),
 		headSections(),
+		bookmarkSections(),
 		reopenSections(),
 		bulkSections(),
 	)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -150,6 +151,7 @@ func printSet(w io.Writer, set *policies.Set) {
 		t.add(r.Name, matchText(r), string(r.Mode), goesTo(r), bytesText(r.MaxBody))
 	}
 	t.write(w)
+	printSetSources(w, set.Sources)
 	printSetLimits(w, set.Limits)
 	if len(set.Drains) == 0 {
 		return
@@ -158,6 +160,18 @@ func printSet(w io.Writer, set *policies.Set) {
 	t = table{head: []string{"DRAIN", "STREAM", "SINK", ">BASE", ">SINK BUDGET", "ENTRIES"}}
 	for _, d := range set.Drains {
 		t.add(d.Name, d.Stream, d.Sink, rateText(d.Schedule.Base), rateText(set.Sink(d.Sink).Budget.Limit.Rate), entriesText(d.Schedule))
+	}
+	t.write(w)
+}
+
+func printSetSources(w io.Writer, sources []policies.Source) {
+	if len(sources) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t := table{head: []string{"SOURCE", "TOPICS", "GROUP", "STREAM", "FROM", "REFUSED"}}
+	for _, s := range sources {
+		t.add(s.Name, strings.Join(s.Kafka.Topics, ","), s.Kafka.Group, s.Stream, s.From(), cmp.Or(s.RefusedTopic, "stop"))
 	}
 	t.write(w)
 }

@@ -254,6 +254,17 @@ func TestClient(t *testing.T) {
 			server: asked(t, `GET /api/v1/sinks`, `[{"name":"k","kind":"http","state":"paused","urls":[],"budget_rate":1,"paused":{"until":null,"reason":"INC-1"}},{"name":"l","kind":"http","state":"open","urls":[],"budget_rate":1}]`),
 		},
 		{
+			name: "sources", args: "sources", stdout: "SOURCE  KIND   STREAM  STATE     LAG  STORED  REFUSED  PARTITIONS  GROUP  TOPICS\n" +
+				"a       kafka  s       stopped  1204       7        2           1  g      t,u\n" +
+				"b       kafka  s       paused      0       0        0           0  g      t\n" +
+				"a stops at topic t partition 3 offset 9: its value has 5 bytes\n" +
+				"a failed: topic u is not there\n" +
+				"b waits: buffer-full\n",
+			server: asked(t, `GET /api/v1/sources`, `[{"name":"a","kind":"kafka","stream":"s","state":"stopped","lag":1204,"stored_total":7,"refused_total":2,"group":"g","topics":["t","u"],"last_error":"topic u is not there",`+
+				`"partitions":[{"topic":"t","partition":3,"next":9,"lag":1204,"stopped":"its value has 5 bytes"}]},`+
+				`{"name":"b","kind":"kafka","stream":"s","state":"paused","paused_reason":"buffer-full","group":"g","topics":["t"],"partitions":[]}]`),
+		},
+		{
 			name: "limits", args: "limits", stdout: "LIMIT  RATE  BURST  KEY                      KEYS  MAX KEYS  ALLOWED  DENIED  SHADOW DENIED  EVICTIONS\n" +
 				"a       5/s     20  principal,header:X-Shop     3       100        7       2              1          0\n" +
 				"b       5/s      5  one for all                 1         1        7       0              0          0\n",

@@ -14,12 +14,6 @@ import (
 // notBuilt are metrics that dashboards and rules ask for before there is what they count,
 // so that they show it from the day there is.
 var notBuilt = map[string]string{
-	"forebay_source_records_total":                 "sources are not built yet",
-	"forebay_source_lag_messages":                  "sources are not built yet",
-	"forebay_source_partitions":                    "sources are not built yet",
-	"forebay_source_state":                         "sources are not built yet",
-	"forebay_source_paused":                        "sources are not built yet",
-	"forebay_source_errors_total":                  "sources are not built yet",
 	"forebay_certificate_expiry_timestamp_seconds": "listeners have no TLS yet",
 }
 

@@ -220,6 +220,27 @@ func printLimits(w io.Writer, limits []admin.Limit) {
 	t.write(w)
 }
 
+func printSources(w io.Writer, sources []admin.Source) {
+	t := table{head: []string{"SOURCE", "KIND", "STREAM", "STATE", ">LAG", ">STORED", ">REFUSED", ">PARTITIONS", "GROUP", "TOPICS"}, none: "No sources."}
+	for _, s := range sources {
+		t.add(s.Name, s.Kind, s.Stream, s.State, number(uint64(s.Lag)), number(s.StoredTotal), number(s.RefusedTotal), strconv.Itoa(len(s.Partitions)), s.Group, strings.Join(s.Topics, ","))
+	}
+	t.write(w)
+	for _, s := range sources {
+		if s.PausedReason != "" {
+			fmt.Fprintf(w, "%s waits: %s\n", s.Name, s.PausedReason)
+		}
+		for _, p := range s.Partitions {
+			if p.Stopped != "" {
+				fmt.Fprintf(w, "%s stops at topic %s partition %d offset %d: %s\n", s.Name, p.Topic, p.Partition, p.Next, p.Stopped)
+			}
+		}
+		if s.LastError != "" {
+			fmt.Fprintf(w, "%s failed: %s\n", s.Name, s.LastError)
+		}
+	}
+}
+
 func limitKeyText(parts []string) string {
 	if len(parts) == 0 {
 		return "one for all"

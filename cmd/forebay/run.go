@@ -56,6 +56,7 @@ behind it at the rate their policy allows. 202 means that the message is on disk
 	root.AddCommand(
 		newServe(), newCheck(), newWindows(), newDemo(),
 		newStreams(), newDrains(), newWhy(), newReceipts(), newMessages(), newDead(), newEvents(), newAudit(),
+		newRead("sources", "List the sources: how far they are, and what holds them", "forebay sources", "/api/v1/sources", printSources),
 		newRead("limits", "List the limits on callers: what they allow, and whom they refused", "forebay limits", "/api/v1/limits", printLimits),
 		newSinks(),
 		newRead("routes", "List the routes: which requests, and what happens to them", "forebay routes", "/api/v1/routes", printRoutes),

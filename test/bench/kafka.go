@@ -21,6 +21,7 @@ var kafkaRows = []struct {
 }{
 	{"accept", kafkaAccept},
 	{"drain", kafkaDrain},
+	{"source", kafkaSource},
 }
 
 // kafka measures all rows, or the one that is named, beside one broker.

@@ -33,7 +33,8 @@ const usage = `usage: bench accept|batch|deep|drain|edge|idle|kafka|pace|search 
   drain    a backlog sent to a sink as fast as it can be, against a bare client
   edge     orders passed on to nginx, against httputil.ReverseProxy and Caddy
   idle     999 streams with a drain each and nothing to do, against one stream
-  kafka    batches of orders, against Apache Kafka's own client and broker
+  kafka    batches of orders against Apache Kafka's own client and broker, a drain against a bare producer, a topic into
+           a stream against a bare consumer
   pace     a backlog sent to a sink at several rates, and in a window
   search   a backlog of lines to a _bulk endpoint that only parses
 

@@ -37,6 +37,7 @@ type Backend struct {
 	Routes   func() ([]Route, error)
 	Sinks    func() ([]Sink, error)
 	Limits   func() ([]Limit, error)
+	Sources  func() ([]Source, error)
 	Windows  func(WindowsQuery) (any, error)
 	// Acts are what operators do, by method and path below /api/v1. {name} in a
 	// path is the object's. They return what the endpoint answers.
@@ -99,6 +100,7 @@ func api(mux *http.ServeMux, b Backend, log *slog.Logger) {
 	get("/routes", func(*http.Request) (any, error) { return list(b.Routes()) })
 	get("/sinks", func(*http.Request) (any, error) { return list(b.Sinks()) })
 	get("/limits", func(*http.Request) (any, error) { return list(b.Limits()) })
+	get("/sources", func(*http.Request) (any, error) { return list(b.Sources()) })
 	queries(get, b)
 	for path, do := range b.Acts {
 		method, path, _ := strings.Cut(path, " ")

@@ -165,6 +165,32 @@ type Limit struct {
 	EvictionsTotal    uint64   `json:"evictions_total"`
 }
 
+// Source is one element of GET /api/v1/sources. Counts are of records, totals since the start.
+type Source struct {
+	Name         string            `json:"name"`
+	Kind         string            `json:"kind"` // kafka
+	Stream       string            `json:"stream"`
+	Group        string            `json:"group"`
+	Topics       []string          `json:"topics"`
+	State        string            `json:"state"`         // connecting, running, paused, stopped, failing
+	PausedReason string            `json:"paused_reason"` // buffer-full, disk-full, dead-letters-full, overloaded, stream-closed; empty: it is not paused
+	Lag          int64             `json:"lag"`           // not stored yet, of the partitions that it has
+	StoredTotal  uint64            `json:"stored_total"`
+	RefusedTotal uint64            `json:"refused_total"` // written to the topic of on_refused
+	LastError    string            `json:"last_error"`    // empty: none since it last ran well
+	LastErrorAt  Time              `json:"last_error_at"`
+	Partitions   []SourcePartition `json:"partitions"` // that the group gave it
+}
+
+// SourcePartition is where a source stands with one partition.
+type SourcePartition struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Next      int64  `json:"next"` // the offset of the first record that is not stored
+	Lag       int64  `json:"lag"`
+	Stopped   string `json:"stopped"` // why the record at next cannot be stored; empty: it is read on
+}
+
 // Mistake is one thing that is wrong with a policy. File is empty and Line 0
 // where it is the change that is refused, not a line of a file.
 type Mistake struct {

@@ -26,6 +26,7 @@ import (
 	sinkkafka "forebay/drain/sink/kafka"
 	"forebay/drain/sink/webhdfs"
 	"forebay/ingress"
+	"forebay/ingress/kafka"
 	"forebay/policies"
 )
 
@@ -51,6 +52,7 @@ type live struct {
 	drains   *drain.Drains
 	handler  *ingress.Handler
 	fills    *fills
+	sources  *kafka.Sources
 	reloader *reloader
 	*operator
 	stopping atomic.Bool
@@ -148,10 +150,11 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("%s: %w", controlFile, err)
 	}
 	op.hands = drains
-	l := &live{engine: engine, drains: drains, fills: &fills{}, operator: op}
+	l := &live{engine: engine, drains: drains, fills: &fills{}, sources: a.newSources(engine, op), operator: op}
 	l.reloader = &reloader{
 		paths: a.cfg.Policies.Paths, engine: engine, apply: drains.Apply, log: a.log, metrics: newPolicyMetrics(a.reg), events: op.events.add,
 		follow: func(s *policies.Set) {
+			l.sources.Apply(s)
 			if l.handler == nil {
 				return // at the start, New does
 			}
@@ -178,6 +181,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.startPublic(l.handler, wait, group, &down); err != nil {
 		return err
 	}
+	stopSources := startSources(l.sources, group, &down)
 	a.startWatch(l.reloader, group, &down)
 	op.events.add(time.Now(), startEvent(engine.Recovery())) // before whatever an operator does
 	a.live.Store(l)
@@ -189,6 +193,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		a.log.Info("stopping", "delay", a.cfg.Shutdown.Delay, "timeout", a.cfg.Shutdown.Timeout)
 		l.stopping.Store(true)
 		l.handler.Stop()
+		stopSources()
 		stopDrains()
 		a.delay(failed, engine.Failed())
 	case <-failed.Done():

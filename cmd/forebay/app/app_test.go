@@ -92,6 +92,10 @@ routes:
 `, sink, base, base)
 }
 
+// unreachableSource goes behind policyText.
+const unreachableSource = `sources: [{ name: legacy, kafka: { brokers: ["127.0.0.1:1"], topics: [orders.raw], group: forebay }, stream: orders }]
+`
+
 // running is an App in this process.
 type running struct {
 	*App

@@ -87,7 +87,7 @@ func metricsOf(t *testing.T, reg *prometheus.Registry) (list []metric) {
 // tables of docs/metrics.md are made from them.
 func TestMetricsReference(t *testing.T) {
 	s := newShop(t)
-	r := start(t, policyText(s.url, "1000/s"))
+	r := start(t, policyText(s.url, "1000/s")+unreachableSource)
 	list := metricsOf(t, r.reg)
 	var lines strings.Builder
 	for _, m := range list {

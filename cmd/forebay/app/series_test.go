@@ -16,7 +16,8 @@ func named(url, suffix string) string {
 	return strings.NewReplacer("night", "night-"+suffix, "name: shop", "name: shop-"+suffix, "sink: shop", "sink: shop-"+suffix,
 		"name: orders", "name: orders-"+suffix, "stream: orders", "stream: stream-"+suffix,
 		"streams:\n  - name: orders", "streams:\n  - name: stream-"+suffix, "create-order", "create-"+suffix, "callers", "callers-"+suffix,
-	).Replace(policyText(url, "1000/s"))
+		"name: legacy", "name: legacy-"+suffix,
+	).Replace(policyText(url, "1000/s") + unreachableSource)
 }
 
 // series are what a scrape has, as name{label="value",…} with the labels in order.
@@ -75,6 +76,12 @@ func closedSeries(suffix string) (list []string) {
 	for _, constraint := range []string{"retry-after", "rate-header"} {
 		each("forebay_sink_advice_total{constraint=\""+constraint+"\",result=%q,sink=\""+sink+"\"}", "taken", "clamped", "ignored")
 	}
+	for _, name := range []string{"lag_messages", "errors_total", "partitions"} {
+		list = append(list, fmt.Sprintf("forebay_source_%s{source=\"legacy-%s\"}", name, suffix))
+	}
+	each("forebay_source_records_total{result=%q,source=\"legacy-"+suffix+"\"}", "stored", "refused", "stopped")
+	each("forebay_source_state{source=\"legacy-"+suffix+"\",state=%q}", "connecting", "running", "paused", "stopped", "failing")
+	each("forebay_source_paused{reason=%q,source=\"legacy-"+suffix+"\"}", "buffer-full", "disk-full", "dead-letters-full", "overloaded", "stream-closed")
 	each("forebay_sink_breaker_state{sink=\""+sink+"\",state=%q}", "closed", "open", "half_open")
 	each("forebay_time_interval_%s{interval=\"night-"+suffix+"\"}", "active", "next_change_timestamp_seconds")
 	for _, outcome := range []string{"202\",decision=\"buffered", "202\",decision=\"replayed", "429\",decision=\"limited", "503\",decision=\"full", "400\",decision=\"invalid", "500\",decision=\"error"} {

@@ -26,11 +26,12 @@ func (a *App) backend(metrics http.Handler) admin.Backend {
 		Reload: func(ctx context.Context) (string, error) {
 			return a.Reload(admin.Actor(ctx))
 		},
-		Backup: a.backup,
-		Policy: with(a, policy),
-		Routes: with(a, routes),
-		Sinks:  with(a, sinks),
-		Limits: with(a, limits),
+		Backup:  a.backup,
+		Policy:  with(a, policy),
+		Routes:  with(a, routes),
+		Sinks:   with(a, sinks),
+		Limits:  with(a, limits),
+		Sources: with(a, sources),
 		Why: func(drain, message string) (admin.Why, error) {
 			return of(a, func(l *live) (admin.Why, error) { return why(l, drain, message) })
 		},

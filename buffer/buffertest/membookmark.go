@@ -1,0 +1,72 @@
+package buffertest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"forebay/buffer"
+)
+
+// AppendFrom implements buffer.Bookmarks.
+func (m *Mem) AppendFrom(ctx context.Context, stream string, now time.Time, msgs []buffer.Message, source string, marks []buffer.Bookmark) (a buffer.Accepted, err error) {
+	if source == "" || slices.ContainsFunc(marks, func(b buffer.Bookmark) bool { return b.Part == "" }) {
+		return a, errors.New("a bookmark without a source or a part")
+	}
+	if len(msgs) > 0 {
+		if a, err = m.Append(ctx, stream, now, msgs); err != nil {
+			return a, err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.bookmarks[source] == nil {
+		m.bookmarks[source] = make(map[string]string)
+	}
+	for _, b := range marks {
+		if b.At == "" {
+			delete(m.bookmarks[source], b.Part)
+		} else {
+			m.bookmarks[source][b.Part] = b.At
+		}
+	}
+	return a, nil
+}
+
+// Bookmarks implements buffer.Bookmarks.
+func (m *Mem) Bookmarks(ctx context.Context, source string) ([]buffer.Bookmark, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("bookmarks of %s: %w", source, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var marks []buffer.Bookmark
+	for part, at := range m.bookmarks[source] {
+		marks = append(marks, buffer.Bookmark{Part: part, At: at})
+	}
+	slices.SortFunc(marks, func(a, b buffer.Bookmark) int { return cmp.Compare(a.Part, b.Part) })
+	return marks, nil
+}
+
+// KeepBookmarks implements buffer.Bookmarks.
+func (m *Mem) KeepBookmarks(_ context.Context, sources []string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.bookmarks, func(source string, _ map[string]string) bool { return !slices.Contains(sources, source) })
+	return nil
+}
+
+// Stored is a message as it was appended; false: there is none at that offset.
+func (m *Mem) Stored(stream string, offset uint64) (buffer.Message, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stored(stream)
+	if s == nil || offset >= uint64(len(s.messages)) {
+		return buffer.Message{}, false
+	}
+	return s.messages[offset].Message, true
+}

@@ -1,0 +1,403 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"forebay/buffer"
+)
+
+const (
+	maxBatch      = 8192    // records of one append
+	maxBatchBytes = 4 << 20 // of their values, about
+	storers       = 2       // appends at a time, of different partitions
+	refusedMax    = 64 << 20
+
+	firstPause = 50 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// absorb takes over what was fetched. The group takes no partition away meanwhile.
+func (s *session) absorb(fetches kgo.Fetches) {
+	for _, f := range fetches {
+		for i := range f.Topics {
+			t := &f.Topics[i]
+			for j := range t.Partitions {
+				s.take(t, &t.Partitions[j])
+			}
+		}
+	}
+}
+
+func (s *session) take(t *kgo.FetchTopic, f *kgo.FetchPartition) {
+	name := partition{topic: t.Topic, n: f.Partition}.String()
+	s.mu.Lock()
+	p := s.parts[name]
+	if p == nil || p.stopped != nil {
+		s.mu.Unlock()
+		if p == nil && f.Err != nil {
+			s.fetchFailed(t.Topic, f)
+		}
+		return
+	}
+	if id := topicID(t.TopicID); id != (topicID{}) && id != p.id {
+		s.mu.Unlock()
+		s.end(errAgain) // it is another topic now
+		return
+	}
+	if f.LastStableOffset >= 0 {
+		p.end = max(p.end, f.LastStableOffset)
+	}
+	for _, r := range f.Records {
+		if r.Offset >= p.want {
+			p.pending = append(p.pending, r)
+			p.want = r.Offset + 1
+		}
+	}
+	s.mu.Unlock()
+	switch lost, ok := errors.AsType[*kgo.ErrDataLoss](f.Err); {
+	case ok:
+		s.dataLost(p, lost)
+	case s.unreadable(p, f.Err):
+	case f.Err != nil:
+		s.fetchFailed(t.Topic, f)
+	case len(f.Records) > 0:
+		s.well(name)
+	}
+}
+
+// unreadable reports whether the error is a batch that is too large, which is refused in its
+// turn: the client does not go past it.
+func (s *session) unreadable(p *assigned, err error) bool {
+	large, ok := errors.AsType[*kgo.ErrDecompressTooLarge](err)
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.unread = &unread{
+		first: &kgo.Record{Topic: p.topic, Partition: p.n, Offset: max(large.Offset, p.want)},
+		next:  large.NextOffset,
+		why:   &refusal{"batch-too-large", fmt.Sprintf("the compressed batch up to offset %d holds more than %d bytes", large.NextOffset-1, inflatedMax)},
+	}
+	return true
+}
+
+// dataLost goes on where the cluster says that it lost what it had.
+func (s *session) dataLost(p *assigned, lost *kgo.ErrDataLoss) {
+	s.mu.Lock()
+	p.want, p.end = lost.ResetTo, -1
+	s.mu.Unlock()
+	s.log.Error("the cluster has lost records that it had", "topic", lost.Topic, "partition", lost.Partition, "read_to", lost.ConsumedTo, "goes_on_at", lost.ResetTo)
+	s.cfg.Event("source-records-gone", s.source.Name, lost.Error())
+}
+
+// fetchFailed takes an error that the client does not mend by itself: it fetches the
+// partition no more. Another session does, after a while.
+func (s *session) fetchFailed(topic string, f *kgo.FetchPartition) {
+	if errors.Is(f.Err, context.Canceled) || errors.Is(f.Err, kgo.ErrClientClosed) {
+		return
+	}
+	at, text := "topic "+topic, f.Err.Error()
+	if f.Partition >= 0 && topic != "" {
+		at = partition{topic: topic, n: f.Partition}.String()
+		s.mu.Lock()
+		if p := s.parts[at]; p != nil {
+			text = fmt.Sprintf("topic %s partition %d, at or behind offset %d: %v", topic, f.Partition, p.want, f.Err)
+		}
+		s.mu.Unlock()
+	}
+	s.fail(at, text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.again.IsZero() {
+		s.again = time.Now().Add(s.retry)
+	}
+}
+
+// store stores all that is pending, or as much as can be: it returns when nothing is left
+// or ctx is done. While the buffer takes nothing, nothing is fetched.
+func (s *session) store(ctx context.Context) {
+	var all sync.WaitGroup
+	for range storers {
+		all.Go(func() { s.storeOn(ctx) })
+	}
+	all.Wait()
+}
+
+// storeOn stores batches until there is none to be made.
+func (s *session) storeOn(ctx context.Context) {
+	pause := firstPause
+	for ctx.Err() == nil {
+		more, err := s.storeOnce(ctx)
+		if why := pauseOf(err); why != "" {
+			s.pause(why)
+			sleep(ctx, pause/2+rand.N(pause/2))
+			pause = min(2*pause, lastPause)
+			continue
+		}
+		if err != nil {
+			// The buffer has stopped, with the process, or a refused record has nowhere to go.
+			s.fail("storing", err.Error())
+			sleep(ctx, pause)
+			pause = min(2*pause, lastRetry)
+			continue
+		}
+		s.resume()
+		s.well("storing")
+		if pause = firstPause; !more {
+			return
+		}
+	}
+}
+
+// pauseOf is why the buffer refused, where that ends by itself.
+func pauseOf(err error) Reason {
+	switch {
+	case errors.Is(err, buffer.ErrBufferFull):
+		return BufferFull
+	case errors.Is(err, buffer.ErrDiskFull):
+		return DiskFull
+	case errors.Is(err, buffer.ErrDeadFull):
+		return DeadFull
+	case errors.Is(err, buffer.ErrOverloaded), errors.Is(err, buffer.ErrStalled):
+		return Overloaded
+	case errors.Is(err, errClosed), errors.Is(err, buffer.ErrNoStream): // a reload is under way
+		return Closed
+	}
+	return ""
+}
+
+var errClosed = errors.New("the stream is closed")
+
+// pause stops fetching. The client goes on telling the group that it is there, and keeps
+// what it has fetched.
+func (s *session) pause(why Reason) {
+	s.mu.Lock()
+	was := s.paused
+	s.paused = why
+	s.mu.Unlock()
+	if was == "" {
+		s.client.PauseFetchTopics(s.source.Kafka.Topics...)
+	}
+	if was != why {
+		s.log.Info("source waits", "reason", string(why), "stream", s.source.Stream)
+	}
+}
+
+func (s *session) resume() {
+	s.mu.Lock()
+	was := s.paused
+	s.paused = ""
+	s.mu.Unlock()
+	if was != "" {
+		s.client.ResumeFetchTopics(s.source.Kafka.Topics...)
+		s.log.Info("source goes on", "waited_for", string(was), "stream", s.source.Stream)
+	}
+}
+
+// share is what a batch has of one partition.
+type share struct {
+	*assigned
+	to    place    // where the partition is when the batch is stored
+	taken int      // of pending
+	count int      // of messages
+	stop  *refusal // of the record behind them; nil: none
+	skip  bool     // to is behind what cannot be read
+}
+
+// batch is what is stored in one commit.
+type batch struct {
+	msgs    []buffer.Message
+	shares  []share
+	refused []*kgo.Record // to be written to their topic before
+	bytes   int
+}
+
+// storeOnce stores one batch; more says that something is pending still.
+func (s *session) storeOnce(ctx context.Context) (more bool, err error) {
+	s.storing.RLock()
+	defer s.storing.RUnlock()
+	b, more := s.gather()
+	if len(b.shares) == 0 {
+		return false, nil
+	}
+	defer s.letGo(&b)
+	if _, closed := s.cfg.Closed(s.source.Stream); closed && len(b.msgs) > 0 {
+		return false, errClosed
+	}
+	if err := s.writeRefused(ctx, &b); err != nil {
+		return false, err
+	}
+	if err := s.append(ctx, &b); err != nil {
+		return false, err
+	}
+	s.stored(&b)
+	return more, nil
+}
+
+// gather makes messages of what is pending, each partition in order.
+func (s *session) gather() (b batch, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.parts {
+		if len(p.pending) == 0 && p.unread == nil || p.stopped != nil || p.storing {
+			continue
+		}
+		if b.full() {
+			return b, true
+		}
+		p.storing = true
+		x := s.gatherFrom(&b, p)
+		b.shares = append(b.shares, x)
+		more = more || x.taken < len(p.pending) && x.stop == nil
+	}
+	return b, more
+}
+
+// letGo lets the partitions of a batch be in another one.
+func (s *session) letGo(b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range b.shares {
+		x.assigned.storing = false
+	}
+}
+
+func (b *batch) full() bool { return len(b.msgs) >= maxBatch || b.bytes >= maxBatchBytes }
+
+func (s *session) gatherFrom(b *batch, p *assigned) share {
+	x := share{assigned: p, to: p.place}
+	for _, r := range p.pending {
+		if b.full() {
+			break
+		}
+		if !r.Attrs.IsControl() {
+			msg, why := s.make.message(r)
+			switch {
+			case why == nil:
+				b.msgs = append(b.msgs, msg)
+				b.bytes += len(msg.Body) + len(r.Key)
+				x.count++
+			case s.source.RefusedTopic == "":
+				x.stop, x.to.next = why, r.Offset
+				return x
+			default:
+				s.refuse(b, p, r, why)
+			}
+		}
+		x.to = place{r.Offset + 1, r.LeaderEpoch}
+		x.taken++
+	}
+	if u := p.unread; u != nil && x.taken == len(p.pending) {
+		if s.source.RefusedTopic == "" {
+			x.stop, x.to.next = u.why, u.first.Offset
+			return x
+		}
+		s.refuse(b, p, u.first, u.why)
+		x.to, x.skip = place{u.next, -1}, true
+	}
+	return x
+}
+
+// refuse puts a record among those that are written to their topic, unless it is there.
+func (s *session) refuse(b *batch, p *assigned, r *kgo.Record, why *refusal) {
+	if r.Offset >= p.produced {
+		b.refused = append(b.refused, refusedRecord(r, s.source.RefusedTopic, why, time.Now()))
+	}
+}
+
+// writeRefused writes refused records to their topic, once in the life of the session.
+func (s *session) writeRefused(ctx context.Context, b *batch) error {
+	if len(b.refused) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 4*requestTimeout)
+	defer cancel()
+	at := "topic " + s.source.RefusedTopic
+	if err := s.client.ProduceSync(ctx, b.refused...).FirstErr(); err != nil {
+		if errors.Is(err, kerr.UnknownTopicOrPartition) {
+			s.client.PurgeTopicsFromClient(s.source.RefusedTopic) // or it would not be looked for again
+		}
+		return fmt.Errorf("write refused records to %s: %w", at, err)
+	}
+	s.mu.Lock()
+	for _, x := range b.shares {
+		x.produced = max(x.produced, x.to.next)
+	}
+	s.mu.Unlock()
+	s.counts.refused.Add(uint64(len(b.refused)))
+	s.log.Warn("records were refused", "topic", s.source.RefusedTopic, "records", len(b.refused), "first", sourceOfRefused(b.refused[0]))
+	return nil
+}
+
+func sourceOfRefused(r *kgo.Record) string {
+	i := slices.IndexFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == "forebay-source" })
+	return string(r.Headers[i].Value)
+}
+
+// append stores a batch with the places that the source has then.
+func (s *session) append(ctx context.Context, b *batch) error {
+	var marks []buffer.Bookmark
+	for _, x := range b.shares {
+		if x.to != x.place {
+			marks = append(marks, x.bookmark(x.to))
+		}
+	}
+	if len(marks) == 0 {
+		return nil
+	}
+	// Not with ctx: an end of the wait would leave open what was stored.
+	_, err := s.buf.AppendFrom(context.WithoutCancel(ctx), s.source.Stream, time.Now(), b.msgs, s.source.Name, marks)
+	if !errors.Is(err, buffer.ErrUndecided) {
+		return err
+	}
+	kept, err := s.buf.Bookmarks(ctx, s.source.Name) // waits until it is decided
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(kept, marks[0]) {
+		return buffer.ErrStalled
+	}
+	return nil
+}
+
+// stored moves the partitions of a batch on, and stops those that come to a record which
+// cannot be stored.
+func (s *session) stored(b *batch) {
+	s.mu.Lock()
+	stopped := map[string][]int32{}
+	var texts []string
+	for _, x := range b.shares {
+		if x.place, x.pending = x.to, x.pending[x.taken:]; len(x.pending) == 0 {
+			x.pending = nil // gives its memory back
+		}
+		s.counts.stored.Add(uint64(x.count))
+		if x.skip {
+			s.end(errAgain) // the next session begins behind it
+		}
+		if x.stop == nil {
+			continue
+		}
+		x.stopped, x.pending = x.stop, nil
+		s.counts.stopped.Add(1)
+		stopped[x.topic] = append(stopped[x.topic], x.n)
+		texts = append(texts, fmt.Sprintf("topic %s partition %d offset %d cannot be stored: %s", x.topic, x.n, x.next, x.stop.detail))
+	}
+	s.mu.Unlock()
+	if len(stopped) > 0 {
+		s.client.PauseFetchPartitions(stopped)
+	}
+	for _, text := range texts {
+		s.log.Error("source stops at a record", "record", text, "hint", "raise the stream's limit, or write on_refused: { topic: NAME }, and reload")
+		s.cfg.Event("source-stopped", s.source.Name, text)
+	}
+}
