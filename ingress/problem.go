@@ -133,7 +133,7 @@ func problemIdempotencyInProgress() *problem {
 func problemUnsupportedEncoding(what string) *problem {
 	return &problem{
 		kind: problemPrefix + "unsupported-encoding", title: "Unsupported encoding", status: http.StatusUnsupportedMediaType,
-		detail: what + " is not supported here", accept: "gzip, zstd",
+		detail: what + " is not supported here", accept: "gzip, zstd, deflate",
 	}
 }
 
@@ -202,10 +202,14 @@ func problemTooLarge(limit int64) *problem {
 	}
 }
 
-// problemInflatesTooLarge is for a body that was read whole.
-func problemInflatesTooLarge(limit int64) *problem {
+// problemInflatesTooLarge is for a body that was read whole; ratio says that it is too
+// much for what was sent.
+func problemInflatesTooLarge(limit int64, ratio bool) *problem {
 	p := problemTooLarge(limit)
 	p.detail, p.closes = fmt.Sprintf("the body inflates to over %d bytes", limit), false
+	if ratio {
+		p.detail += fmt.Sprintf(", which is over 4 MiB and over %d times what was sent", maxRatio)
+	}
 	return p
 }
 
