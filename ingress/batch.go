@@ -92,7 +92,7 @@ func (h *Handler) readAllKeys(s *scratch, msgs []buffer.Message, x *exchange, st
 	return h.hold(s, more)
 }
 
-// cut makes messages with nothing but a body, of at most limit bytes each.
+// cut makes messages with nothing but a body, of at most limit bytes each, and its place.
 func (h *Handler) cut(s *scratch, p parts, limit int64) ([]buffer.Message, error) {
 	room, known := p.most()
 	if !known {
@@ -118,7 +118,7 @@ func (h *Handler) cut(s *scratch, p parts, limit int64) ([]buffer.Message, error
 				return nil, err
 			}
 		}
-		msgs = append(msgs, buffer.Message{Body: part})
+		msgs = append(msgs, buffer.Message{Body: part, Index: len(msgs)})
 	}
 }
 
@@ -135,7 +135,7 @@ func (h *Handler) moreMessages(s *scratch, msgs []buffer.Message, n int) ([]buff
 }
 
 // address gives every message the method, the target and the fields of its
-// request, one slice for all, and its place in the batch.
+// request, one slice for all, and the name of the batch.
 func (h *Handler) address(s *scratch, msgs []buffer.Message, x *exchange, target string, route *policies.Route, key repeatKey) {
 	s.fields = slices.DeleteFunc(s.fields, func(f buffer.Field) bool {
 		return ofBodyAlone(f.Name) || f.Name == cmp.Or(route.Idempotency.Header, idempotencyKeyField)
@@ -146,7 +146,7 @@ func (h *Handler) address(s *scratch, msgs []buffer.Message, x *exchange, target
 	for i := range msgs {
 		m := &msgs[i]
 		m.Method, m.Target, m.Header = x.r.Method, target, s.fields
-		m.Batch, m.Index, m.Owner = batch, i, owner
+		m.Batch, m.Owner = batch, owner
 		m.KeepAnswer = int(route.StoreResult)
 	}
 }

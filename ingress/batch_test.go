@@ -379,19 +379,26 @@ func TestBatchLargerThanTheBufferTakes(t *testing.T) {
 // the number of its messages.
 func TestBatchAllocations(t *testing.T) {
 	set := parsePolicy(t, testPolicy)
-	for _, split := range []policies.Split{policies.SplitNDJSON, policies.SplitLines, policies.SplitJSONArray} {
-		set.Routes[0].Split = split
+	for _, split := range []policies.Split{policies.SplitNDJSON, policies.SplitLines, policies.SplitJSONArray, policies.SplitBulk} {
+		target := "/v1/orders"
+		if set.Routes[0].Split = split; split == policies.SplitBulk {
+			set = parsePolicy(t, strings.Replace(testPolicy, "path: /v1/orders }, mode: buffer,", "path: /_bulk }, mode: buffer, split: bulk,", 1))
+			target = "/_bulk"
+		}
 		h := New(Config{
 			Buffer: noBuffer{}, Policy: func() *policies.Set { return set }, ETA: tenPerSecond,
 		}, nil, nil)
 		const n = 2000
 		text := strings.TrimSuffix(strings.Repeat(`{"customer_id":"c-1","sku":"s-1"},`+"\n", n), ",\n")
-		if split == policies.SplitJSONArray {
+		switch split {
+		case policies.SplitJSONArray:
 			text = "[" + text + "]"
-		} else {
+		case policies.SplitBulk:
+			text = strings.ReplaceAll("{\"create\":{\"_index\":\"logs\"}}\n"+text, ",\n", "\n{\"create\":{\"_index\":\"logs\"}}\n")
+		default:
 			text = strings.ReplaceAll(text, ",\n", "\n")
 		}
-		r := request(t.Context(), "POST", "/v1/orders", text)
+		r := request(t.Context(), "POST", target, text)
 		content := &body{}
 		r.Body = content
 		w := &noWriter{header: http.Header{}}

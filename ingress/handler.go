@@ -225,6 +225,9 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 	defer x.quota.settle() // where the body was refused before its limits were asked
 	switch route.Mode {
 	case policies.ModeBuffer:
+		if route.Split == policies.SplitBulk {
+			return m, h.bulk(x, set, route, target)
+		}
 		return m, h.accept(x, set, route, m, target)
 	case policies.ModeOverflow:
 		return m, h.overflow(x, set, route, m, target)
