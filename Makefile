@@ -3,7 +3,7 @@
 SHELL       := /bin/sh
 GO          ?= go
 BIN         := bin/forebay
-MODULES     := . test/bench
+MODULES     := . test/bench test/integration
 
 # A build says where it comes from; a source tree without git says "dev". The
 # toolchain's own stamp stays off: it fails in a clone that another user owns.
@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-limits bench-read torture torture-power torture-model full-disk clean
+.PHONY: help run build test parts integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-limits bench-read torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ lint: $(LINT) vet ## linters, formatting, module files, and a build for macOS
 	done
 
 vet:
-	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...) test/bench); \
+	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...) $(filter-out .,$(MODULES))); \
 	  if [ -n "$$unformatted" ]; then echo "not gofmt-clean, run make fmt:"; echo "$$unformatted"; exit 1; fi
 	@for m in $(MODULES); do \
 	  echo "go vet, go mod tidy -diff, GOOS=darwin go build in $$m"; \
@@ -125,6 +125,9 @@ bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pr
 bench-limits: ## limits on callers: a known key, a new one, a million; a request refused against one stored
 	$(GO) test -run '^$$' -bench '^BenchmarkKeyed$$' -count 3 ./limiter
 	$(GO) test -run '^$$' -bench '^BenchmarkLimited$$' -count 3 ./ingress
+
+parts: ## the real servers that integration needs, pinned, into .parts; PART=kafka for one
+	test/integration/parts/fetch.sh $(PART)
 
 integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, stops and reloads under load, calendars through the years, a backlog of 5 million within its bounds
 	$(MAKE) torture-model N=50
