@@ -220,6 +220,38 @@ func TestBulkHello(t *testing.T) {
 	}
 }
 
+// TestBulkProblemsAreRead: clients from version 8 on cannot read another type.
+func TestBulkProblemsAreRead(t *testing.T) {
+	f := newBulk(t)
+	f.buf.appendErr = buffer.ErrBufferFull
+	for accept, want := range map[string]string{
+		"application/vnd.elasticsearch+json; compatible-with=8": "application/json", "application/json": "application/problem+json", "*/*": "application/problem+json",
+	} {
+		resp := f.do("POST", "/es/_bulk", "{\"create\":{}}\n{}\n", "Accept: "+accept)
+		if got := resp.Header.Get("Content-Type"); resp.StatusCode != 503 || got != want {
+			t.Errorf("Accept %q: status %d, type %q; want 503, %q", accept, resp.StatusCode, got, want)
+		}
+	}
+}
+
+// TestBulkHelloIsNotLimited: or a client that asks first would have used up what it asks for.
+func TestBulkHelloIsNotLimited(t *testing.T) {
+	policy := strings.Replace(testPolicy, "path: /v1/orders }, mode: buffer,", "path: /es/_bulk }, mode: buffer, split: bulk, limits: [few],", 1) + "limits: [{ name: few, rate: 1/m, burst: 1 }]\n"
+	set := parsePolicy(t, policy)
+	f := newFixture(t, func(c *Config) { c.Policy = func() *policies.Set { return set } })
+	for range 3 {
+		if resp := f.do("GET", "/es", ""); resp.StatusCode != 200 {
+			t.Errorf("GET: status %d, want 200", resp.StatusCode)
+		}
+	}
+	for _, want := range []int{200, 429} {
+		resp := f.do("POST", "/es/_bulk", "{\"create\":{}}\n{}\n")
+		if resp.StatusCode != want || (want == 429) != (resp.Header.Get("Retry-After") != "") {
+			t.Errorf("POST: status %d, header %v; want %d", resp.StatusCode, resp.Header, want)
+		}
+	}
+}
+
 // TestBulkSentAgain: a body that only creates documents with ids is stored once, and so
 // is any with a key; each is answered as it was.
 func TestBulkSentAgain(t *testing.T) {

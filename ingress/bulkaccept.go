@@ -24,23 +24,22 @@ const (
 		`"minimum_index_compatibility_version":"6.0.0-beta1"},"tagline":"You Know, for Search"}` + "\n"
 )
 
-// bulk answers a request of a route with split: bulk.
+// helloBulk tells a client what it talks to. That is no new work: no limit is asked.
+func (x *exchange) helloBulk() outcome {
+	x.set("Content-Type", "application/json")
+	x.write(http.StatusOK, []byte(bulkHello))
+	return outcomePassed()
+}
+
+// bulk answers other requests of a route with split: bulk.
 func (h *Handler) bulk(x *exchange, set *policies.Set, route *policies.Route, target string) outcome {
-	x.set("X-Elastic-Product", "Elasticsearch")
-	asks, index := route.Bulk(x.r.Method, x.r.URL.Path)
-	switch asks {
-	case policies.BulkHello:
-		x.set("Content-Type", "application/json")
-		x.write(http.StatusOK, []byte(bulkHello))
-		return outcomePassed()
-	case policies.BulkItems:
+	if asks, index := route.Bulk(x.r.Method, x.r.URL.Path); asks == policies.BulkItems {
 		return h.acceptBulk(x, set, route, target, index)
-	default:
-		p := problemNoRoute()
-		p.detail = "this route takes POST and PUT of _bulk and INDEX/_bulk, and GET of its root"
-		x.fail(p)
-		return p.outcome()
 	}
+	p := problemNoRoute()
+	p.detail = "this route takes POST and PUT of _bulk and INDEX/_bulk, and GET of its root"
+	x.fail(p)
+	return p.outcome()
 }
 
 // acceptBulk makes what a bulk request creates durable, and answers each of its actions.

@@ -219,6 +219,12 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 		x.fail(p)
 		return m, p.outcome()
 	}
+	if route.Split == policies.SplitBulk {
+		x.set("X-Elastic-Product", "Elasticsearch")
+		if asks, _ := route.Bulk(x.r.Method, x.r.URL.Path); asks == policies.BulkHello {
+			return m, x.helloBulk()
+		}
+	}
 	if err := h.limit(x, route); err != nil {
 		return m, h.fail(x, err)
 	}

@@ -458,7 +458,7 @@ func (x *exchange) fail(p *problem) {
 	if p.status == http.StatusServiceUnavailable || p.status == http.StatusTooManyRequests {
 		doc.RetryAfter = jittered(p.retryAfter)
 	}
-	x.set("Content-Type", "application/problem+json")
+	x.set("Content-Type", x.problemType())
 	x.set("Cache-Control", "no-store")
 	x.set("X-Content-Type-Options", "nosniff")
 	if doc.RetryAfter > 0 {
@@ -480,6 +480,17 @@ func (x *exchange) fail(p *problem) {
 		x.set("Connection", "close")
 	}
 	x.write(p.status, append(appendProblem(make([]byte, 0, 512), &doc), '\n'))
+}
+
+// problemType is that of problems, but for clients of Elasticsearch from version 8 on:
+// they read application/json alone, and else fail without a look at the status.
+func (x *exchange) problemType() string {
+	for _, accept := range x.r.Header["Accept"] {
+		if strings.HasPrefix(accept, "application/vnd.elasticsearch+json") {
+			return "application/json"
+		}
+	}
+	return "application/problem+json"
 }
 
 // jittered spreads callers over a fifth of the wait, a second at least, so

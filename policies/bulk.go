@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -52,36 +53,41 @@ func (r *Route) bulkRoot() string {
 }
 
 // matchBulk finds the bulk route that a request is for whose path, or whose method, is
-// not what the policy has for the route.
+// not what the policy has for the route: a client sends POST or PUT, as it likes.
 func (r *router) matchBulk(own *paths, method, path string) *Route {
 	if !r.bulk {
 		return nil
 	}
-	root := strings.TrimSuffix(path, "/")
-	if method != "GET" && method != "HEAD" {
-		above, isBulk := strings.CutSuffix(path, bulkEnd)
-		last := strings.LastIndexByte(above, '/')
-		if !isBulk || last < 0 {
-			return nil
-		}
-		return r.bulkAt(own, method, above[:last]+bulkEnd, true)
-	}
-	for _, as := range []string{"POST", "PUT"} {
-		for _, found := range []*Route{
-			r.bulkAt(own, as, root+bulkEnd, true), r.bulkAt(own, as, root, false), r.bulkAt(own, as, root+"/", false),
-		} {
-			if found != nil {
-				return found
-			}
+	switch method {
+	case "GET", "HEAD":
+		root := strings.TrimSuffix(path, "/")
+		return cmp.Or(r.bulkAt(own, root+bulkEnd, true), r.bulkAt(own, root, false), r.bulkAt(own, root+"/", false))
+	case "POST", "PUT":
+		if above, ok := strings.CutSuffix(path, bulkEnd); ok {
+			parent := above[:max(strings.LastIndexByte(above, '/'), 0)]
+			return cmp.Or(r.bulkBelow(own, path), r.bulkAt(own, parent+bulkEnd, true))
 		}
 	}
 	return nil
 }
 
-func (r *router) bulkAt(own *paths, method, path string, exact bool) *Route {
-	for _, p := range []*paths{own, r.any} {
-		if found := p.at(path, exact).route(method); found != nil && found.Split == SplitBulk {
+// bulkBelow finds the bulk route that has a path with the other method.
+func (r *router) bulkBelow(own *paths, path string) *Route {
+	for _, method := range []string{"POST", "PUT"} {
+		if found := r.match(own, method, path); found != nil && found.Split == SplitBulk {
 			return found
+		}
+	}
+	return nil
+}
+
+// bulkAt finds the bulk route that the policy has for just that path, or prefix.
+func (r *router) bulkAt(own *paths, path string, exact bool) *Route {
+	for _, p := range []*paths{own, r.any} {
+		for _, method := range []string{"POST", "PUT"} {
+			if found := p.at(path, exact).route(method); found != nil && found.Split == SplitBulk {
+				return found
+			}
 		}
 	}
 	return nil
