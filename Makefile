@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test parts integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-limits bench-read torture torture-power torture-model full-disk clean
+.PHONY: help run build test parts integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-limits bench-logs bench-read torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,7 +91,7 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 generate: ## go generate; a second run changes nothing
 	$(GO) generate ./...
 
-bench: bench-accept bench-batch bench-edge bench-read bench-idle ## every benchmark against its baselines in the same run
+bench: bench-accept bench-batch bench-logs bench-edge bench-read bench-idle ## every benchmark against its baselines in the same run
 
 .PHONY: bin/bench
 bin/bench: build
@@ -117,6 +117,9 @@ bench-edge: bin/bench bin/bench-caddy ## passing orders on to nginx, against htt
 
 bench-idle: bin/bench ## 999 streams and drains with nothing to do: processor, memory, scrape, start, reload; BENCH_SECONDS of each
 	$(call BENCH,idle)
+
+bench-logs: bin/bench ## intake of batches of 1,000 lines as gzip, against the same as they are
+	$(call BENCH,logs) -orders test/bench/testdata/order-lines.ndjson
 
 bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pread and zstd alone, and commits beside cold readers
 	$(GO) test -run '^$$' -bench '^BenchmarkReadBack$$' -benchtime $(BENCH_MESSAGES)x -count 3 -timeout 15m ./buffer

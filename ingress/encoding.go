@@ -3,6 +3,7 @@ package ingress
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
@@ -91,6 +92,19 @@ func (d *inflater) open(coding string, body []byte) (io.Reader, error) {
 	return d.zstd, d.zstd.Reset(&d.src)
 }
 
+// inflatedSize guesses what a body inflates to. The end of a gzip says so, which is
+// believed as far as real bodies go: the memory is taken before a byte is there.
+func inflatedSize(coding string, wire []byte) int64 {
+	const usual, likely = 4, 32
+	n := int64(len(wire))
+	if coding == "gzip" && n >= 4 {
+		if says := int64(binary.LittleEndian.Uint32(wire[n-4:])); says >= n && says <= likely*n {
+			return says
+		}
+	}
+	return max(usual*n, firstBodyBytes-1)
+}
+
 // openDeflate takes deflate in a zlib frame, as RFC 9110 has it, and without one, as
 // many send it. No encoder writes a first block that looks like a frame.
 func (d *inflater) openDeflate(body []byte) (io.Reader, error) {
@@ -136,7 +150,7 @@ func (h *Handler) inflate(ctx context.Context, s *scratch, coding string, limit 
 		return inflateProblem(coding, err)
 	}
 	most := min(limit, max(ratioFrom, maxRatio*int64(len(wire))))
-	buf, err := h.resize(s, nil, min(max(4*int64(len(wire)), firstBodyBytes), most+1))
+	buf, err := h.resize(s, nil, min(inflatedSize(coding, wire)+1, most+1))
 	if err != nil {
 		return err
 	}

@@ -23,13 +23,14 @@ type options struct {
 	hold                 bool
 }
 
-const usage = `usage: bench accept|batch|deep|edge|idle [flags]
+const usage = `usage: bench accept|batch|deep|edge|idle|logs [flags]
 
   accept   one order a request, against a bare handler and NATS JetStream
   batch    a thousand orders a request, against bare handlers
   deep     a backlog of many messages: memory, disk, a start, look-ups
   edge     orders passed on to nginx, against httputil.ReverseProxy and Caddy
   idle     999 streams with a drain each and nothing to do, against one stream
+  logs     a thousand lines a request, as they are and as gzip
 
 `
 
@@ -59,6 +60,8 @@ func main() {
 		exit(run(edge, 64))
 	case "idle":
 		exit(run(idle, 1))
+	case "logs":
+		exit(run(logs, 8))
 	default:
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
