@@ -2,7 +2,7 @@
 # Fetches the real servers and agents that test/integration runs into .parts.
 # A part is a folder beside this script; what lies in it says what it is made of:
 #   pom.xml           jars of Maven, into lib; *.java beside it is compiled into classes
-#   go.mod            a Go program: the module's one tool, into bin
+#   go-install        arguments of go install, a program into bin
 #   packages          Debian packages, unpacked and not installed, into root
 #   requirements.txt  Python packages, into site
 # Maven, Go, apt and pip verify the checksums of what they fetch. What is there
@@ -37,24 +37,28 @@ from_maven() { # FROM TO
 
 from_go() { # FROM TO
   need go golang
-  tool=$(cd "$1" && go list -f '{{.ImportPath}}' tool)
-  (cd "$1" && CGO_ENABLED=0 go build -trimpath -tags "$(cat tags)" -o "$2/bin/" "$tool")
+  GOBIN=$2/bin CGO_ENABLED=0 go install -trimpath $(cat "$1/go-install")
 }
 
 from_debian() { # FROM TO
   need apt-get apt
   need dpkg dpkg
-  mkdir -p "$2/debs"
-  (cd "$2/debs" && apt-get -qq download $(cat "$1/packages")) ||
-    die "apt-get finds no such package or version: run apt-get update"
+  mkdir "$2/debs"
+  (cd "$2/debs" && apt-get -qq -o APT::Sandbox::User=root download $(cat "$1/packages")) ||
+    die "apt knows no such package or version: run apt-get update"
   for deb in "$2"/debs/*.deb; do dpkg -x "$deb" "$2/root"; done
   rm -r "$2/debs"
+  # What the system has to have besides.
+  folders=$(find "$2/root" -name '*.so*' -exec dirname {} + | sort -u | paste -sd:)
+  missing=$(find "$2/root/usr" -name '*.so' -o -path '*/sbin/*' | LD_LIBRARY_PATH=$folders xargs ldd 2>/dev/null |
+    sed -n 's/^[[:space:]]*\(.*\) => not found/\1/p' | sort -u | paste -sd' ')
+  [ -z "$missing" ] || die "$1 needs libraries that are not installed: $missing (libcurl.so.4 is of libcurl4)"
 }
 
 from_pip() { # FROM TO
   need python3 python3
   python3 -m pip --version >/dev/null 2>&1 || die "pip is missing: apt-get install python3-pip"
-  python3 -m pip -q install --no-deps --no-compile --target "$2/site" -r "$1/requirements.txt"
+  python3 -m pip -q install --root-user-action ignore --no-deps --no-compile --target "$2/site" -r "$1/requirements.txt"
 }
 
 fetch() { # PART
@@ -69,7 +73,7 @@ fetch() { # PART
   mkdir -p "$new"
   trap 'rm -rf "$new"' EXIT
   if [ -e "$from/pom.xml" ]; then from_maven "$from" "$new"; fi
-  if [ -e "$from/go.mod" ]; then from_go "$from" "$new"; fi
+  if [ -e "$from/go-install" ]; then from_go "$from" "$new"; fi
   if [ -e "$from/packages" ]; then from_debian "$from" "$new"; fi
   if [ -e "$from/requirements.txt" ]; then from_pip "$from" "$new"; fi
   echo "$made_of" >"$new/made-of"
