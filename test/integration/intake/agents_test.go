@@ -107,7 +107,7 @@ func (s *site) configure(config, file string) string {
 // want waits until the lines have come, and no others.
 func (s *site) want(lines []string) {
 	s.t.Helper()
-	parts.Until(s.t, 2*time.Minute, fmt.Sprintf("%d lines have come", len(lines)), func() bool { return len(s.got()) >= len(lines) })
+	parts.Until(s.t, time.Minute, fmt.Sprintf("%d lines have come", len(lines)), func() bool { return len(s.got()) >= len(lines) })
 	s.Settle("logs-to-store", time.Minute)
 	got := s.got()
 	for i := range min(len(got), len(lines)) {
@@ -153,6 +153,7 @@ func each(t *testing.T, run func(t *testing.T, file string, lines []string)) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			text = append(bytes.TrimSuffix(text, []byte("\n")), '\n') // agents wait for the end of a line
 			path := filepath.Join(t.TempDir(), "app.log")
 			if err := os.WriteFile(path, text, 0o600); err != nil {
 				t.Fatal(err)
@@ -175,7 +176,9 @@ func patient(t *testing.T, block, route string, start func(t testing.TB, config 
 	})
 }
 
-func TestSyslogNGRecords(t *testing.T) { patient(t, "syslog-ng-records", "records", parts.StartSyslogNG) }
+func TestSyslogNGRecords(t *testing.T) {
+	patient(t, "syslog-ng-records", "records", parts.StartSyslogNG)
+}
 
 func TestSyslogNGArrays(t *testing.T) { patient(t, "syslog-ng-arrays", "arrays", parts.StartSyslogNG) }
 
@@ -184,9 +187,38 @@ func TestTelegraf(t *testing.T) { patient(t, "telegraf", "arrays", parts.StartTe
 func TestRsyslog(t *testing.T) {
 	each(t, func(t *testing.T, file string, lines []string) {
 		s := newSite(t)
-		parts.StartRsyslog(t, s.configure(shown(t, "rsyslog"), file))
+		config := strings.Replace(s.configure(shown(t, "rsyslog"), file), "/var/log/app.refused", file+".refused", 1)
+		parts.StartRsyslog(t, config)
 		s.want(lines)
 	})
+}
+
+// TestRsyslogGivesUp is a control, and what the documentation warns of: what is refused
+// is in its file of errors, and not sent again.
+func TestRsyslogGivesUp(t *testing.T) {
+	dir := t.TempDir()
+	file, errors := filepath.Join(dir, "app.log"), filepath.Join(dir, "app.refused")
+	if err := os.WriteFile(file, []byte("one line\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t)
+	s.intake("close")
+	parts.StartRsyslog(t, strings.Replace(s.configure(shown(t, "rsyslog"), file), "/var/log/app.refused", errors, 1))
+	s.refused("bulk", 1)
+	parts.Until(t, time.Minute, "the line is in the file of errors", func() bool {
+		said, _ := os.ReadFile(errors)
+		return bytes.Contains(said, []byte("one line")) && bytes.Contains(said, []byte("stream-closed"))
+	})
+	s.intake("open")
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("another\n"); err != nil {
+		t.Fatal(err)
+	}
+	s.want([]string{"another"})
 }
 
 // TestOpenSearchPy: refused for a while too; and an item that is refused is told alone.
