@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test parts integration lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-limits bench-logs bench-read torture torture-power torture-model full-disk clean
+.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-deep bench-edge bench-idle bench-kafka bench-limits bench-logs bench-read torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,8 +118,12 @@ bench-edge: bin/bench bin/bench-caddy ## passing orders on to nginx, against htt
 bench-idle: bin/bench ## 999 streams and drains with nothing to do: processor, memory, scrape, start, reload; BENCH_SECONDS of each
 	$(call BENCH,idle)
 
-bench-logs: bin/bench ## intake of batches of 1,000 lines as gzip, against the same as they are
-	$(call BENCH,logs) -orders test/bench/testdata/order-lines.ndjson
+bench-kafka: bin/bench ## beside Apache Kafka: batches of orders against its own client; fails below 1.25, and 2.5 with flush.messages=1
+	$(MAKE) parts PART=kafka
+	$(call BENCH,kafka) -hold -orders test/bench/testdata/order-lines.ndjson
+
+bench-logs: bin/bench ## intake of batches of 1,000 lines as gzip, against the same as they are; fails below 0.8 where inflating is not the most of it
+	$(call BENCH,logs) -hold -orders test/bench/testdata/order-lines.ndjson
 
 bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pread and zstd alone, and commits beside cold readers
 	$(GO) test -run '^$$' -bench '^BenchmarkReadBack$$' -benchtime $(BENCH_MESSAGES)x -count 3 -timeout 15m ./buffer
@@ -129,14 +133,20 @@ bench-limits: ## limits on callers: a known key, a new one, a million; a request
 	$(GO) test -run '^$$' -bench '^BenchmarkKeyed$$' -count 3 ./limiter
 	$(GO) test -run '^$$' -bench '^BenchmarkLimited$$' -count 3 ./ingress
 
-parts: ## the real servers that integration needs, pinned, into .parts; PART=kafka for one
+parts: ## the real servers that integration runs, pinned, into .parts; PART=kafka for one
 	test/integration/parts/fetch.sh $(PART)
 
-integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, stops and reloads under load, calendars through the years, a backlog of 5 million within its bounds
+integration: integration-faults integration-servers ## what needs minutes, root and strace, or servers that are not ours
+
+integration-faults: bin/bench ## faults of disks, power cuts, stops and reloads under load, calendars through the years, a backlog of 5 million within its bounds; Linux, root
 	$(MAKE) torture-model N=50
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault|^TestUnderLoad|^TestAttacks' ./cmd/forebay
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestWindowsThroughTheYears$$' ./policies
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
+
+# One package after the other: two servers of a kind would share the processors.
+integration-servers: parts ## the program beside real brokers, search nodes, file systems and log agents
+	cd test/integration && $(GO) test -count=1 -p 1 -timeout 25m ./...
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run
 	FOREBAY_TORTURE_KILLS=$(N) $(GO) test -count=1 -timeout $$((300 + 15 * $(N)))s -v -run '^TestTorture' ./cmd/forebay

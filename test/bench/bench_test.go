@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +108,36 @@ func TestBatches(t *testing.T) {
 	}
 	if len(seen) != 3*perBatch {
 		t.Errorf("%d ids in three batches", len(seen))
+	}
+}
+
+func TestPerfRate(t *testing.T) {
+	const said = "Reading payloads from: f\n" +
+		"100 records sent, 10.0 records/sec (0.01 MB/sec), 1.0 ms avg latency, 2.0 ms max latency.\n" +
+		"600 records sent, 100.0 records/sec (0.03 MB/sec), 1.0 ms avg latency, 2.0 ms max latency.\n" +
+		"400 records sent, 200.0 records/sec (0.06 MB/sec), 1.0 ms avg latency, 2.0 ms max latency.\n"
+	if got, err := perfRate(strings.NewReader(said), 3); err != nil || got != 125 {
+		t.Errorf("rate = %v, %v, want 1,000 records in 8 s", got, err)
+	}
+	if got, err := perfRate(strings.NewReader(said), 4); err == nil || !strings.Contains(err.Error(), "ended early") {
+		t.Errorf("rate of three windows of four = %v, %v, want an error", got, err)
+	}
+}
+
+func TestReached(t *testing.T) {
+	ours, theirs := []float64{120, 130, 500}, []float64{100, 100, 100}
+	if err := reached(options{hold: true}, "ours / theirs", ours, theirs, 1.3); err != nil {
+		t.Errorf("a median of 1.3 does not reach 1.3: %v", err)
+	}
+	if err := reached(options{hold: true}, "ours / theirs", ours, theirs, 1.31); err == nil {
+		t.Error("a median of 1.3 reaches 1.31")
+	}
+}
+
+func TestKafkaIsMissing(t *testing.T) {
+	_, err := startBroker(filepath.Join(t.TempDir(), "none"), t.TempDir())
+	if err == nil || !strings.Contains(err.Error(), "make parts PART=kafka") {
+		t.Errorf("startBroker = %v, want an error that says what to run", err)
 	}
 }
 

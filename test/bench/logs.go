@@ -10,8 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
+
+// gzipFloor is what gzip has to reach of plain.
+const gzipFloor = 0.8
 
 // madeBatches are made before the load begins, for each connection: to compress
 // them would take more of the machine than what is measured.
@@ -49,7 +53,30 @@ func logs(ctx context.Context, o options) error {
 	report(os.Stdout, sides, rounds, perBatch)
 	ratios(os.Stdout, "gzip / plain", rounds[1], rounds[0])
 	costs(os.Stdout, "processor time of the server, gzip / plain", rounds[1], rounds[0])
-	return profiled(ctx, o, sides[1])
+	top, err := profiled(ctx, o, sides[1])
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nwhat the server does under gzip:\n%s", top)
+	if r := medianRatio(rounds[1], rounds[0]); o.hold && r < gzipFloor && !strings.Contains(busiest(top), "compress/flate") {
+		return fmt.Errorf("gzip / plain is %.3f, want at least %.1f until inflating is what the server does most", r, gzipFloor)
+	}
+	return nil
+}
+
+// busiest is the first function of what pprof prints.
+func busiest(top string) string {
+	_, list, _ := strings.Cut(top, "cum%\n")
+	line, _, _ := strings.Cut(list, "\n")
+	return line
+}
+
+func medianRatio(of, to []round) float64 {
+	all := make([]float64, len(of))
+	for i := range of {
+		all[i] = of[i].rate() / to[i].rate()
+	}
+	return median(all)
 }
 
 // madeOf makes batches and their gzip, and says how much shorter that is.
@@ -72,8 +99,8 @@ func madeOf(all bodies, connections int) (plain, zipped bodies, shrunk float64, 
 	return inTurn(as, connections), inTurn(of, connections), float64(short) / float64(long), nil
 }
 
-// profiled prints what the server does most of the time under the load of a side.
-func profiled(ctx context.Context, o options, s side) error {
+// profiled tells what the server does most of the time under the load of a side.
+func profiled(ctx context.Context, o options, s side) (top string, err error) {
 	file := filepath.Join(o.dir, "logs.prof")
 	taken := make(chan error, 1)
 	start := s.start
@@ -86,15 +113,16 @@ func profiled(ctx context.Context, o options, s side) error {
 	}
 	o.warm += time.Second // the profile ends within the load
 	if _, err := s.measure(ctx, o); err != nil {
-		return err
+		return "", err
 	}
 	if err := <-taken; err != nil {
-		return fmt.Errorf("take a profile: %w", err)
+		return "", fmt.Errorf("take a profile: %w", err)
 	}
-	fmt.Printf("\nwhat the server does under %s:\n", s.name)
-	top := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-nodecount=10", file)
-	top.Stdout, top.Stderr = os.Stdout, os.Stderr
-	return top.Run()
+	out, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-nodecount=10", file).Output()
+	if err != nil {
+		return "", fmt.Errorf("read the profile: %w", err)
+	}
+	return string(out), nil
 }
 
 func profile(ctx context.Context, admin, file string, d time.Duration) (err error) {

@@ -16,20 +16,23 @@ import (
 
 type options struct {
 	forebay, orders, dir string
-	nginx, caddy         string
+	nginx, caddy, kafka  string
+	row                  string
+	partitions           int
 	connections, rounds  int
 	warm, measure        time.Duration
 	messages, callers    int
 	hold                 bool
 }
 
-const usage = `usage: bench accept|batch|deep|edge|idle|logs [flags]
+const usage = `usage: bench accept|batch|deep|edge|idle|kafka|logs [flags]
 
   accept   one order a request, against a bare handler and NATS JetStream
   batch    a thousand orders a request, against bare handlers
   deep     a backlog of many messages: memory, disk, a start, look-ups
   edge     orders passed on to nginx, against httputil.ReverseProxy and Caddy
   idle     999 streams with a drain each and nothing to do, against one stream
+  kafka    batches of orders, against Apache Kafka's own client and broker
   logs     a thousand lines a request, as they are and as gzip
 
 `
@@ -60,6 +63,8 @@ func main() {
 		exit(run(edge, 64))
 	case "idle":
 		exit(run(idle, 1))
+	case "kafka":
+		exit(run(kafka, 8))
 	case "logs":
 		exit(run(logs, 8))
 	default:
@@ -75,13 +80,16 @@ func run(measure func(context.Context, options) error, connections int) error {
 	flags.StringVar(&o.forebay, "forebay", "bin/forebay", "the program")
 	flags.StringVar(&o.nginx, "nginx", "nginx", "nginx, for the edge")
 	flags.StringVar(&o.caddy, "caddy", "bin/bench-caddy", "Caddy with a reverse proxy, for the edge")
+	flags.StringVar(&o.kafka, "kafka", ".parts/kafka/lib", "the jars of Apache Kafka")
+	flags.StringVar(&o.row, "row", "", "what alone is measured beside Kafka; empty: all")
+	flags.IntVar(&o.partitions, "partitions", 4, "partitions of a topic of Kafka")
 	flags.StringVar(&o.orders, "orders", "cmd/forebay/demo/orders.ndjson", "orders for bodies, one a line")
 	flags.StringVar(&o.dir, "dir", ".bench", "where the rounds' data goes; on the disk that is to be measured")
 	flags.IntVar(&o.connections, "connections", connections, "keep-alive connections, each with one request at a time")
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds; each measures all, one after the other")
 	flags.IntVar(&seconds, "seconds", seconds, "seconds measured of each, after one of warming up")
 	flags.IntVar(&o.messages, "messages", 10_000_000, "messages of a deep backlog")
-	flags.BoolVar(&o.hold, "hold", false, "fail where a deep backlog costs more than it may")
+	flags.BoolVar(&o.hold, "hold", false, "fail where a deep backlog costs more than it may, or Kafka is not far enough behind")
 	flags.IntVar(&o.callers, "callers", 1024, "appends under way at a time, into a deep backlog")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		return err

@@ -75,8 +75,11 @@ func startForebay(program, dir, policy string) (*process, error) {
 		"--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"))
 }
 
-// start runs the command until it says on stderr that it is ready.
-func start(cmd *exec.Cmd) (*process, error) {
+// start runs a program of ours until it says that it is ready, and where.
+func start(cmd *exec.Cmd) (*process, error) { return startUntil(cmd, readyLine) }
+
+// startUntil runs the command until it says so on stderr.
+func startUntil(cmd *exec.Cmd, ready *regexp.Regexp) (*process, error) {
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -94,7 +97,7 @@ func start(cmd *exec.Cmd) (*process, error) {
 			return nil, fmt.Errorf("%s ended before it was ready:\n%s", cmd.Path, said.String())
 		}
 		said.WriteString(line)
-		if readyLine.MatchString(line) {
+		if ready.MatchString(line) {
 			p.public, p.admin = address("public", line), address("admin", line)
 			break
 		}

@@ -3,6 +3,7 @@ package parts
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -39,9 +40,7 @@ func StartHDFS(t testing.TB, settings map[string]string) *HDFS {
 	site["dfs.datanode.http.address"] = local(data)
 	site["dfs.datanode.address"] = local(freePort(t))
 	site["dfs.datanode.ipc.address"] = local(freePort(t))
-	for key, value := range settings {
-		site[key] = value
-	}
+	maps.Copy(site, settings)
 	write(t, filepath.Join(conf, "hdfs-site.xml"), "%s", siteXML(site))
 	write(t, filepath.Join(conf, "core-site.xml"), "%s", siteXML(map[string]string{"fs.defaultFS": "hdfs://" + local(rpc)}))
 	write(t, filepath.Join(conf, "log4j.properties"), "%s", "log4j.rootLogger=INFO,out\n"+
@@ -125,9 +124,7 @@ func (h *HDFS) stores() bool {
 // returns what was answered, which has to be one of 2xx.
 func (h *HDFS) do(method, file, op string, more url.Values, body []byte) ([]byte, error) {
 	query := url.Values{"op": {op}, "user.name": {HDFSUser}}
-	for name, values := range more {
-		query[name] = values
-	}
+	maps.Copy(query, more)
 	at := (&url.URL{Scheme: "http", Host: strings.TrimPrefix(h.URL, "http://"), Path: "/webhdfs/v1" + file, RawQuery: query.Encode()}).String()
 	if body != nil {
 		to, err := h.redirected(method, at)

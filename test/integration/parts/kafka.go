@@ -19,6 +19,9 @@ import (
 type KafkaOptions struct {
 	Heap     string            // the JVM's; 512m
 	Settings map[string]string // lines of server.properties, over ours
+	// Users have a password each. With some, the broker has another listener, with
+	// TLS, where they may come by SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+	Users map[string]string
 }
 
 // Kafka is one broker with its controller (KRaft). Topics are not made by
@@ -26,6 +29,8 @@ type KafkaOptions struct {
 type Kafka struct {
 	Process
 	Addr string // host:port
+	// With users: where they may come, and the certificate that signs the broker's.
+	SecureAddr, CAFile string
 }
 
 // StartKafka starts a broker.
@@ -34,6 +39,16 @@ func StartKafka(t testing.TB, o KafkaOptions) *Kafka {
 	dir, lib := t.TempDir(), filepath.Join(part(t, "kafka"), "lib", "*")
 	k := &Kafka{Addr: local(freePort(t))}
 	settings := k.settings(dir, local(freePort(t)))
+	format := []string{"format"}
+	if len(o.Users) > 0 {
+		k.SecureAddr, k.CAFile = local(freePort(t)), filepath.Join(dir, "ca.pem")
+		secure(settings, k.SecureAddr, keyStore(t, k.CAFile), o.Users)
+		for _, name := range slices.Sorted(maps.Keys(o.Users)) {
+			for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
+				format = append(format, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, name, o.Users[name]))
+			}
+		}
+	}
 	maps.Copy(settings, o.Settings)
 	properties := filepath.Join(dir, "server.properties")
 	write(t, properties, "%s", lines(settings))
@@ -42,7 +57,7 @@ func StartKafka(t testing.TB, o KafkaOptions) *Kafka {
 		return run(t, java(t, "128m", lib, append([]string{"kafka.tools.StorageTool"}, args...)...))
 	}
 	id := strings.TrimSpace(tool("random-uuid"))
-	tool("format", "-t", id[strings.LastIndexByte(id, '\n')+1:], "-c", properties)
+	tool(append(format, "-t", id[strings.LastIndexByte(id, '\n')+1:], "-c", properties)...)
 
 	k.Process = Process{t: t, name: "kafka", within: 2 * time.Minute, command: func() *exec.Cmd {
 		return java(t, cmp.Or(o.Heap, "512m"), lib, "kafka.Kafka", properties)
@@ -73,6 +88,23 @@ func (k *Kafka) settings(dir, controller string) map[string]string {
 	}
 }
 
+// secure adds a listener for users.
+func secure(settings map[string]string, addr, keyStore string, users map[string]string) {
+	settings["listeners"] += ",SECURE://" + addr
+	settings["listener.security.protocol.map"] += ",SECURE:SASL_SSL"
+	settings["sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
+	const ours, modules = "listener.name.secure.", "org.apache.kafka.common.security."
+	settings[ours+"ssl.keystore.type"] = "PEM"
+	settings[ours+"ssl.keystore.location"] = keyStore
+	settings[ours+"scram-sha-256.sasl.jaas.config"] = modules + "scram.ScramLoginModule required;"
+	settings[ours+"scram-sha-512.sasl.jaas.config"] = modules + "scram.ScramLoginModule required;"
+	plain := modules + "plain.PlainLoginModule required"
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		plain += fmt.Sprintf(" user_%s=%q", name, users[name])
+	}
+	settings[ours+"plain.sasl.jaas.config"] = plain + ";"
+}
+
 func lines(settings map[string]string) string {
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
@@ -97,7 +129,7 @@ func (k *Kafka) CreateTopic(name string, partitions int32, settings map[string]s
 	k.t.Helper()
 	own := make(map[string]*string, len(settings))
 	for key, value := range settings {
-		own[key] = kadm.StringPtr(value)
+		own[key] = new(value)
 	}
 	if _, err := kadm.NewClient(k.Client()).CreateTopic(k.t.Context(), partitions, 1, own, name); err != nil {
 		k.t.Fatalf("make the topic %s: %v", name, err)

@@ -69,8 +69,9 @@ func freePort(t testing.TB) int {
 		if err != nil {
 			continue
 		}
-		ln.Close()
-		return port
+		if ln.Close() == nil {
+			return port
+		}
 	}
 	t.Fatal("no port is free between 10000 and 32000")
 	return 0
