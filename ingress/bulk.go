@@ -95,25 +95,34 @@ func documentFault(document []byte, limit int64) *bulkFault {
 
 // parseAction reads {"create":{"_index":"logs","_id":"7"}}. fault says that it is none.
 func parseAction(line []byte) (item bulkItem, fault string) {
+	const none = `is no action such as {"create":{}}`
 	if !utf8.Valid(line) {
 		return bulkItem{}, "is an action that is not UTF-8"
 	}
-	var action map[string]map[string]json.RawMessage
-	if err := json.Unmarshal(line, &action); err != nil || len(action) != 1 {
-		return bulkItem{}, `is no action such as {"create":{}}`
+	at := skipSpace(line, 0)
+	if jsonFault(line) != "" || line[at] != '{' {
+		return bulkItem{}, none
 	}
-	var fields map[string]json.RawMessage
-	for op, f := range action {
-		item.op, fields = op, f
+	op, fields, at := nextMember(line, at+1)
+	if fields == nil || fields[0] != '{' && string(fields) != "null" {
+		return bulkItem{}, none
 	}
-	switch item.op {
+	if _, more, _ := nextMember(line, at); more != nil {
+		return bulkItem{}, none
+	}
+	switch item.op = op; op {
 	case "create", "index":
 	case "update", "delete":
-		item.fault = illegal("%s is not supported here: documents are only created", item.op)
+		item.fault = illegal("%s is not supported here: documents are only created", op)
 	default:
 		return bulkItem{}, "is no action: it is none of create, index, update and delete"
 	}
-	for name, value := range fields {
+	for at = 1; fields[0] == '{'; {
+		var name string
+		var value []byte
+		if name, value, at = nextMember(fields, at); value == nil {
+			break
+		}
 		if f := item.set(name, value); f != nil && item.fault == nil {
 			item.fault = f
 		}
@@ -121,24 +130,53 @@ func parseAction(line []byte) (item bulkItem, fault string) {
 	return item, ""
 }
 
+// nextMember returns a member of an object that is JSON, from the place behind its
+// bracket or the member before, and the place behind it. Without a value it is the end.
+func nextMember(b []byte, i int) (name string, value []byte, next int) {
+	i = skipSpace(b, i)
+	if b[i] == ',' {
+		i = skipSpace(b, i+1)
+	}
+	if b[i] == '}' {
+		return "", nil, i
+	}
+	end := skipString(b, i+1)
+	name = unquoted(b[i:end])
+	i = skipSpace(b, skipSpace(b, end)+1) // past the colon
+	next = skipValue(b, i, 0)
+	return name, b[i:next], next
+}
+
+// unquoted is what a string of JSON stands for.
+func unquoted(quoted []byte) (s string) {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return string(quoted[1 : len(quoted)-1])
+	}
+	_ = json.Unmarshal(quoted, &s) // which is JSON
+	return s
+}
+
 // set takes a field of an action. Those that say how a document is to be stored would be
 // lost on its way, so that they are refused; null is what some write for none.
-func (i *bulkItem) set(name string, value json.RawMessage) *bulkFault {
+func (i *bulkItem) set(name string, value []byte) *bulkFault {
 	if string(value) == "null" || string(value) == "false" {
 		return nil
 	}
+	c := value[0]
 	switch name {
 	case "_index":
-		if json.Unmarshal(value, &i.index) != nil {
+		if c != '"' {
 			return illegal("_index is no string")
 		}
+		i.index = unquoted(value)
 		return indexFault(i.index)
 	case "_id":
-		if json.Unmarshal(value, &i.id) != nil {
+		switch {
+		case c == '"':
+			i.id = unquoted(value)
+		case c == '-' || '0' <= c && c <= '9':
 			i.id = string(value)
-		}
-		if c := value[0]; c != '"' && c != '-' && (c < '0' || c > '9') {
-			i.id = ""
+		default:
 			return illegal("_id is neither a string nor a number")
 		}
 		return idFault(i.id)

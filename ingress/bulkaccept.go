@@ -134,18 +134,21 @@ func bulkKey(items []bulkItem, body []byte) repeatKey {
 // label adds index and id to the header of each message. Those of one index and without
 // an id go on sharing one.
 func (h *Handler) label(s *scratch, msgs []buffer.Message, items []bulkItem) error {
-	var last *bulkItem
-	var header []buffer.Field
 	var more int64
+	of, index := s.fields, ""
 	for i := range msgs {
 		item := &items[msgs[i].Index]
-		if last == nil || item.id != "" || last.id != "" || item.index != last.index {
-			header = withField(withField(s.fields, indexField, item.index), documentIDField, item.id)
-			if more += int64(len(header)+1) * 2 * stringBytes; more > maxBatchMemory {
-				return problemBatchTooLarge()
-			}
+		if item.index != index {
+			of, index = withField(s.fields, indexField, item.index), item.index
+			more += int64(len(of)) * 2 * stringBytes
 		}
-		msgs[i].Header, last = header, item
+		msgs[i].Header = withField(of, documentIDField, item.id)
+		if item.id != "" {
+			more += int64(len(of)+1) * 2 * stringBytes
+		}
+		if more > maxBatchMemory {
+			return problemBatchTooLarge()
+		}
 	}
 	return h.hold(s, more)
 }

@@ -19,7 +19,7 @@ import (
 const (
 	// maxRatio bounds what a body may inflate to for each byte of it, beyond what any
 	// body may: real logs shrink to a twentieth.
-	maxRatio       = 200
+	maxRatio        = 200
 	ratioFrom int64 = 4 << 20
 	// maxZstdWindow is what RFC 9659 allows on the web: 8 MiB.
 	maxZstdWindow = 8 << 20
