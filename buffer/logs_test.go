@@ -49,9 +49,13 @@ func TestLogsOnDisk(t *testing.T) {
 // asBatch are the lines of a text as ingress splits them off one body.
 func asBatch(text []byte) []buffer.Message {
 	header := []buffer.Field{
-		{Name: "Accept-Encoding", Value: "gzip"}, {Name: "Content-Type", Value: "text/plain"}, {Name: "User-Agent", Value: "agent/1.0"},
-		{Name: "Via", Value: "1.1 forebay"}, {Name: "X-Forwarded-Host", Value: "logs.example.com"},
-		{Name: "X-Forwarded-Proto", Value: "http"}, {Name: "X-Request-Id", Value: "0c5f2a1be2d94b7c"},
+		{Name: "Accept-Encoding", Value: "gzip"},
+		{Name: "Content-Type", Value: "text/plain"},
+		{Name: "User-Agent", Value: "agent/1.0"},
+		{Name: "Via", Value: "1.1 forebay"},
+		{Name: "X-Forwarded-Host", Value: "logs.example.com"},
+		{Name: "X-Forwarded-Proto", Value: "http"},
+		{Name: "X-Request-Id", Value: "0c5f2a1be2d94b7c"},
 	}
 	var msgs []buffer.Message
 	for line := range bytes.Lines(text) {

@@ -62,13 +62,13 @@ func TestBulkItems(t *testing.T) {
 		want, stored     []string
 	}{
 		{"create", "/es/_bulk", "{\"create\":{\"_index\":\"logs\"}}\n{\"a\":1}\n", []string{"create logs" + created}, []string{`{"a":1}`}},
-		{"CRLF, empty lines, no last newline", "/es/_bulk", "\n{\"index\":{\"_index\":\"logs\"}}\r\n{\"a\":1}\r\n\n{\"create\":{\"_index\":\"x\"}}\n{\"b\":\"\xff\"}",
-			[]string{"index logs" + created, "create x" + created}, []string{`{"a":1}`, "{\"b\":\"\xff\"}"}},
+		{"CRLF, empty lines, no last newline", "/es/_bulk", "\n{\"index\":{\"_index\":\"logs\"}}\r\n{\"a\":1}\r\n\n{\"create\":{\"_index\":\"x\"}}\n{\"b\":\"\xff\"}", []string{"index logs" + created, "create x" + created}, []string{`{"a":1}`, "{\"b\":\"\xff\"}"}},
 		{"index of the path", "/es/logs/_bulk", "{\"create\":{}}\n{}\n{\"create\":{\"_index\":\"own\"}}\n{}\n", []string{"create logs" + created, "create own" + created}, []string{"{}", "{}"}},
 		{"no index", "/es/_bulk", "{\"create\":{}}\n{}\n", []string{"create orders" + created}, []string{"{}"}},
 		{"as Logstash writes it", "/es/_bulk", "{\"index\":{\"_id\":null,\"_index\":\"logs\",\"routing\":null,\"_type\":\"_doc\",\"require_alias\":false}}\n{}\n", []string{"index logs" + created}, []string{"{}"}},
 		{"spaces and escapes", "/es/_bulk", " { \"cr\\u0065ate\" : { \"_\\u0069ndex\" : \"l\\u006fgs\" , \"_type\" : \"_doc\" } } \n{}\n", []string{"create logs" + created}, []string{"{}"}},
-		{"refused among others", "/es/logs/_bulk", "{\"create\":{}}\n{\"n\":1}\n{\"update\":{\"_id\":\"7\"}}\n{\"doc\":{}}\n{\"delete\":{\"_id\":\"7\"}}\n{\"create\":{}}\n{\"n\":\n{\"create\":{}}\n[2]\n{\"create\":{}}\n{\"n\":3}\n",
+		{
+			"refused among others", "/es/logs/_bulk", "{\"create\":{}}\n{\"n\":1}\n{\"update\":{\"_id\":\"7\"}}\n{\"doc\":{}}\n{\"delete\":{\"_id\":\"7\"}}\n{\"create\":{}}\n{\"n\":\n{\"create\":{}}\n[2]\n{\"create\":{}}\n{\"n\":3}\n",
 			[]string{
 				"create logs" + created,
 				"update logs 400 illegal_argument_exception: update is not supported here: documents are only created",
@@ -76,7 +76,9 @@ func TestBulkItems(t *testing.T) {
 				"create logs 400 mapper_parsing_exception: the document is not JSON",
 				"create logs 400 mapper_parsing_exception: the document is no JSON object",
 				"create logs" + created,
-			}, []string{`{"n":1}`, `{"n":3}`}},
+			},
+			[]string{`{"n":1}`, `{"n":3}`},
+		},
 		{"all refused", "/es/logs/_bulk", "{\"delete\":{\"_id\":\"7\"}}\n", []string{"delete logs 400 illegal_argument_exception: delete is not supported here: documents are only created"}, nil},
 		{"empty document", "/es/logs/_bulk", "{\"create\":{}}\n\n{\"create\":{}}\n{}\n", []string{"create logs 400 mapper_parsing_exception: the document is not JSON", "create logs" + created}, []string{"{}"}},
 		{"deep document", "/es/logs/_bulk", "{\"create\":{}}\n" + strings.Repeat("[", 20_000) + "\n", []string{"create logs 400 mapper_parsing_exception: the document is nested more than 10000 deep"}, nil},
