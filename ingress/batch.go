@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -27,21 +28,13 @@ const (
 // readBatch splits a body into messages, all or none.
 func (h *Handler) readBatch(x *exchange, s *scratch, set *policies.Set, route *policies.Route, target string, key repeatKey) (intake, error) {
 	stream := set.Stream(route.Stream)
-	coding, err := contentCoding(x.r.Header)
+	plain, err := h.readWhole(x, s, route)
 	if err != nil {
 		return intake{}, err
-	}
-	if err := h.readBody(s, x.r, bodyLimit(route)); err != nil {
-		return intake{}, err
-	}
-	if coding != "" {
-		if err := h.inflate(x.r.Context(), s, coding, cmp.Or(route.MaxInflated, defaultMaxInflated)); err != nil {
-			return intake{}, err
-		}
 	}
 	msgs, err := h.cut(s, newParts(route.Split, s.body), messageLimit(stream))
 	if err != nil {
-		return intake{}, err
+		return intake{}, undeclared(err, plain, route.Split, s.body)
 	}
 	s.fields = appendFields(s.fields, x.r, x.id, h.trusted.origin(x.r))
 	s.fields = withoutKeys(s.fields, set)
@@ -54,6 +47,33 @@ func (h *Handler) readBatch(x *exchange, s *scratch, set *policies.Set, route *p
 		in.once = onceKey(s, key, route, x.principal, &buffer.Message{Method: x.r.Method, Target: target, Body: s.body})
 	}
 	return in, nil
+}
+
+// readWhole reads a body that is to be split into s.body, and inflates it; plain says
+// that it was sent as it is.
+func (h *Handler) readWhole(x *exchange, s *scratch, route *policies.Route) (plain bool, err error) {
+	coding, err := contentCoding(x.r.Header)
+	if err != nil {
+		return false, err
+	}
+	if err := h.readBody(s, x.r, bodyLimit(route)); err != nil || coding == "" {
+		return true, err
+	}
+	return false, h.inflate(x.r.Context(), s, coding, cmp.Or(route.MaxInflated, defaultMaxInflated))
+}
+
+// undeclared says of a body that cannot be split what is likely to be wrong with it: it
+// is compressed, and its header does not say so. Lines may be any bytes.
+func undeclared(err error, plain bool, split policies.Split, body []byte) error {
+	if !plain || split == policies.SplitLines {
+		return err
+	}
+	for coding, magic := range map[string]string{"gzip": "\x1f\x8b", "zstd": "\x28\xb5\x2f\xfd"} {
+		if bytes.HasPrefix(body, []byte(magic)) {
+			return problemBadRequest("the body is " + coding + ", and there is no Content-Encoding: " + coding)
+		}
+	}
+	return err
 }
 
 // readAllKeys reads the keys of every message. Combinations of a few values make
@@ -72,7 +92,7 @@ func (h *Handler) readAllKeys(s *scratch, msgs []buffer.Message, x *exchange, st
 	return h.hold(s, more)
 }
 
-// cut makes messages with nothing but a body, of at most limit bytes each.
+// cut makes messages with nothing but a body, of at most limit bytes each, and its place.
 func (h *Handler) cut(s *scratch, p parts, limit int64) ([]buffer.Message, error) {
 	room, known := p.most()
 	if !known {
@@ -98,7 +118,7 @@ func (h *Handler) cut(s *scratch, p parts, limit int64) ([]buffer.Message, error
 				return nil, err
 			}
 		}
-		msgs = append(msgs, buffer.Message{Body: part})
+		msgs = append(msgs, buffer.Message{Body: part, Index: len(msgs)})
 	}
 }
 
@@ -115,7 +135,7 @@ func (h *Handler) moreMessages(s *scratch, msgs []buffer.Message, n int) ([]buff
 }
 
 // address gives every message the method, the target and the fields of its
-// request, one slice for all, and its place in the batch.
+// request, one slice for all, and the name of the batch.
 func (h *Handler) address(s *scratch, msgs []buffer.Message, x *exchange, target string, route *policies.Route, key repeatKey) {
 	s.fields = slices.DeleteFunc(s.fields, func(f buffer.Field) bool {
 		return ofBodyAlone(f.Name) || f.Name == cmp.Or(route.Idempotency.Header, idempotencyKeyField)
@@ -126,7 +146,7 @@ func (h *Handler) address(s *scratch, msgs []buffer.Message, x *exchange, target
 	for i := range msgs {
 		m := &msgs[i]
 		m.Method, m.Target, m.Header = x.r.Method, target, s.fields
-		m.Batch, m.Index, m.Owner = batch, i, owner
+		m.Batch, m.Owner = batch, owner
 		m.KeepAnswer = int(route.StoreResult)
 	}
 }

@@ -3,13 +3,19 @@ package ingress
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 
 	"forebay/buffer"
@@ -104,11 +110,17 @@ func TestBatchRefused(t *testing.T) {
 		{"bad element", array, "[1,2,{]", "", problemDocument{Type: "bad-line", Status: 400, Line: 3, Detail: "element 3 is not JSON; nothing of the body was stored"}},
 		{"no array", array, "{}", "", problemDocument{Type: "bad-line", Status: 400, Line: 1, Detail: "element 1 is not there: the body is not a JSON array; nothing of the body was stored"}},
 		{"long element", array, `["` + long + `"]`, "", problemDocument{Type: "bad-line", Status: 400, Line: 1, Detail: "element 1 is over 65536 bytes; nothing of the body was stored"}},
+		{"deep line", policies.SplitNDJSON, "1\n" + strings.Repeat("[", 20_000) + "\n", "", problemDocument{Type: "bad-line", Status: 400, Line: 2, Detail: "line 2 is nested more than 10000 deep; nothing of the body was stored"}},
+		{"deep element", array, strings.Repeat("[", 20_000), "", problemDocument{Type: "bad-line", Status: 400, Line: 1, Detail: "element 1 is nested more than 10000 deep; nothing of the body was stored"}},
+		{"empty objects", array, "[" + strings.Repeat("{},", 330_000) + "{}]", "", problemDocument{Type: "too-large", Status: 413, Detail: "the body holds more messages than can be stored at once"}},
+		{"gzip, undeclared", policies.SplitNDJSON, string(gzipped(t, []byte("1\n"))), "", problemDocument{Type: "bad-request", Status: 400, Detail: "the body is gzip, and there is no Content-Encoding: gzip"}},
+		{"zstd, undeclared", array, string(zstdCompressed(t, []byte("[1]"))), "", problemDocument{Type: "bad-request", Status: 400, Detail: "the body is zstd, and there is no Content-Encoding: zstd"}},
 		{"nothing", policies.SplitNDJSON, "\n\n", "", problemDocument{Type: "bad-request", Status: 400, Detail: "the body holds no messages"}},
 		{"empty array", array, "[]", "", problemDocument{Type: "bad-request", Status: 400, Detail: "the body holds no messages"}},
 		{"encoding", policies.SplitLines, "a", "Content-Encoding: br", problemDocument{Type: "unsupported-encoding", Status: 415, Detail: "this Content-Encoding is not supported here"}},
 		{"two encodings", policies.SplitLines, "a", "Content-Encoding: gzip, zstd", problemDocument{Type: "unsupported-encoding", Status: 415, Detail: "a body that is compressed twice is not supported here"}},
 		{"no gzip", policies.SplitLines, "no gzip at all", "Content-Encoding: gzip", problemDocument{Type: "bad-request", Status: 400, Detail: "the body is not valid gzip"}},
+		{"no deflate", policies.SplitLines, "no deflate at all", "Content-Encoding: deflate", problemDocument{Type: "bad-request", Status: 400, Detail: "the body is not valid deflate"}},
 		{"no zstd", policies.SplitLines, "no zstd at all", "Content-Encoding: zstd", problemDocument{Type: "bad-request", Status: 400, Detail: "the body is not valid zstd"}},
 		{"Batch-Id", policies.SplitLines, "a", "Batch-Id: " + strings.Repeat("b", 256), problemDocument{Type: "bad-request", Status: 400, Detail: "Batch-Id is over 255 bytes"}},
 		{"too many", policies.SplitLines, strings.Repeat("a\n", 500_000), "", problemDocument{Type: "too-large", Status: 413, Detail: "the body holds more messages than can be stored at once"}},
@@ -128,7 +140,7 @@ func TestBatchRefused(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" || resp.StatusCode != want.Status {
 				t.Errorf("status %d (-want +got):\n%s", resp.StatusCode, diff)
 			}
-			if accept := resp.Header.Get("Accept-Encoding"); (accept == "gzip, zstd") != (resp.StatusCode == 415) {
+			if accept := resp.Header.Get("Accept-Encoding"); (accept == "gzip, zstd, deflate") != (resp.StatusCode == 415) {
 				t.Errorf("Accept-Encoding %q on a %d", accept, resp.StatusCode)
 			}
 			if len(f.buf.messages) != 0 || f.bodies.used.Load() != 0 {
@@ -142,6 +154,26 @@ func gzipped(t testing.TB, b []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w := gzip.NewWriter(&out)
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// deflated is in a frame of zlib, or bare.
+func deflated(t testing.TB, b []byte, bare bool) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	var w io.WriteCloser = zlib.NewWriter(&out)
+	if bare {
+		var err error
+		if w, err = flate.NewWriter(&out, flate.DefaultCompression); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if _, err := w.Write(b); err != nil {
 		t.Fatal(err)
 	}
@@ -175,6 +207,7 @@ func TestBatchCompressed(t *testing.T) {
 		return b
 	}
 	gz, zs := gzipped(t, fits), zstdCompressed(t, fits)
+	zl, bare := deflated(t, fits, false), deflated(t, fits, true)
 	tests := []struct {
 		name, encoding string
 		body           []byte
@@ -186,6 +219,16 @@ func TestBatchCompressed(t *testing.T) {
 		{"several members", "gzip", append(gzipped(t, []byte("a\n")), gz...), 202, ""},
 		{"zstd", "zstd", zs, 202, ""},
 		{"several frames", "identity, zstd", append(zstdCompressed(t, []byte("a\n")), zs...), 202, ""},
+		{"zlib", "deflate", zl, 202, ""},
+		{"bare deflate", "Deflate", bare, 202, ""},
+		{"deflate bomb", "deflate", deflated(t, bomb, false), 413, "the body inflates to over 2097152 bytes"},
+		{"bare deflate bomb", "deflate", deflated(t, bomb, true), 413, "the body inflates to over 2097152 bytes"},
+		{"cut zlib", "deflate", zl[:len(zl)-3], 400, "the body ends before its deflate stream does"},
+		{"cut bare deflate", "deflate", bare[:len(bare)-3], 400, "the body ends before its deflate stream does"},
+		{"empty deflate", "deflate", nil, 400, "the body ends before its deflate stream does"},
+		{"broken zlib", "deflate", broken(zl), 400, "the body is not valid deflate"},
+		{"more behind zlib", "deflate", append(slices.Clone(zl), 'x'), 400, "the body is not valid deflate"},
+		{"more behind bare deflate", "deflate", append(slices.Clone(bare), 'x'), 400, "the body is not valid deflate"},
 		{"small", "zstd", zstdCompressed(t, []byte("a\n")), 202, ""},
 		{"gzip bomb", "gzip", gzipped(t, bomb), 413, "the body inflates to over 2097152 bytes"},
 		{"zstd bomb", "zstd", zstdCompressed(t, bomb), 413, "the body inflates to over 2097152 bytes"},
@@ -216,6 +259,77 @@ func TestBatchCompressed(t *testing.T) {
 				t.Errorf("%s: %d bytes held, %d of %d inflaters at rest", tt.name, f.bodies.used.Load(), len(f.inflaters), cap(f.inflaters))
 			}
 		}
+	}
+}
+
+// TestBombByRatio: what a few bytes inflate to is refused before the limit of the route,
+// and no more of it is inflated than is looked at.
+func TestBombByRatio(t *testing.T) {
+	f := newFixture(t, routes(func(create, _ *policies.Route) {
+		create.Split, create.MaxInflated = policies.SplitLines, 32<<20
+	}))
+	bomb := bytes.Repeat([]byte("0"), 8<<20)
+	for coding, body := range map[string][]byte{"gzip": gzipped(t, bomb), "zstd": zstdCompressed(t, bomb), "deflate": deflated(t, bomb, true)} {
+		resp := f.do("POST", "/v1/orders", string(body), "Content-Encoding: "+coding)
+		most := max(4<<20, 200*len(body))
+		want := fmt.Sprintf("the body inflates to over %d bytes, which is over 4 MiB and over 200 times what was sent", most)
+		if got := decode[problemDocument](t, resp); resp.StatusCode != 413 || got.Detail != want {
+			t.Errorf("%s: status %d, detail %q; want 413, %q", coding, resp.StatusCode, got.Detail, want)
+		}
+	}
+}
+
+// TestBytesAreKept: a line arrives with every byte that it was sent with, be it UTF-8
+// or not.
+func TestBytesAreKept(t *testing.T) {
+	for split, body := range map[policies.Split]string{
+		policies.SplitLines: "\xff\xfe \x00\x1f", policies.SplitNDJSON: "{\"a\":\"\xff\xc3\"} ", policies.SplitJSONArray: "{\"a\" : \"\xff\xc3\"}",
+	} {
+		f := newFixture(t, splitting(split))
+		sent := body
+		if split == policies.SplitJSONArray {
+			sent = "[" + body + "]"
+		}
+		if resp := f.do("POST", "/v1/orders", sent); resp.StatusCode != 202 || len(f.buf.messages) != 1 {
+			t.Fatalf("%s: status %d, %d stored; want 202, 1", split, resp.StatusCode, len(f.buf.messages))
+		}
+		if got := string(f.buf.messages[0].Body); got != body {
+			t.Errorf("%s: stored %q, want %q", split, got, body)
+		}
+	}
+}
+
+// TestAgentsInOrder: the lines of each of several agents, who post at a time, lie in the
+// order in which they were posted.
+func TestAgentsInOrder(t *testing.T) {
+	const agents, batches, lines = 8, 20, 10
+	f := newFixture(t, splitting(policies.SplitLines))
+	var wg sync.WaitGroup
+	for agent := range agents {
+		wg.Go(func() {
+			for batch := range batches {
+				var body []byte
+				for line := range lines {
+					body = fmt.Appendf(body, "%d %d\n", agent, batch*lines+line)
+				}
+				if resp := f.do("POST", "/v1/orders", string(body)); resp.StatusCode != 202 {
+					t.Errorf("agent %d: status %d, want 202", agent, resp.StatusCode)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	all, _, err := f.buf.Take("orders-to-service", time.Now(), agents*batches*lines)
+	if err != nil || len(all) != agents*batches*lines {
+		t.Fatalf("took %d, %v; want %d", len(all), err, agents*batches*lines)
+	}
+	next := map[string]int{}
+	for _, d := range all {
+		agent, line, _ := strings.Cut(string(d.Message.Body), " ")
+		if line != strconv.Itoa(next[agent]) {
+			t.Fatalf("line %s of agent %s lies where %d should", line, agent, next[agent])
+		}
+		next[agent]++
 	}
 }
 
@@ -265,19 +379,26 @@ func TestBatchLargerThanTheBufferTakes(t *testing.T) {
 // the number of its messages.
 func TestBatchAllocations(t *testing.T) {
 	set := parsePolicy(t, testPolicy)
-	for _, split := range []policies.Split{policies.SplitNDJSON, policies.SplitLines, policies.SplitJSONArray} {
-		set.Routes[0].Split = split
+	for _, split := range []policies.Split{policies.SplitNDJSON, policies.SplitLines, policies.SplitJSONArray, policies.SplitBulk} {
+		target := "/v1/orders"
+		if set.Routes[0].Split = split; split == policies.SplitBulk {
+			set = parsePolicy(t, strings.Replace(testPolicy, "path: /v1/orders }, mode: buffer,", "path: /_bulk }, mode: buffer, split: bulk,", 1))
+			target = "/_bulk"
+		}
 		h := New(Config{
 			Buffer: noBuffer{}, Policy: func() *policies.Set { return set }, ETA: tenPerSecond,
 		}, nil, nil)
 		const n = 2000
 		text := strings.TrimSuffix(strings.Repeat(`{"customer_id":"c-1","sku":"s-1"},`+"\n", n), ",\n")
-		if split == policies.SplitJSONArray {
+		switch split {
+		case policies.SplitJSONArray:
 			text = "[" + text + "]"
-		} else {
+		case policies.SplitBulk:
+			text = strings.ReplaceAll("{\"create\":{\"_index\":\"logs\"}}\n"+text, ",\n", "\n{\"create\":{\"_index\":\"logs\"}}\n")
+		default:
 			text = strings.ReplaceAll(text, ",\n", "\n")
 		}
-		r := request(t.Context(), "POST", "/v1/orders", text)
+		r := request(t.Context(), "POST", target, text)
 		content := &body{}
 		r.Body = content
 		w := &noWriter{header: http.Header{}}

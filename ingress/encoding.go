@@ -3,25 +3,32 @@ package ingress
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
 	"runtime"
 	"strings"
 
+	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 )
 
 const (
+	// maxRatio bounds what a body may inflate to for each byte of it, beyond what any
+	// body may: real logs shrink to a twentieth.
+	maxRatio        = 200
+	ratioFrom int64 = 4 << 20
 	// maxZstdWindow is what RFC 9659 allows on the web: 8 MiB.
 	maxZstdWindow = 8 << 20
 	// defaultMaxInflated stands in for a limit that the policy leaves at 0.
 	defaultMaxInflated int64 = 32 << 20
 )
 
-// contentCoding returns how a body is compressed: gzip, zstd, or "" for not at
-// all.
+// contentCoding returns how a body is compressed: gzip, zstd, deflate, or "" for not
+// at all.
 func contentCoding(header http.Header) (string, error) {
 	coding := ""
 	for _, v := range header["Content-Encoding"] {
@@ -33,7 +40,7 @@ func contentCoding(header http.Header) (string, error) {
 				return "", problemUnsupportedEncoding("a body that is compressed twice")
 			case name == "gzip" || name == "x-gzip":
 				coding = "gzip"
-			case name == "zstd":
+			case name == "zstd" || name == "deflate":
 				coding = name
 			default:
 				return "", problemUnsupportedEncoding("this Content-Encoding")
@@ -48,6 +55,8 @@ type inflater struct {
 	src  bytes.Reader
 	gzip *gzip.Reader
 	zstd *zstd.Decoder
+	zlib io.ReadCloser
+	raw  io.ReadCloser // deflate without a frame
 }
 
 // newInflaters returns as many as can be at work at a time, which bounds their
@@ -63,11 +72,14 @@ func newInflaters() chan *inflater {
 
 func (d *inflater) open(coding string, body []byte) (io.Reader, error) {
 	d.src.Reset(body)
-	if coding == "gzip" {
+	switch coding {
+	case "gzip":
 		if d.gzip == nil {
 			d.gzip = new(gzip.Reader)
 		}
 		return d.gzip, d.gzip.Reset(&d.src)
+	case "deflate":
+		return d.openDeflate(body)
 	}
 	if d.zstd == nil {
 		var err error
@@ -78,6 +90,45 @@ func (d *inflater) open(coding string, body []byte) (io.Reader, error) {
 		}
 	}
 	return d.zstd, d.zstd.Reset(&d.src)
+}
+
+// inflatedSize guesses what a body inflates to. The end of a gzip says so, which is
+// believed as far as real bodies go: the memory is taken before a byte is there.
+func inflatedSize(coding string, wire []byte) int64 {
+	const usual, likely = 4, 32
+	n := int64(len(wire))
+	if coding == "gzip" && n >= 4 {
+		if says := int64(binary.LittleEndian.Uint32(wire[n-4:])); says >= n && says <= likely*n {
+			return says
+		}
+	}
+	return max(usual*n, firstBodyBytes-1)
+}
+
+// openDeflate takes deflate in a zlib frame, as RFC 9110 has it, and without one, as
+// many send it. No encoder writes a first block that looks like a frame.
+func (d *inflater) openDeflate(body []byte) (io.Reader, error) {
+	if len(body) >= 2 && (body[0]&0xf != 8 || (int(body[0])<<8|int(body[1]))%31 != 0) {
+		if d.raw == nil {
+			d.raw = flate.NewReader(&d.src)
+			return d.raw, nil
+		}
+		return d.raw, reset(d.raw, &d.src)
+	}
+	if d.zlib == nil {
+		var err error
+		d.zlib, err = zlib.NewReader(&d.src)
+		return d.zlib, err
+	}
+	return d.zlib, reset(d.zlib, &d.src)
+}
+
+// reset has a reader of deflate begin anew, which all of them can.
+func reset(r io.ReadCloser, src io.Reader) error {
+	if r, ok := r.(flate.Resetter); ok { // zlib's has the same method
+		return r.Reset(src, nil)
+	}
+	return errors.ErrUnsupported
 }
 
 // inflate replaces the body in s, which was read whole: a slow caller holds no
@@ -98,15 +149,19 @@ func (h *Handler) inflate(ctx context.Context, s *scratch, coding string, limit 
 	if err != nil {
 		return inflateProblem(coding, err)
 	}
-	buf, err := h.resize(s, nil, min(max(4*int64(len(wire)), firstBodyBytes), limit+1))
+	most := min(limit, max(ratioFrom, maxRatio*int64(len(wire))))
+	buf, err := h.resize(s, nil, min(inflatedSize(coding, wire)+1, most+1))
 	if err != nil {
 		return err
 	}
-	s.body, err = h.readAll(s, buf, r, limit, limit+1)
+	s.body, err = h.readAll(s, buf, r, most, most+1)
+	if p, ok := errors.AsType[*problem](err); ok && p.status == http.StatusRequestEntityTooLarge {
+		return problemInflatesTooLarge(most, most < limit)
+	}
+	if err == nil && coding == "deflate" && d.src.Len() > 0 { // gzip and zstd look for more themselves
+		err = flate.CorruptInputError(len(wire) - d.src.Len())
+	}
 	if err != nil {
-		if p, ok := errors.AsType[*problem](err); ok && p.status == http.StatusRequestEntityTooLarge {
-			return problemInflatesTooLarge(limit)
-		}
 		return inflateProblem(coding, err)
 	}
 	h.letGo(s, counted(int64(cap(wire))))

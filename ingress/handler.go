@@ -219,12 +219,21 @@ func (h *Handler) serveRoute(x *exchange, target string) (*routeMetrics, outcome
 		x.fail(p)
 		return m, p.outcome()
 	}
+	if route.Split == policies.SplitBulk {
+		x.set("X-Elastic-Product", "Elasticsearch")
+		if asks, _ := route.Bulk(x.r.Method, x.r.URL.Path); asks == policies.BulkHello {
+			return m, x.helloBulk()
+		}
+	}
 	if err := h.limit(x, route); err != nil {
 		return m, h.fail(x, err)
 	}
 	defer x.quota.settle() // where the body was refused before its limits were asked
 	switch route.Mode {
 	case policies.ModeBuffer:
+		if route.Split == policies.SplitBulk {
+			return m, h.bulk(x, set, route, target)
+		}
 		return m, h.accept(x, set, route, m, target)
 	case policies.ModeOverflow:
 		return m, h.overflow(x, set, route, m, target)

@@ -12,14 +12,30 @@ import (
 // maxJSONDepth is where encoding/json stops, too.
 const maxJSONDepth = 10000
 
-// malformed stands for the place behind what is no JSON.
-const malformed = -1
+// What stands for the place behind what is no JSON, and behind what is nested too
+// deep to be looked at. No other place is below 0.
+const (
+	malformed = -1
+	tooDeep   = -2
+)
 
-// validJSON reports whether b is one JSON value, as json.Valid does.
-func validJSON(b []byte) bool {
+// jsonFault says why b is not one JSON value; "" means that it is, as json.Valid
+// has it: bytes of a string that are no UTF-8 are fine.
+func jsonFault(b []byte) string {
 	end := skipValue(b, skipSpace(b, 0), 0)
-	return end != malformed && skipSpace(b, end) == len(b)
+	switch {
+	case end == tooDeep:
+		return faultTooDeep
+	case end < 0 || skipSpace(b, end) != len(b):
+		return faultNotJSON
+	}
+	return ""
 }
+
+const (
+	faultNotJSON = "is not JSON"
+	faultTooDeep = "is nested more than 10000 deep"
+)
 
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
@@ -62,7 +78,7 @@ func skipWord(b []byte, i int, word string) int {
 
 func skipObject(b []byte, i, depth int) int {
 	if depth > maxJSONDepth {
-		return malformed
+		return tooDeep
 	}
 	i = skipSpace(b, i)
 	if i < len(b) && b[i] == '}' {
@@ -78,8 +94,8 @@ func skipObject(b []byte, i, depth int) int {
 		if i = skipSpace(b, i); i >= len(b) || b[i] != ':' {
 			return malformed
 		}
-		if i = skipValue(b, skipSpace(b, i+1), depth); i == malformed {
-			return malformed
+		if i = skipValue(b, skipSpace(b, i+1), depth); i < 0 {
+			return i
 		}
 		var ended bool
 		if i, ended = skipComma(b, i, '}'); ended || i == malformed {
@@ -90,15 +106,15 @@ func skipObject(b []byte, i, depth int) int {
 
 func skipArray(b []byte, i, depth int) int {
 	if depth > maxJSONDepth {
-		return malformed
+		return tooDeep
 	}
 	i = skipSpace(b, i)
 	if i < len(b) && b[i] == ']' {
 		return i + 1
 	}
 	for {
-		if i = skipValue(b, skipSpace(b, i), depth); i == malformed {
-			return malformed
+		if i = skipValue(b, skipSpace(b, i), depth); i < 0 {
+			return i
 		}
 		var ended bool
 		if i, ended = skipComma(b, i, ']'); ended || i == malformed {

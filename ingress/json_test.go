@@ -17,22 +17,22 @@ func jsonSeeds() []string {
 	}
 }
 
-func TestValidJSON(t *testing.T) {
+func TestJSONFault(t *testing.T) {
 	deep := strings.Repeat("[", maxJSONDepth) + strings.Repeat("]", maxJSONDepth)
 	for _, s := range append(jsonSeeds(), deep, "["+deep+"]") {
-		if got, want := validJSON([]byte(s)), json.Valid([]byte(s)); got != want {
-			t.Errorf("validJSON(%.60q) = %t, json.Valid says %t", s, got, want)
+		if got, want := jsonFault([]byte(s)) == "", json.Valid([]byte(s)); got != want {
+			t.Errorf("jsonFault(%.60q): none is %t, json.Valid says %t", s, got, want)
 		}
 	}
 }
 
-func FuzzValidJSON(f *testing.F) {
+func FuzzJSONFault(f *testing.F) {
 	for _, s := range jsonSeeds() {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if got, want := validJSON(b), json.Valid(b); got != want {
-			t.Errorf("validJSON(%q) = %t, json.Valid says %t", b, got, want)
+		if got, want := jsonFault(b) == "", json.Valid(b); got != want {
+			t.Errorf("jsonFault(%q): none is %t, json.Valid says %t", b, got, want)
 		}
 	})
 }

@@ -133,7 +133,7 @@ func problemIdempotencyInProgress() *problem {
 func problemUnsupportedEncoding(what string) *problem {
 	return &problem{
 		kind: problemPrefix + "unsupported-encoding", title: "Unsupported encoding", status: http.StatusUnsupportedMediaType,
-		detail: what + " is not supported here", accept: "gzip, zstd",
+		detail: what + " is not supported here", accept: "gzip, zstd, deflate",
 	}
 }
 
@@ -202,10 +202,14 @@ func problemTooLarge(limit int64) *problem {
 	}
 }
 
-// problemInflatesTooLarge is for a body that was read whole.
-func problemInflatesTooLarge(limit int64) *problem {
+// problemInflatesTooLarge is for a body that was read whole; ratio says that it is too
+// much for what was sent.
+func problemInflatesTooLarge(limit int64, ratio bool) *problem {
 	p := problemTooLarge(limit)
 	p.detail, p.closes = fmt.Sprintf("the body inflates to over %d bytes", limit), false
+	if ratio {
+		p.detail += fmt.Sprintf(", which is over 4 MiB and over %d times what was sent", maxRatio)
+	}
 	return p
 }
 
@@ -454,7 +458,7 @@ func (x *exchange) fail(p *problem) {
 	if p.status == http.StatusServiceUnavailable || p.status == http.StatusTooManyRequests {
 		doc.RetryAfter = jittered(p.retryAfter)
 	}
-	x.set("Content-Type", "application/problem+json")
+	x.set("Content-Type", x.problemType())
 	x.set("Cache-Control", "no-store")
 	x.set("X-Content-Type-Options", "nosniff")
 	if doc.RetryAfter > 0 {
@@ -476,6 +480,17 @@ func (x *exchange) fail(p *problem) {
 		x.set("Connection", "close")
 	}
 	x.write(p.status, append(appendProblem(make([]byte, 0, 512), &doc), '\n'))
+}
+
+// problemType is that of problems, but for clients of Elasticsearch from version 8 on:
+// they read application/json alone, and else fail without a look at the status.
+func (x *exchange) problemType() string {
+	for _, accept := range x.r.Header["Accept"] {
+		if strings.HasPrefix(accept, "application/vnd.elasticsearch+json") {
+			return "application/json"
+		}
+	}
+	return "application/problem+json"
 }
 
 // jittered spreads callers over a fifth of the wait, a second at least, so

@@ -36,8 +36,10 @@ func (p *parts) next() (part []byte, fault string) {
 		if len(line) == 0 {
 			continue
 		}
-		if p.split == policies.SplitNDJSON && !validJSON(line) {
-			return nil, "is not JSON"
+		if p.split == policies.SplitNDJSON {
+			if fault = jsonFault(line); fault != "" {
+				return nil, fault
+			}
 		}
 		return line, ""
 	}
@@ -75,8 +77,11 @@ func (p *parts) nextElement() (element []byte, fault string) {
 		}
 	}
 	after := skipValue(p.rest, i, 1)
-	if after == malformed {
-		return nil, "is not JSON"
+	switch {
+	case after == tooDeep:
+		return nil, faultTooDeep
+	case after < 0:
+		return nil, faultNotJSON
 	}
 	element = p.rest[i:after:after]
 	next, ended := skipComma(p.rest, after, ']')

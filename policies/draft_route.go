@@ -68,7 +68,7 @@ var routeSchema = schema[routeDraft]{
 			says("The longest Prefer: wait=N that is honoured; default 30s."),
 		refField("wait_for", func(r *routeDraft) *text { return &r.waitFor }).
 			says("The drain whose end Prefer: wait=N waits for; default: all of them."),
-		choiceField("split", []Split{splitNone, SplitNDJSON, SplitJSONArray, SplitLines}, []Split{SplitBulk}, func(r *routeDraft) *Split { return &r.out.Split }).
+		choiceField("split", []Split{splitNone, SplitNDJSON, SplitJSONArray, SplitLines, SplitBulk}, nil, func(r *routeDraft) *Split { return &r.out.Split }).
 			says("What of a body is a message; default none: all of it."),
 		sizeField("max_inflated", 1, maxInflated, func(r *routeDraft) *int64 { return &r.out.MaxInflated }).
 			says("What a compressed body that is split may hold; default 32MiB."),
@@ -95,6 +95,9 @@ var routeSchema = schema[routeDraft]{
 		}
 		if r.out.Mode == ModeOverflow && r.out.Split != SplitNone {
 			keys.at(v, "split").fail("remove it, or use mode: buffer", "mode: overflow sends a request as it came, and cannot split it")
+		}
+		if r.out.Split == SplitBulk {
+			checkBulk(v, &r.out, keys)
 		}
 		if live := r.out.Mode == ModePass || r.out.Mode == ModeHold; !live && r.out.MaxBody > maxMessageBytes {
 			keys.at(v, "max_body").fail("write at most 16MiB: what is stored is one message", "max_body is larger than any message")

@@ -28,7 +28,7 @@ func TestSchemaAcceptsWhatLoads(t *testing.T) {
 // dates, zones, hosts and ties, ranges that end before they begin, limits of
 // sizes and durations with a unit, and what two fields say together.
 var ofMeaning = []string{
-	"backoff", "claimed-path", "duplicate-name", "link-local", "local", "midnight", "not-supported", "overflow", "reference", "reserve", "tie", "zone",
+	"backoff", "bulk", "claimed-path", "duplicate-name", "link-local", "local", "midnight", "not-supported", "overflow", "reference", "reserve", "tie", "zone",
 }
 
 // Of what is no YAML, or no policy's YAML, the schema never hears.

@@ -14,6 +14,7 @@ type router struct {
 	any   *paths            // routes without
 	// lengths of all prefixes, the longest first.
 	lengths []int
+	bulk    bool // a route splits so
 }
 
 // paths are the routes of one host.
@@ -28,7 +29,8 @@ type leaf struct {
 // Match returns the most specific route for a request: an exact path before the
 // longest prefix before more conditions. A prefix matches what is below it, and
 // itself unless it ends in a slash: /v1/orders matches /v1/orders/7 and not
-// /v1/ordersX. The host may have a port, which does not count, in capital letters
+// /v1/ordersX. A route with split: bulk takes what its clients ask for besides its
+// path, see [Route.Bulk], where no route matches that. The host may have a port, which does not count, in capital letters
 // or small; the path is decoded and clean. Where no route matches but some would
 // with another method, allow has those methods, sorted.
 func (s *Set) Match(host, method, path string) (route *Route, allow []string) {
@@ -37,7 +39,7 @@ func (s *Set) Match(host, method, path string) (route *Route, allow []string) {
 	}
 	r := &s.router
 	own := r.lookup(normalHost(host))
-	if route = r.match(own, method, path); route != nil {
+	if route = cmp.Or(r.match(own, method, path), r.matchBulk(own, method, path)); route != nil {
 		return route, nil
 	}
 	return nil, r.allow(own, path)

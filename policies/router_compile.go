@@ -44,6 +44,7 @@ func newPaths() *paths {
 }
 
 func (c *compiler) add(r *Route) {
+	c.bulk = c.bulk || r.Split == SplitBulk
 	if r.PathPrefix != "" {
 		c.lengths = append(c.lengths, len(r.PathPrefix))
 	}

@@ -71,6 +71,73 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+const bulkPolicy = `
+version: 1
+streams: [{ name: s }]
+routes:
+  - { name: bulk, match: { methods: [POST], path: /_bulk }, mode: buffer, stream: s, split: bulk }
+  - { name: below, match: { methods: [PUT], path_prefix: /es/ }, mode: buffer, stream: s, split: bulk }
+  - { name: shop, match: { hosts: [shop.example.com] }, mode: buffer, stream: s }
+  - { name: audit, match: { methods: [POST], path: /audit/_bulk }, mode: buffer, stream: s }
+  - { name: logs, match: { hosts: [logs.example.com], path_prefix: /logs }, mode: buffer, stream: s, split: bulk }
+`
+
+// TestMatchBulk: a bulk route has its root and an index as well, unless another route
+// has them.
+func TestMatchBulk(t *testing.T) {
+	set := parse(t, bulkPolicy)
+	tests := []struct {
+		host, method, path string
+		want               string
+		asks               BulkRequest
+		index              string
+	}{
+		{"x", "POST", "/_bulk", "bulk", BulkItems, ""},
+		{"x", "POST", "/orders/_bulk", "bulk", BulkItems, "orders"},
+		{"x", "PUT", "/_bulk", "bulk", BulkItems, ""},
+		{"x", "PUT", "/orders/_bulk", "bulk", BulkItems, "orders"},
+		{"x", "DELETE", "/_bulk", "", 0, ""},
+		{"x", "POST", "/es/_bulk", "below", BulkItems, ""},
+		{"x", "POST", "/es/a/_bulk", "below", BulkItems, "a"},
+		{"x", "POST", "/es/a/_doc", "", 0, ""},
+		{"x", "PUT", "/audit/_bulk", "bulk", BulkItems, "audit"},
+		{"x", "GET", "/_bulk", "", 0, ""},
+		{"x", "GET", "/", "bulk", BulkHello, ""},
+		{"x", "HEAD", "/", "bulk", BulkHello, ""},
+		{"x", "DELETE", "/", "", 0, ""},
+		{"x", "POST", "/a/b/_bulk", "", 0, ""},
+		{"x", "POST", "/orders_bulk", "", 0, ""},
+		{"x", "POST", "/audit/_bulk", "audit", BulkNone, ""},
+		{"x", "GET", "/_license", "", 0, ""},
+		{"x", "GET", "/es", "below", BulkHello, ""},
+		{"x", "GET", "/es/", "below", BulkHello, ""},
+		{"x", "PUT", "/es/_bulk", "below", BulkItems, ""},
+		{"x", "PUT", "/es/orders/_bulk", "below", BulkItems, "orders"},
+		{"x", "PUT", "/es/orders_bulk", "below", BulkNone, ""},
+		{"x", "PUT", "/es/a/b/_bulk", "below", BulkNone, ""},
+		{"x", "PUT", "/es/orders/_doc/7", "below", BulkNone, ""},
+		{"shop.example.com", "GET", "/", "shop", BulkNone, ""},
+		{"shop.example.com", "POST", "/orders/_bulk", "shop", BulkNone, ""},
+		{"shop.example.com", "POST", "/_bulk", "bulk", BulkItems, ""},
+		{"logs.example.com", "GET", "/logs", "logs", BulkHello, ""},
+		{"logs.example.com", "DELETE", "/logs/", "logs", BulkNone, ""},
+		{"logs.example.com", "POST", "/logs/_bulk", "logs", BulkItems, ""},
+		{"logs.example.com", "GET", "/logs/_bulk", "logs", BulkNone, ""},
+		{"logs.example.com", "POST", "/logsX/_bulk", "bulk", BulkItems, "logsX"},
+	}
+	for _, tt := range tests {
+		route, _ := set.Match(tt.host, tt.method, tt.path)
+		var asks BulkRequest
+		var index string
+		if route != nil && route.Split == SplitBulk {
+			asks, index = route.Bulk(tt.method, tt.path)
+		}
+		if nameOf(route) != tt.want || asks != tt.asks || index != tt.index {
+			t.Errorf("%s %s%s: route %q asks %d of index %q; want %q, %d, %q", tt.method, tt.host, tt.path, nameOf(route), asks, index, tt.want, tt.asks, tt.index)
+		}
+	}
+}
+
 func nameOf(r *Route) string {
 	if r == nil {
 		return ""

@@ -153,7 +153,7 @@ const (
 	SplitNDJSON    Split = "ndjson"
 	SplitJSONArray Split = "json_array"
 	SplitLines     Split = "lines"
-	SplitBulk      Split = "bulk" // not built yet
+	SplitBulk      Split = "bulk" // Elasticsearch's: an action and its document, a line each
 )
 
 // Idempotency is how a request that is sent again is known. A key is honoured

@@ -19,15 +19,19 @@ type httpClient struct {
 	out  []byte
 }
 
-// httpTarget is a server that bodies of a type are posted to.
-func httpTarget(addr, contentType string) target {
+// httpTarget is a server that bodies of a type are posted to, with more header lines.
+func httpTarget(addr, contentType string, more ...string) target {
 	return target{addr, func(ctx context.Context, addr string, _ int) (client, error) {
 		var d net.Dialer
 		nc, err := d.DialContext(ctx, "tcp", addr)
 		if err != nil {
 			return nil, err
 		}
-		head := fmt.Appendf(nil, "POST /v1/orders HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: ", addr, contentType)
+		head := fmt.Appendf(nil, "POST /v1/orders HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\n", addr, contentType)
+		for _, line := range more {
+			head = append(append(head, line...), "\r\n"...)
+		}
+		head = append(head, "Content-Length: "...)
 		return &httpClient{conn: nc, r: bufio.NewReaderSize(nc, 4096), head: head}, nil
 	}}
 }

@@ -23,7 +23,7 @@ const ofProducer = 0.8
 const drainMessages = 1_000_000
 
 // A drain that is held until its stream is full, and then as fast as it gets.
-const drainPolicy = `version: 1
+const kafkaDrainPolicy = `version: 1
 sinks:
   - name: events
     kafka: { brokers: ["BROKER"], topic: TOPIC, acks: all, compression: zstd }
@@ -78,7 +78,7 @@ func drainOnce(ctx context.Context, o options, b *broker, topic string, next fun
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	policy := func(rate string) string {
-		return strings.NewReplacer("BROKER", b.public, "TOPIC", topic, "RATE", rate).Replace(drainPolicy)
+		return strings.NewReplacer("BROKER", b.public, "TOPIC", topic, "RATE", rate).Replace(kafkaDrainPolicy)
 	}
 	p, err := startForebay(o.forebay, dir, policy("0"))
 	if err != nil {

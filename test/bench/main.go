@@ -25,7 +25,7 @@ type options struct {
 	hold                 bool
 }
 
-const usage = `usage: bench accept|batch|deep|drain|edge|idle|kafka|pace|search [flags]
+const usage = `usage: bench accept|batch|deep|drain|edge|idle|kafka|logs|pace|search [flags]
 
   accept   one order a request, against a bare handler and NATS JetStream
   batch    a thousand orders a request, against bare handlers
@@ -35,6 +35,7 @@ const usage = `usage: bench accept|batch|deep|drain|edge|idle|kafka|pace|search 
   idle     999 streams with a drain each and nothing to do, against one stream
   kafka    batches of orders against Apache Kafka's own client and broker, a drain against a bare producer, a topic into
            a stream against a bare consumer
+  logs     a thousand lines a request, as they are and as gzip
   pace     a backlog sent to a sink at several rates, and in a window
   search   a backlog of lines to a _bulk endpoint that only parses
 
@@ -76,6 +77,8 @@ func main() {
 		exit(run(kafka, 8))
 	case "search":
 		exit(run(search, 4))
+	case "logs":
+		exit(run(logs, 8))
 	default:
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
