@@ -76,7 +76,7 @@ func roundOfSearch(ctx context.Context, o options, e *bulkEndpoint, all bodies) 
 		return r, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	if err := post(ctx, p.public, all(0), int(linesAtOnce*(o.warm+o.measure).Seconds())/perBatch); err != nil {
+	if err := postBulk(ctx, p.public, all(0), int(linesAtOnce*(o.warm+o.measure).Seconds())/perBatch); err != nil {
 		return r, err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), fmt.Appendf(nil, searchPolicy, e.addr(), o.connections, "unlimited"), 0o600); err != nil {
@@ -89,7 +89,7 @@ func roundOfSearch(ctx context.Context, o options, e *bulkEndpoint, all bodies) 
 }
 
 // post sends so many batches over one connection.
-func post(ctx context.Context, addr string, next func() []byte, batches int) error {
+func postBulk(ctx context.Context, addr string, next func() []byte, batches int) error {
 	t := httpTarget(addr, "application/x-ndjson")
 	c, err := t.dial(ctx, addr, 0)
 	if err != nil {
