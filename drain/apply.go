@@ -153,7 +153,7 @@ func (d *Drains) newDrain(now time.Time, p plan) *drain {
 		plan:      p,
 		core:      newCore(now, p.policy.Schedule.At, p.sink.budget),
 	}
-	dr.core.weight = p.policy.Weight
+	dr.core.weight, dr.core.freed = p.policy.Weight, dr.freed
 	dr.core.late = latenessOf(p.policy.Deadline)
 	dr.core.setHands(now, d.hands[dr.name])
 	return dr

@@ -138,7 +138,7 @@ func TestBytesEnvelope(t *testing.T) {
 		for range rapid.IntRange(1, 100).Draw(t, "bodies") {
 			size := rapid.Int64Range(1, int64(rate/20)).Draw(t, "size")
 			now = now.Add(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "µs")) * time.Microsecond)
-			if !b.take(now, "who", size).After(now) {
+			if !b.take(now, "who", nil, size).After(now) {
 				all = append(all, sent{now, float64(size)})
 			}
 		}

@@ -30,6 +30,7 @@ type core struct {
 	at       func(time.Time) policies.Window // what comes of both
 	budget   *limiter.Budget
 	weight   int             // among the drains of the budget
+	freed    chan<- struct{} // told when it is first of those who wait for the budget
 	pacer    *limiter.Bucket // of the schedule's rate
 	wire     *limiter.Bucket // of the same rate, for what is written
 	late     lateness
@@ -48,7 +49,8 @@ type core struct {
 
 	// bound is what the last step that had something to send was held by; empty
 	// after a change that makes it worthless.
-	bound Constraint
+	bound  Constraint
+	behind bool // as verdict.behind
 }
 
 // verdict is what a step found.
@@ -63,6 +65,8 @@ type verdict struct {
 	urgent  bool             // the attempts are for what is nearly late alone,
 	plain   int              // but for so many that the schedule lets through
 	yields  bool             // what it lacks is live requests'
+	behind  bool             // of other drains that wait for the budget; it is called
+	unfed   bool             // it waits for bytes alone
 }
 
 // newCore returns a core whose pacer is empty, whatever the window: what was
@@ -155,11 +159,11 @@ func (c *core) enter(edge time.Time, was beat) {
 func (c *core) step(now time.Time, want int, o outlook) verdict {
 	if want <= 0 {
 		c.roll(now)
-		c.due, c.bound = time.Time{}, Empty
+		c.due, c.bound, c.behind = time.Time{}, Empty, false
 		return verdict{binding: Empty}
 	}
 	v := c.pick(now, want, o)
-	c.bound = v.binding
+	c.bound, c.behind = v.binding, v.behind
 	return v
 }
 
@@ -168,6 +172,7 @@ type gate struct {
 	name  Constraint
 	until time.Time        // zero: not known
 	short limiter.Shortage // what to wait for where until is not known
+	unfed bool             // of bytes
 }
 
 // gate requires that the window is the present one.
@@ -184,7 +189,9 @@ func (c *core) gate(now time.Time, o outlook) gate {
 	case o.breaker == BreakerHalfOpen && o.probing:
 		return gate{name: Breaker, short: limiter.OfSlots} // the probe's slot comes free when it ends
 	case o.fed.After(now):
-		return gate{name: SinkBudget, until: o.fed}
+		return gate{name: SinkBudget, until: o.fed, unfed: true}
+	case o.unfed:
+		return gate{name: SinkBudget, unfed: true}
 	default:
 		return gate{}
 	}
@@ -194,10 +201,16 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	c.roll(now)
 	if g := c.gate(now, o); g.name != "" {
 		c.due = time.Time{}
-		return verdict{binding: g.name, again: g.until, short: g.short}
+		return verdict{binding: g.name, again: g.until, short: g.short, unfed: g.unfed}
 	}
 	if o.breaker == BreakerHalfOpen {
 		want = 1
+	}
+	if o.behind {
+		if n := tokens(c.paced(), c.accountable(now), want); n > 0 {
+			c.due = time.Time{}
+			return verdict{binding: o.binds(), lacks: n, behind: true, again: c.beat.until}
+		}
 	}
 	// First what was due when the timer should have fired, so that a bucket that
 	// is full by now loses nothing; then what has come since.
@@ -274,7 +287,7 @@ func (c *core) spare(at time.Time, leave leave) limiter.Shortage {
 	}
 	level := c.budget.Level(at)
 	switch {
-	case c.budget.Slots()-c.budget.InFlight() <= leave.slots+leave.rivals:
+	case c.budget.Slots()-c.budget.InFlight() <= leave.slots:
 		return limiter.OfSlots
 	case level < 1+leave.of(at, level):
 		return limiter.OfTokens
