@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"forebay/buffer"
@@ -132,4 +133,48 @@ func processors(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// Who is called and does not come is not waited for, and who leaves lets the next come.
+func TestLineGoesOn(t *testing.T) {
+	for name, tt := range map[string]struct {
+		leaves bool
+		within time.Duration
+	}{
+		"the first does not come": {false, 10*time.Millisecond + grace},
+		"the first leaves":        {true, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSinkState(time.Now(), policies.Sink{Name: "service", Budget: reserving(100, 1, 64, 0)}, &fakeSink{})
+			drains := make([]*core, 3)
+			calls := make([]chan struct{}, 3)
+			for i := range drains {
+				calls[i] = make(chan struct{}, 1)
+				drains[i] = newCore(time.Now(), always(limiter.Unlimited), s.budget)
+				drains[i].freed = calls[i]
+				if v := s.step(time.Now(), drains[i], 5); v.behind != (i > 0) || v.binding != SinkBudget {
+					t.Fatalf("drain %d: %+v", i, v)
+				}
+			}
+			if tt.leaves {
+				s.quit(time.Now(), drains[0], true)
+			}
+			began := time.Now()
+			<-calls[1]
+			if took := time.Since(began); took != tt.within {
+				t.Errorf("%s: the next was called after %v, want %v", name, took, tt.within)
+			}
+			time.Sleep(10 * time.Millisecond)
+			if v := s.step(time.Now(), drains[1], 5); v.take != 1 || v.lacks != 4 {
+				t.Errorf("%s: the next found %+v", name, v)
+			}
+			<-calls[2]
+			for _, c := range drains {
+				s.quit(time.Now(), c, true)
+			}
+			if len(s.shares.line.order)+s.shares.line.wants+len(s.shares.drains.stakes) != 0 {
+				t.Errorf("%s: left behind: %+v", name, s.shares)
+			}
+		})
+	}
 }
