@@ -123,6 +123,20 @@ func (d *Drains) applyDrains(now time.Time, set *policies.Set) {
 	for name, s := range d.sinks {
 		s.honour(patience(set, name))
 	}
+	d.listUsers()
+}
+
+// listUsers tells sinks which drains they have. It requires that mu is held.
+func (d *Drains) listUsers() {
+	users := make(map[*sinkState][]*drain)
+	for _, name := range d.order {
+		dr := d.drains[name]
+		users[dr.sink()] = append(users[dr.sink()], dr)
+	}
+	for _, s := range d.sinks {
+		list := users[s]
+		s.users.drains.Store(&list)
+	}
 }
 
 // patience is the longest Retry-After that a drain to a sink honours.

@@ -107,6 +107,10 @@ func (s *sinkState) feed(now time.Time, c *core, size int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stake := s.shares.drains.of(c)
+	if stake.size == 0 {
+		stake.size = float64(size)
+	}
+	stake.size += (float64(size) - stake.size) / 64
 	if stake.needs = 0; s.bytes.take(now, c, c.freed, size).After(now) {
 		stake.needs = size
 	}

@@ -12,7 +12,7 @@ import (
 func (d *drain) start(ctx context.Context, p plan, v verdict, m buffer.Delivery) {
 	d.mu.Lock()
 	now := time.Now()
-	d.recent.add(now)
+	d.recent.add(now, 1)
 	if kept, promised := d.promises.left(now, m.Offset); promised {
 		p.meters.left(kept)
 	}

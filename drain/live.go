@@ -109,6 +109,8 @@ func (s *sinkState) enter(now time.Time, w *waiter, size int64) (*Turn, closed) 
 		return nil, c
 	}
 	s.bytes.take(now, s, nil, size)
+	s.came.add(now, 1)
+	s.carried.add(now, uint64(max(0, size)))
 	s.call(now)
 	return &Turn{sink: s, size: size, began: now, term: s.breaker.began(1)}, closed{}
 }

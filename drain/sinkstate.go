@@ -39,7 +39,11 @@ type sinkState struct {
 	turns    *time.Timer   // guarded by mu; for those who wait behind others; nil: nobody ever did
 	looks    uint64        // guarded by mu; of drains that have something to send
 
-	live atomic.Int64 // live requests sent
+	came    recent // guarded by mu; live requests that had their turn
+	carried recent // guarded by mu; the bytes of their bodies
+
+	live  atomic.Int64 // live requests sent
+	users users
 }
 
 func newSinkState(now time.Time, p policies.Sink, sink Sink) *sinkState {

@@ -16,8 +16,8 @@ import (
 	"forebay/policies"
 )
 
-// crowd is a policy of n drains of one sink.
-func crowd(n int, budget policies.Budget) (names []string, s *policies.Set) {
+// crowded is a policy of n drains of one sink.
+func crowded(n int, budget policies.Budget) (names []string, s *policies.Set) {
 	s = set(base(limiter.Unlimited), budget)
 	like := s.Drains[0]
 	s.Drains = nil
@@ -54,7 +54,7 @@ func TestWaitersAreLeftAlone(t *testing.T) {
 		"both":         {policies.Budget{Limit: limit(60, 2), Concurrency: 64, Bytes: 50_000}, 0, 1000, 50},
 	} {
 		for _, n := range []int{3, 500} {
-			names, policy := crowd(n, tt.budget)
+			names, policy := crowded(n, tt.budget)
 			t.Run(fmt.Sprintf("%s, %d drains", name, n), func(t *testing.T) {
 				inBubble(t, names, func(b *bench) {
 					b.sinks["service"].slow(tt.takes)
@@ -86,7 +86,7 @@ func TestWaitersAreLeftAlone(t *testing.T) {
 func BenchmarkWaiters(b *testing.B) {
 	for _, n := range []int{1, 10, 1000} {
 		b.Run(fmt.Sprintf("%d drains", n), func(b *testing.B) {
-			names, policy := crowd(n, reserving(500, 5, 64, 0))
+			names, policy := crowded(n, reserving(500, 5, 64, 0))
 			buf := buffertest.NewMem(buffer.Stream{Name: "orders", Drains: names})
 			msgs := make([]buffer.Message, b.N/n+10)
 			if _, err := buf.Append(b.Context(), "orders", time.Now(), msgs); err != nil {

@@ -14,6 +14,7 @@ type stake struct {
 	weight float64
 	used   float64 // over its weight
 	needs  int64   // bytes that its next message waits for
+	size   float64 // about the mean of its last bodies, in bytes; 0: it had none
 }
 
 // of is the stake of a drain, as it weighs now.
