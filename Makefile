@@ -126,10 +126,11 @@ bench-limits: ## limits on callers: a known key, a new one, a million; a request
 	$(GO) test -run '^$$' -bench '^BenchmarkKeyed$$' -count 3 ./limiter
 	$(GO) test -run '^$$' -bench '^BenchmarkLimited$$' -count 3 ./ingress
 
-integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, stops and reloads under load, calendars through the years, a backlog of 5 million within its bounds
+integration: bin/bench ## what needs minutes, or root and strace: faults of disks, power cuts, stops, reloads and a service that collapses under load, calendars through the years, a year of a drain, a backlog of 5 million within its bounds
 	$(MAKE) torture-model N=50
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault|^TestUnderLoad|^TestAttacks' ./cmd/forebay
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestWindowsThroughTheYears$$' ./policies
+	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestRunForMoreThanAYear$$|^TestAdaptiveKeeps' ./drain
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 
 torture: ## kill -9 at N (20) random points; FOREBAY_TORTURE_SEED repeats a run
