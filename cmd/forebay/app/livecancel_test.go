@@ -41,7 +41,7 @@ func (s *shopfront) state(location string) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close()
 	var receipt struct{ State string }
 	if err := json.NewDecoder(resp.Body).Decode(&receipt); err != nil {
 		s.t.Fatal(err)
