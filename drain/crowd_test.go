@@ -32,8 +32,8 @@ func TestETAInACrowd(t *testing.T) {
 		off     float64        // how far of the wait; 0: a fiftieth
 	}{
 		"weights 1 to 3":    {budget: reserving(100, 1, 64, 0), weights: map[string]int{"a": 1, "b": 3}},
-		"one has less":      {budget: reserving(100, 1, 64, 0), weights: map[string]int{"a": 1, "b": 3}, counts: map[string]int{"b": 1000}},
-		"three, fast":       {budget: reserving(1000, 10, 64, 0), weights: map[string]int{"a": 1, "b": 2, "c": 5}},
+		"one has less":      {budget: reserving(100, 1, 64, 0), weights: map[string]int{"a": 1, "b": 3}, counts: map[string]int{"b": 800}},
+		"three, fast":       {budget: reserving(300, 3, 64, 0), weights: map[string]int{"a": 1, "b": 2, "c": 5}},
 		"a slow schedule":   {budget: reserving(100, 1, 64, 0), weights: map[string]int{"a": 1, "b": 3}, change: func(s *policies.Set) { s.Drains[1].Schedule = base(20) }, off: 0.06},
 		"one comes later":   {budget: reserving(100, 1, 64, 0), weights: map[string]int{"a": 1, "b": 1}, change: func(s *policies.Set) { s.Drains[1].Schedule = late }, asked: 30*time.Minute - 10*time.Second},
 		"reserved for live": {budget: reserving(100, 4, 64, 0.7), weights: map[string]int{"a": 1}, live: 10},
@@ -49,9 +49,9 @@ func TestETAInACrowd(t *testing.T) {
 					tt.change(policy)
 				}
 				b.pass(tt.asked)
-				b.bodies(repeat(5000, tt.body)...)
+				b.bodies(repeat(2500, tt.body)...)
 				for drain, left := range tt.counts {
-					b.finish(drain, 5000-left)
+					b.finish(drain, 2500-left)
 				}
 				b.apply(policy)
 				ctx, stop := context.WithCancel(b.t.Context())
@@ -62,7 +62,7 @@ func TestETAInACrowd(t *testing.T) {
 				etas := make(map[string]time.Time)
 				for drain := range tt.weights {
 					s := b.stats(drain)
-					ahead := min(2000, s.Pending) - 1
+					ahead := min(800, s.Pending) - 1
 					eta, _, note := b.drains.ETA(drain, now, time.Time{}, ahead)
 					if note != "" {
 						t.Fatalf("%s: %s", drain, note)
@@ -92,11 +92,11 @@ func (b *bench) finish(drain string, n int) {
 	}
 }
 
-// reached is when drains had delivered so many, but for a tenth of a second.
+// reached is when drains had delivered so many, but for a fifth of a second.
 func (b *bench) reached(wants map[string]uint64) map[string]time.Time {
 	at := make(map[string]time.Time)
 	for len(at) < len(wants) && b.t.Context().Err() == nil {
-		b.pass(100 * time.Millisecond)
+		b.pass(200 * time.Millisecond)
 		for drain, want := range wants {
 			if _, ok := at[drain]; !ok && b.stats(drain).Delivered >= want {
 				at[drain] = time.Now()

@@ -48,7 +48,7 @@ func TestWaitersAreLeftAlone(t *testing.T) {
 		rate   float64
 	}{
 		"tokens":       {reserving(50, 1, 64, 0), 0, 0, 50},
-		"tokens, fast": {reserving(1000, 20, 64, 0), 0, 0, 1000},
+		"tokens, fast": {reserving(400, 8, 64, 0), 0, 0, 400},
 		"slots":        {reserving(limiter.Unlimited, 1, 5, 0), 100 * time.Millisecond, 0, 50},
 		"bytes":        {bytesAlone(50_000), 0, 1000, 50},
 		"both":         {policies.Budget{Limit: limit(60, 2), Concurrency: 64, Bytes: 50_000}, 0, 1000, 50},
