@@ -156,10 +156,11 @@ parts: ## the real servers that integration runs, pinned, into .parts; PART=kafk
 
 integration: integration-faults promcheck integration-servers ## what needs minutes, root and strace, or servers that are not ours
 
-integration-faults: bin/bench ## faults of disks, power cuts, stops and reloads under load, calendars through the years, a backlog of 5 million within its bounds; Linux, root
+integration-faults: bin/bench ## faults of disks, power cuts, stops, reloads and a service that collapses under load, a year of a drain, calendars through the years, a backlog of 5 million within its bounds; Linux, root
 	$(MAKE) torture-model N=50
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestFault|^TestUnderLoad|^TestAttacks' ./cmd/forebay
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestWindowsThroughTheYears$$' ./policies
+	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestRunForMoreThanAYear$$|^TestAdaptiveKeeps' ./drain
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 
 # One package after the other: two servers of a kind would share the processors.

@@ -150,7 +150,7 @@ func (c *counter) answer(Delivery) Outcome {
 // A service that tells what is left of its quota has no call to refuse anything, and
 // most of its quota is used.
 func TestRunKeepsToAQuota(t *testing.T) {
-	for _, quota := range []int{20, 100, 2000} {
+	for _, quota := range []int{20, 100, 800} {
 		t.Run(fmt.Sprint(quota), func(t *testing.T) {
 			inBubble(t, []string{"d"}, func(b *bench) {
 				s := b.sinks["service"]

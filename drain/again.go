@@ -27,12 +27,12 @@ func Again(ctx context.Context, ms []Delivery) (context.Context, error) {
 // again takes tokens and bytes for messages of an attempt that is under way, which has
 // its slot.
 func (d *drain) again(ctx context.Context, p plan, v verdict, ms []Delivery) error {
-	left, bytes := len(ms), int64(0)
+	left, bytes, tell := len(ms), int64(0), make(chan struct{}, 1)
 	for _, m := range ms {
 		bytes += int64(len(m.Body))
 	}
 	for left > 0 || bytes > 0 {
-		n, fed, again, err := d.mayRepeat(time.Now(), p, v, left, bytes)
+		n, fed, again, err := d.mayRepeat(time.Now(), p, v, left, bytes, tell)
 		if err != nil {
 			return err
 		}
@@ -43,6 +43,7 @@ func (d *drain) again(ctx context.Context, p plan, v verdict, ms []Delivery) err
 			continue
 		}
 		select {
+		case <-tell:
 		case <-time.After(min(time.Until(again), maxHeld)): // a rate may rise meanwhile
 		case <-ctx.Done():
 			return ctx.Err()
@@ -53,7 +54,7 @@ func (d *drain) again(ctx context.Context, p plan, v verdict, ms []Delivery) err
 
 // mayRepeat takes the tokens that there are, at most n, and the bytes once there are no
 // tokens to wait for; or it says when to ask again.
-func (d *drain) mayRepeat(now time.Time, p plan, v verdict, n int, bytes int64) (taken int, fed bool, again time.Time, err error) {
+func (d *drain) mayRepeat(now time.Time, p plan, v verdict, n int, bytes int64, tell chan<- struct{}) (taken int, fed bool, again time.Time, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !v.open(now) || d.core.hands.pace(now) == Paused {
@@ -66,7 +67,7 @@ func (d *drain) mayRepeat(now time.Time, p plan, v verdict, n int, bytes int64) 
 		return 0, false, again, errNotNow
 	}
 	if n == 0 {
-		again, err = p.sink.mayRepeat(now, d.core, bytes)
+		again, err = p.sink.mayRepeat(now, tell, bytes)
 		return 0, err == nil && !again.After(now), again, err
 	}
 	taken, funded, err := p.sink.spend(now, tokens(pacer, now, n))
@@ -89,14 +90,14 @@ func (s *sinkState) spend(now time.Time, n int) (taken int, again time.Time, err
 	return taken, again, nil
 }
 
-// mayRepeat takes bytes, or returns when to ask again.
-func (s *sinkState) mayRepeat(now time.Time, c *core, bytes int64) (time.Time, error) {
+// mayRepeat takes bytes, or returns when to ask again. Who asks is known by its channel.
+func (s *sinkState) mayRepeat(now time.Time, who chan<- struct{}, bytes int64) (time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pause.After(now) || s.held.holds(now) {
 		return time.Time{}, errNotNow
 	}
-	return s.bytes.take(now, c, bytes), nil
+	return s.bytes.take(now, who, who, bytes), nil
 }
 
 // repeats is the context of an attempt, some of whose messages may be sent again.

@@ -123,6 +123,20 @@ func (d *Drains) applyDrains(now time.Time, set *policies.Set) {
 	for name, s := range d.sinks {
 		s.honour(patience(set, name))
 	}
+	d.listUsers()
+}
+
+// listUsers tells sinks which drains they have. It requires that mu is held.
+func (d *Drains) listUsers() {
+	users := make(map[*sinkState][]*drain)
+	for _, name := range d.order {
+		dr := d.drains[name]
+		users[dr.sink()] = append(users[dr.sink()], dr)
+	}
+	for _, s := range d.sinks {
+		list := users[s]
+		s.users.drains.Store(&list)
+	}
 }
 
 // patience is the longest Retry-After that a drain to a sink honours.
@@ -155,7 +169,7 @@ func (d *Drains) newDrain(now time.Time, p plan) *drain {
 		core:      newCore(now, p.policy.Schedule.At, p.sink.budget),
 	}
 	dr.core.setBatch(now, p.batch)
-	dr.core.weight = p.policy.Weight
+	dr.core.weight, dr.core.freed = p.policy.Weight, dr.freed
 	dr.core.late = latenessOf(p.policy.Deadline)
 	dr.core.setHands(now, d.hands[dr.name])
 	return dr

@@ -1,7 +1,6 @@
 package drain
 
 import (
-	"slices"
 	"time"
 
 	"forebay/buffer"
@@ -16,15 +15,9 @@ type bandwidth struct {
 	level      float64 // at last; below zero after a large body
 	last       time.Time
 
-	// queue is who waits, the first one's turn it is: else a large body would wait behind
-	// small ones for ever.
-	queue []claim
-}
-
-// claim is that of who waits for bytes.
-type claim struct {
-	who       any
-	at, until time.Time // when they may be there, and the turn is lost
+	// line is who waits, in the order in which they came: else a large body would wait
+	// behind small ones for ever.
+	line line
 }
 
 // set changes the bytes a second; 0: no bound.
@@ -47,41 +40,59 @@ func (b *bandwidth) at(now time.Time) float64 {
 	return b.level
 }
 
-// ask returns when a body may leave: now, or else who asks is in the queue, and has to ask
-// again then.
-func (b *bandwidth) ask(now time.Time, who any, size int64) time.Time {
+// ask returns when a body may leave: now, or else who asks is in the line, has to ask again
+// then, and is told on a channel when it is first; mine is false while others are before it.
+func (b *bandwidth) ask(now time.Time, who any, tell chan<- struct{}, size int64) (at time.Time, mine bool) {
 	level := b.at(now)
 	if b.rate <= 0 || size <= 0 {
-		return now
+		b.line.leave(who)
+		return now, true
 	}
-	b.queue = slices.DeleteFunc(b.queue, func(c claim) bool { return !now.Before(c.until) })
-	if len(b.queue) > 0 && b.queue[0].who != who {
-		return b.wait(who, later(b.queue[0].at, now.Add(time.Millisecond)))
+	if b.line.behind(now, who, 0) {
+		b.line.join(who, tell, 0, 1)
+		return later(b.line.first(now).until, now.Add(time.Millisecond)), false
 	}
-	at := in(now, (min(float64(size), b.most)-level-unresolved)/b.rate)
-	if at.After(now) {
-		b.wait(who, at)
+	if at = in(now, (min(float64(size), b.most)-level-unresolved)/b.rate); at.After(now) {
+		b.line.came(b.line.join(who, tell, 0, 1), at)
 	}
-	return at
-}
-
-func (b *bandwidth) wait(who any, at time.Time) time.Time {
-	i := slices.IndexFunc(b.queue, func(c claim) bool { return c.who == who })
-	if i < 0 {
-		i, b.queue = len(b.queue), append(b.queue, claim{})
-	}
-	b.queue[i] = claim{who, at, at.Add(grace)}
-	return at
+	return at, true
 }
 
 // take takes a body's bytes, or returns when to ask again.
-func (b *bandwidth) take(now time.Time, who any, size int64) time.Time {
-	at := b.ask(now, who, size)
+func (b *bandwidth) take(now time.Time, who any, tell chan<- struct{}, size int64) time.Time {
+	at, _ := b.ask(now, who, tell, size)
 	if b.rate > 0 && size > 0 && !at.After(now) {
 		b.level -= float64(size)
-		b.queue = slices.DeleteFunc(b.queue, func(c claim) bool { return c.who == who })
+		b.line.leave(who)
 	}
 	return at
+}
+
+// turn asks for a drain: when there are the bytes, unless others are before it.
+func (b *bandwidth) turn(now time.Time, c *core, size int64) (at time.Time, behind bool) {
+	at, mine := b.ask(now, c, c.freed, size)
+	if !mine {
+		return time.Time{}, true
+	}
+	return at, false
+}
+
+// came takes note of what a drain found: it keeps its place in the line while it waits for
+// tokens or slots, or is about to take the bytes, and has none where it waits for anything
+// else.
+func (b *bandwidth) came(now time.Time, c *core, v verdict) {
+	p := b.line.places[c]
+	switch {
+	case p == nil || v.unfed:
+	case v.take+v.lacks == 0:
+		b.line.leave(c)
+	case v.take > 0:
+		b.line.came(p, now)
+	case v.behind:
+		b.line.came(p, now.Add(freeing))
+	default:
+		b.line.came(p, later(now, v.again))
+	}
 }
 
 // returned puts back what was taken and not sent.
@@ -96,9 +107,14 @@ func (s *sinkState) feed(now time.Time, c *core, size int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stake := s.shares.drains.of(c)
-	if stake.needs = 0; s.bytes.take(now, c, size).After(now) {
+	if stake.size == 0 {
+		stake.size = float64(size)
+	}
+	stake.size += (float64(size) - stake.size) / 64
+	if stake.needs = 0; s.bytes.take(now, c, c.freed, size).After(now) {
 		stake.needs = size
 	}
+	s.call(now)
 	return stake.needs == 0
 }
 

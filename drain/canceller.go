@@ -108,25 +108,50 @@ func (c *canceller) leave(k cancelKey, t *turn) {
 // between repeats it, and while the slot is held, so that a sink cannot ask
 // faster than the buffer can do.
 func (d *drain) cancel(ctx context.Context, p plan, keys []string) bool {
-	if len(keys) == 0 || d.canceller == nil || !d.mayCancel(p) {
+	return d.canceller.honour(ctx, p.sink, p.policy.Stream, keys)
+}
+
+// honour cancels what waits of a stream's keys for a sink that may ask for it. It
+// reports whether ctx did not end it.
+func (c *canceller) honour(ctx context.Context, sink *sinkState, stream string, keys []string) bool {
+	if len(keys) == 0 || c == nil || stream == "" || !c.may(sink) {
 		return true
 	}
 	for _, key := range keys {
-		if err := d.canceller.cancel(ctx, p.policy.Stream, key); err != nil {
+		if err := c.cancel(ctx, stream, key); err != nil {
 			if ctx.Err() != nil {
 				return false
 			}
-			d.log.Error("what the sink asked to cancel is not cancelled", "sink", p.sink.name, "stream", p.policy.Stream, "err", err)
+			c.log.Error("what the sink asked to cancel is not cancelled", "sink", sink.name, "stream", stream, "err", err)
 		}
 	}
 	return true
 }
 
-// mayCancel says once that a sink asks for what it may not.
-func (d *drain) mayCancel(p plan) bool {
-	may, first := p.sink.mayCancel()
+// may says once that a sink asks for what it may not.
+func (c *canceller) may(sink *sinkState) bool {
+	may, first := sink.mayCancel()
 	if first {
-		d.log.Warn("the sink's Forebay-Cancel-Key is ignored: its policy does not say may_cancel: true", "sink", p.sink.name)
+		c.log.Warn("the sink's Forebay-Cancel-Key is ignored: its policy does not say may_cancel: true", "sink", sink.name)
 	}
 	return may
+}
+
+// cancelWithin is how long what an answer to a live request asks for may take, whether or
+// not its caller waits.
+const cancelWithin = 30 * time.Second
+
+// Cancel cancels what waits of these cancel keys in a stream, because the answer to the
+// request asked for it. It blocks until that is durable, before the slot is free; where
+// it fails, or takes half a minute, that is logged. It does nothing without a
+// stream, and where the sink's policy does not say that it may.
+func (t *Turn) Cancel(ctx context.Context, stream string, keys []string) {
+	if len(keys) == 0 {
+		return
+	}
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelWithin)
+	defer stop()
+	if !t.drains.canceller.honour(ctx, t.sink, stream, keys) {
+		t.drains.log.Error("what the sink asked to cancel is not cancelled", "sink", t.sink.name, "stream", stream, "err", ctx.Err())
+	}
 }

@@ -31,6 +31,7 @@ type core struct {
 	budget   *limiter.Budget
 	weight   int             // among the drains of the budget
 	batch    Batch           // of the sink
+	freed    chan<- struct{} // told when it is first of those who wait for the budget
 	pacer    *limiter.Bucket // of the schedule's rate
 	wire     *limiter.Bucket // of the same rate, for what is written
 	late     lateness
@@ -53,7 +54,8 @@ type core struct {
 
 	// bound is what the last step that had something to send was held by; empty
 	// after a change that makes it worthless.
-	bound Constraint
+	bound  Constraint
+	behind bool // as verdict.behind
 }
 
 // verdict is what a step found.
@@ -70,6 +72,8 @@ type verdict struct {
 	plain   int              // but for so many that the schedule lets through
 	yields  bool             // what it lacks is live requests'
 	shut    bool             // nothing leaves until something changes: what a collector has is to be finished
+	behind  bool             // of other drains that wait for the budget; it is called
+	unfed   bool             // it waits for bytes alone
 }
 
 // newCore returns a core whose pacer is empty, whatever the window: what was
@@ -179,11 +183,11 @@ func (c *core) enter(edge time.Time, was beat) {
 func (c *core) step(now time.Time, want int, o outlook) verdict {
 	if want <= 0 {
 		c.roll(now)
-		c.due, c.gathers, c.bound = time.Time{}, time.Time{}, Empty
+		c.due, c.gathers, c.bound, c.behind = time.Time{}, time.Time{}, Empty, false
 		return verdict{binding: Empty}
 	}
 	v := c.pick(now, want, o)
-	c.bound = v.binding
+	c.bound, c.behind = v.binding, v.behind
 	return v
 }
 
@@ -192,6 +196,7 @@ type gate struct {
 	name  Constraint
 	until time.Time        // zero: not known
 	short limiter.Shortage // what to wait for where until is not known
+	unfed bool             // of bytes
 }
 
 // gate requires that the window is the present one.
@@ -210,7 +215,9 @@ func (c *core) gate(now time.Time, o outlook) gate {
 	case o.breaker == BreakerHalfOpen && o.probing:
 		return gate{name: Breaker, short: limiter.OfSlots} // the probe's slot comes free when it ends
 	case o.fed.After(now):
-		return gate{name: SinkBudget, until: o.fed}
+		return gate{name: SinkBudget, until: o.fed, unfed: true}
+	case o.unfed:
+		return gate{name: SinkBudget, unfed: true}
 	default:
 		return gate{}
 	}
@@ -220,10 +227,16 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 	c.roll(now)
 	if g := c.gate(now, o); g.name != "" {
 		c.due = time.Time{}
-		return verdict{binding: g.name, again: g.until, short: g.short}
+		return verdict{binding: g.name, again: g.until, short: g.short, unfed: g.unfed}
 	}
 	if o.breaker == BreakerHalfOpen {
 		want = 1
+	}
+	if o.behind {
+		if n := tokens(c.paced(), c.accountable(now), want); n > 0 {
+			c.due = time.Time{}
+			return verdict{binding: o.binds(), lacks: n, behind: true, again: c.beat.until}
+		}
 	}
 	var v verdict
 	gathered, gathers := c.gather(now, want, o)
@@ -316,7 +329,7 @@ func (c *core) spare(at time.Time, leave leave) limiter.Shortage {
 	}
 	level := c.budget.Level(at)
 	switch {
-	case c.budget.Slots()-c.budget.InFlight() <= leave.slots+c.batch.carry(leave.rivals):
+	case c.budget.Slots()-c.budget.InFlight() <= leave.slots:
 		return limiter.OfSlots
 	case level < 1+leave.of(at, level):
 		return limiter.OfTokens

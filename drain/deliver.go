@@ -16,7 +16,7 @@ func (d *drain) start(ctx context.Context, p plan, v verdict, ds []buffer.Delive
 	now := time.Now()
 	for i, m := range ds {
 		ms[i].Delivery = m
-		d.recent.add(now)
+		d.recent.add(now, 1)
 		if kept, promised := d.promises.left(now, m.Offset); promised {
 			p.meters.left(kept)
 		}

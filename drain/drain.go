@@ -70,7 +70,7 @@ func (d *drain) update(now time.Time, p plan) {
 	d.plan.meters.void(d.promises.void())
 	if p.sink != d.plan.sink {
 		d.plan.sink.budget.Forget(d.freed)
-		d.plan.sink.quit(d.core)
+		d.plan.sink.quit(now, d.core, true)
 		d.core.setBudget(p.sink.budget)
 	}
 	d.plan = p
@@ -146,7 +146,7 @@ func (d *drain) stop() {
 	d.finish()
 	d.mu.Lock()
 	d.plan.sink.budget.Forget(d.freed)
-	d.plan.sink.quit(d.core)
+	d.plan.sink.quit(time.Now(), d.core, true)
 	d.mu.Unlock()
 	close(d.done)
 }
@@ -162,6 +162,7 @@ func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if int(d.bunched.Load()) >= d.core.mayHold() || d.collecting.Load() {
+		d.plan.sink.quit(now, d.core, false)
 		return d.plan, verdict{} // those that are held go first, and tell
 	}
 	sink := d.plan.sink

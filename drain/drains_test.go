@@ -66,12 +66,14 @@ drains:
 func TestRunKeepsToWindows(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		midnight := time.Now().UTC()
-		b.apply(set(nightly(t), wide()))
-		b.fill(100_000)
+		schedule := nightly(t)
+		schedule.Entries[0].Rate = 0.5
+		b.apply(set(schedule, wide()))
+		b.fill(25_000)
 		// Timers wake on whole minutes at most; the edges are exact all the same.
 		b.pass(48 * time.Hour)
 		times := b.sinks["service"].began(midnight)
-		const perNight = 6*3600*2 + 1 // the edge holds one token; the last comes with the next edge
+		const perNight = 6*3600/2 + 1 // the edge holds one token; the last comes with the next edge
 		if n := len(times); n < 2*perNight-2 || n > 2*perNight {
 			t.Errorf("%d attempts in two nights, want about %d", n, 2*perNight)
 		}

@@ -11,9 +11,11 @@ import (
 
 // What is predicted is what is done, over closed hours too.
 func TestETAMatchesTheLoop(t *testing.T) {
-	for _, n := range []int{1, 100, 30_000, 60_000} {
+	for _, n := range []int{1, 100, 7_500, 15_000} {
 		inBubble(t, []string{"d"}, func(b *bench) {
-			b.apply(set(nightly(t), wide()))
+			schedule := nightly(t)
+			schedule.Entries[0].Rate = 0.5
+			b.apply(set(schedule, wide()))
 			b.fill(n)
 			b.pass(17 * time.Minute)
 			now := time.Now()

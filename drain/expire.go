@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"forebay/buffer"
+	"forebay/policies"
 )
 
 const (
@@ -125,7 +126,7 @@ func (e *expirer) pass(now time.Time, trusted bool) (time.Time, error) {
 // one that is accepted meanwhile may be.
 func (e *expirer) expireOwn(now time.Time, dr *drain) (next time.Time, err error) {
 	none := now.Add(horizon)
-	why, ends := own(dr.policy().Deadline)
+	why, ends := own(dr.deadline())
 	if e.own == nil || !ends {
 		return none, nil
 	}
@@ -145,6 +146,12 @@ func (e *expirer) expireOwn(now time.Time, dr *drain) (next time.Time, err error
 		return none, nil
 	}
 	return earlier(next, none), nil
+}
+
+func (d *drain) deadline() policies.Deadline {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.plan.policy.Deadline
 }
 
 func (d *drain) mayBeTimed() bool {

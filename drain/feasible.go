@@ -18,8 +18,8 @@ const (
 )
 
 // Feasible reports whether n more messages of a stream would leave before they are
-// late, with every drain that does not deliver what is: as schedule, sink's rate and
-// backlog say, whatever operators and the sink do at the moment. If not, it would be so
+// late, with every drain that does not deliver what is: as schedule, sink's rate, who else
+// takes from it and backlog say, whatever operators and the sink do at the moment. If not, it would be so
 // from again on; zero: that is not in sight. What was found feasible counts as accepted.
 // It is called for every message, takes some tens of nanoseconds for most, and nothing
 // where no drain of the stream has a deadline. It does not touch the disk.
@@ -120,33 +120,35 @@ func inTime(maxDelay time.Duration) time.Duration { return maxDelay - min(time.S
 
 // fits is how many messages leave before one that comes now is late.
 func (d *drain) fits(now time.Time) (n float64, delay time.Duration) {
+	crowd := d.sink().crowd(now, d)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delay = inTime(d.plan.policy.Deadline.MaxDelay)
-	n, _, _ = d.undisturbed(now).leaves(now, now.Add(delay), math.Inf(1))
+	n, _, _ = d.undisturbed(now, crowd).leaves(now, now.Add(delay), math.Inf(1))
 	return math.Floor(n * (1 - rounded)), delay
 }
 
 // feasibleAt is when the nth message from now would not be late if it came then.
 func (d *drain) feasibleAt(now time.Time, n float64) time.Time {
+	crowd := d.sink().crowd(now, d)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, at, ok := d.undisturbed(now).leaves(now, now.Add(horizon), n)
+	_, at, ok := d.undisturbed(now, crowd).leaves(now, now.Add(horizon), n)
 	if !ok {
 		return time.Time{}
 	}
 	return later(at.Add(-inTime(d.plan.policy.Deadline.MaxDelay)), now)
 }
 
-// undisturbed is a forecast by schedule and sink's rate alone. It requires that mu is
+// undisturbed is a forecast by schedule, sink's rate and who else takes from it alone. It requires that mu is
 // held.
-func (d *drain) undisturbed(now time.Time) *forecast {
+func (d *drain) undisturbed(now time.Time, crowd crowd) *forecast {
 	c := d.core
-	f := &forecast{flow: c.flow(now), urgency: c.late.of(now), window: c.schedule(now)}
+	f := &forecast{flow: c.flow(now), urgency: c.late.of(now), window: c.schedule(now), crowd: crowd, whole: d.plan.sink.limit()}
 	if f.urgency.rate > 0 { // it takes effect a moment late, with no token in hand
 		f.urgency.from = f.urgency.from.Add(expireEvery + time.Duration(float64(time.Second)/float64(f.urgency.rate)))
 	}
-	f.funded.limit = d.plan.sink.limit()
+	f.funded.limit = f.whole
 	f.funded.add(0)
 	var ahead []policies.Window
 	first := f.window

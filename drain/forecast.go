@@ -20,9 +20,9 @@ const (
 
 // eta is when the nth message from now leaves, counting from 1, as far as the
 // sink's outlook tells: the rates integrated over the windows ahead from what the
-// buckets hold now. It is false where that is beyond the horizon.
-func (c *core) eta(now time.Time, n float64, o outlook) (time.Time, bool) {
-	f, ok := c.forecast(now, o)
+// buckets hold now, and as far as others who take from it leave something. It is false where that is beyond the horizon.
+func (c *core) eta(now time.Time, n float64, o outlook, crowd crowd) (time.Time, bool) {
+	f, ok := c.forecast(now, o, crowd)
 	if !ok {
 		return time.Time{}, false
 	}
@@ -31,7 +31,7 @@ func (c *core) eta(now time.Time, n float64, o outlook) (time.Time, bool) {
 }
 
 // forecast is what an estimate goes through; false: an operator has stopped the sink for good.
-func (c *core) forecast(now time.Time, o outlook) (f forecast, ok bool) {
+func (c *core) forecast(now time.Time, o outlook, crowd crowd) (f forecast, ok bool) {
 	c.roll(now)
 	if o.lag.stuck(now) {
 		return forecast{}, false
@@ -44,7 +44,7 @@ func (c *core) forecast(now time.Time, o outlook) (f forecast, ok bool) {
 	}
 	return forecast{
 		flow: c.flow(now), outlook: o, hands: c.hands, urgency: c.late.of(now),
-		window: c.window, following: c.following,
+		window: c.window, following: c.following, crowd: crowd, whole: c.budget.Limit(),
 	}, true
 }
 
@@ -52,6 +52,8 @@ func (c *core) forecast(now time.Time, o outlook) (f forecast, ok bool) {
 type forecast struct {
 	flow
 	outlook   outlook
+	crowd     crowd
+	whole     limiter.Limit // of the sink, as far as the outlook says nothing else
 	hands     hands
 	urgency   urgency
 	window    policies.Window
@@ -79,7 +81,7 @@ func (f *forecast) leaves(now, end time.Time, n float64) (left float64, at time.
 		first := rate
 		if ok {
 			f.window = next
-			first, _ = f.step(until, end, steps)
+			first, _ = f.pace(until, end, steps)
 		}
 		if lasts = until.Sub(begin); ok && first != rate {
 			lasts -= brink
@@ -96,6 +98,7 @@ func (f *forecast) leaves(now, end time.Time, n float64) (left float64, at time.
 			return left + sent, time.Time{}, false
 		}
 		left, n, t = left+sent, n-sent, until
+		f.crowd.pass(until.Sub(begin))
 		if edge {
 			if first != rate {
 				f.enter(first)
@@ -105,8 +108,29 @@ func (f *forecast) leaves(now, end time.Time, n float64) (left float64, at time.
 	}
 }
 
-// step is the rate from t on until another time, at most the end.
+// step is the rate from t on until another time, at most the end, at which what others
+// leave changes too.
 func (f *forecast) step(t, end time.Time, steps int) (rate limiter.Rate, until time.Time) {
+	rate, until = f.pace(t, end, steps)
+	if f.crowd.nobody() {
+		return rate, until
+	}
+	if cut := f.crowd.contend(t, until, rate, f.sinkLimit(t).Rate); cut.Before(until) {
+		return f.pace(t, cut, steps)
+	}
+	return rate, until
+}
+
+// sinkLimit is that of the sink at a time.
+func (f *forecast) sinkLimit(t time.Time) limiter.Limit {
+	if f.outlook.varies() {
+		return f.outlook.limit(t)
+	}
+	return f.whole
+}
+
+// pace is the rate without the sink's from t on until another time, at most the end.
+func (f *forecast) pace(t, end time.Time, steps int) (rate limiter.Rate, until time.Time) {
 	_, until = f.window.Step(t, steps)
 	if steps == coarse && f.crosses(t, until) {
 		_, until = f.window.Step(t, 8*coarse)
@@ -141,11 +165,14 @@ func (f *forecast) crosses(t, until time.Time) bool {
 }
 
 // rest lets the time pass in which the sink takes nothing, gives the budget what
-// slow start and sink leave of it, and returns when sending begins.
+// slow start, sink and others leave of it, and returns when sending begins.
 func (f *forecast) rest(t, until time.Time) time.Time {
 	o := &f.outlook
-	if o.varies() {
-		f.funded.limit = o.limit(t)
+	if alone := f.crowd.nobody(); !alone || o.varies() {
+		f.funded.limit = f.sinkLimit(t)
+		if !alone {
+			f.funded.limit.Rate = f.crowd.remainder
+		}
 		f.funded.add(0)
 	}
 	if !o.pause.After(t) {

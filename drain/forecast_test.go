@@ -24,7 +24,7 @@ func TestCoreETA(t *testing.T) {
 		sinkBurst := max(pace(sinkRate, Batch{}).Burst, rapid.IntRange(1, 300).Draw(t, "sink burst"))
 		c := newCore(start(), calendar(stretches...), limiter.NewBudget(start(), limit(sinkRate, sinkBurst), 1000))
 		ahead := rapid.IntRange(0, 5000).Draw(t, "ahead")
-		eta, ok := c.eta(start(), float64(ahead)+1, outlook{})
+		eta, ok := c.eta(start(), float64(ahead)+1, outlook{}, crowd{})
 
 		var left time.Time
 		n := 0
@@ -65,7 +65,7 @@ func TestCoreETAWithoutRate(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newCore(start(), tt.at, tt.budget)
-			if at, ok := c.eta(start(), tt.n, outlook{}); ok {
+			if at, ok := c.eta(start(), tt.n, outlook{}, crowd{}); ok {
 				t.Errorf("eta of message %v = %v, want none", tt.n, at)
 			}
 		})
@@ -74,7 +74,7 @@ func TestCoreETAWithoutRate(t *testing.T) {
 
 func TestCoreETAAfterPause(t *testing.T) {
 	c := newCore(start(), calendar(stretch{0, 10}, stretch{time.Minute, 20}), unlimitedBudget())
-	got, ok := c.eta(start(), 101, outlook{pause: start().Add(2 * time.Minute)})
+	got, ok := c.eta(start(), 101, outlook{pause: start().Add(2 * time.Minute)}, crowd{})
 	if want := start().Add(2*time.Minute + 5*time.Second); !ok || got.Sub(want).Abs() > ms(1) {
 		t.Errorf("eta of message 101 at 20/s after a pause of 2 min = %v, %v; want %v", got, ok, want)
 	}
@@ -82,7 +82,7 @@ func TestCoreETAAfterPause(t *testing.T) {
 
 func TestCoreETAUnlimited(t *testing.T) {
 	c := newCore(start(), calendar(stretch{0, 0}, stretch{time.Hour, limiter.Unlimited}), unlimitedBudget())
-	got, ok := c.eta(start(), 1e6, outlook{})
+	got, ok := c.eta(start(), 1e6, outlook{}, crowd{})
 	if want := start().Add(time.Hour); !ok || !got.Equal(want) {
 		t.Errorf("eta in an unlimited window = %v, %v; want its edge %v", got, ok, want)
 	}

@@ -97,7 +97,7 @@ func (s *sinkState) enter(now time.Time, w *waiter, size int64) (*Turn, closed) 
 	case len(s.queue) > 0 && s.queue[0] != w:
 		return nil, closed{by: o.funding(), until: s.after(now, len(s.queue)+1)}
 	}
-	if at := s.bytes.ask(now, s, size); at.After(now) {
+	if at, _ := s.bytes.ask(now, s, nil, size); at.After(now) {
 		return nil, closed{by: SinkBudget, until: at}
 	}
 	c := s.take(w.accountable(now), o)
@@ -108,7 +108,10 @@ func (s *sinkState) enter(now time.Time, w *waiter, size int64) (*Turn, closed) 
 		c.until = sooner(c.until, o.changes(now)) // there may be more to take from before what was waited for
 		return nil, c
 	}
-	s.bytes.take(now, s, size)
+	s.bytes.take(now, s, nil, size)
+	s.came.add(now, 1)
+	s.carried.add(now, uint64(max(0, size)))
+	s.call(now)
 	return &Turn{sink: s, size: size, began: now, term: s.breaker.began(1)}, closed{}
 }
 

@@ -22,12 +22,12 @@ func (d *drain) backlog() []buffer.Waiting {
 // ahead and all that holds the drain say; zero: each one leaves in time. The backlog is
 // known by some of its messages: between two of them the time is interpolated. It requires
 // that mu is held.
-func (d *drain) missAt(now time.Time, backlog []buffer.Waiting, o outlook) time.Time {
+func (d *drain) missAt(now time.Time, backlog []buffer.Waiting, o outlook, crowd crowd) time.Time {
 	delay := d.plan.policy.Deadline.MaxDelay
 	if delay <= 0 || len(backlog) == 0 {
 		return time.Time{}
 	}
-	f, ok := d.core.forecast(now, o)
+	f, ok := d.core.forecast(now, o, crowd)
 	if !ok {
 		return backlog[0].AcceptedAt.Add(delay)
 	}

@@ -95,6 +95,7 @@ func (d *drain) promisesDue(now time.Time, accepted map[string]uint64) (offsets 
 // promise renews the promise of a message that stands so with the drain, and
 // returns when it is due again; zero: never.
 func (d *drain) promise(now time.Time, offset uint64, stands buffer.DrainStatus, waits bool) (again time.Time) {
+	crowd := d.sink().crowd(now, d)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.promises.open[offset]
@@ -108,7 +109,7 @@ func (d *drain) promise(now time.Time, offset uint64, stands buffer.DrainStatus,
 		d.plan.meters.void(d.promises.give(offset))
 		return time.Time{}
 	}
-	eta, ok := d.core.eta(now, float64(stands.Ahead)+1, d.plan.sink.outlook(now))
+	eta, ok := d.core.eta(now, float64(stands.Ahead)+1, d.plan.sink.outlook(now), crowd)
 	if !ok {
 		d.plan.meters.void(d.promises.give(offset))
 		return time.Time{}

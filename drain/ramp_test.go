@@ -116,7 +116,7 @@ func TestCoreETAOverRamps(t *testing.T) {
 		c := newCore(start(), s.At, limiter.NewBudget(start(), pace(sinkRate, Batch{}), 1000))
 		whole := int(draw(&s, start(), start().Add(4*time.Minute)).fit(start(), start().Add(4*time.Minute)))
 		ahead := rapid.IntRange(0, whole).Draw(t, "ahead")
-		eta, ok := c.eta(start(), float64(ahead)+1, outlook{})
+		eta, ok := c.eta(start(), float64(ahead)+1, outlook{}, crowd{})
 		if !ok {
 			return // a day has more of it, unless there is none
 		}
@@ -147,7 +147,7 @@ func BenchmarkETAOverRamps(b *testing.B) {
 		c := newCore(start(), s.At, limiter.NewBudget(start(), limit(500, 5), 64))
 		b.Run(ramp.String(), func(b *testing.B) {
 			for b.Loop() {
-				c.eta(start(), 30e6, outlook{})
+				c.eta(start(), 30e6, outlook{}, crowd{})
 			}
 		})
 	}

@@ -92,26 +92,25 @@ func in(now time.Time, seconds float64) time.Time {
 	return now.Add(time.Duration(math.Ceil(min(seconds, maxSleep.Seconds()) * float64(time.Second))))
 }
 
-// leave is what one side leaves to the other, and a drain to other drains. The zero value is nothing.
+// leave is what one side leaves to the other. The zero value is nothing.
 type leave struct {
 	slots, tokens int
-	rivals        int       // as many of both again, to other drains
 	part          *reserve  // decides on the tokens; nil: tokens does
 	live          bool      // who leaves
 	until         time.Time // when that is over; zero: not known
 }
 
-func (l leave) nothing() bool { return l.slots == 0 && l.tokens == 0 && l.rivals == 0 && l.part == nil }
+func (l leave) nothing() bool { return l.slots == 0 && l.tokens == 0 && l.part == nil }
 
 // of is how many tokens are left to others, of so many.
 func (l leave) of(at time.Time, tokens float64) float64 {
 	switch {
 	case l.part == nil:
-		return float64(l.tokens + l.rivals)
+		return float64(l.tokens)
 	case l.live:
 		return max(0, tokens-l.part.at(at)-unresolved)
 	default:
-		return max(0, l.part.at(at)-unresolved) + float64(l.rivals)
+		return max(0, l.part.at(at)-unresolved)
 	}
 }
 
@@ -126,21 +125,20 @@ func keeps(b policies.Budget, rate limiter.Rate) limiter.Rate {
 // yields reports whether what is short would be there without live requests.
 func (c *core) yields(at time.Time, short limiter.Shortage, leave leave) bool {
 	if short == limiter.OfSlots {
-		return c.budget.Slots()-c.budget.InFlight() > leave.rivals
+		return c.budget.Slots() > c.budget.InFlight()
 	}
-	return leave.part != nil || c.budget.Level(at) >= float64(1+leave.rivals)
+	return leave.part != nil || c.budget.Level(at) >= 1
 }
 
 // funded is when the budget has n tokens beside what is left to others; false: never.
 func (c *core) funded(now time.Time, n int, left leave) (time.Time, bool) {
 	limit := c.budget.Limit()
 	if left.part != nil && limit.Rate > 0 {
-		n = max(1, min(n+left.rivals, limit.Burst-int(left.part.most)))
+		n = max(1, min(n, limit.Burst-int(left.part.most)))
 		return left.part.beside(now, limit, c.budget.Level(now), float64(n)), true
 	}
-	others := left.tokens + left.rivals
-	at, ok := c.budget.When(now, min(n+others, limit.Burst))
-	if others > 0 && !at.After(now) { // all there may be is there, and for others
+	at, ok := c.budget.When(now, min(n+left.tokens, limit.Burst))
+	if left.tokens > 0 && !at.After(now) { // all there may be is there, and for others
 		at = now.Add(max(coalesce, time.Duration(float64(time.Second)/float64(limit.Rate))))
 	}
 	return at, ok

@@ -8,7 +8,8 @@ const (
 	askAgain = 100 * time.Millisecond
 	// grace is how long a drain may be late for what is left to it.
 	grace = 10 * time.Millisecond
-	// freeing is how long a drain waits for a slot before it has to say so again.
+	// freeing is how long a drain that others wait behind waits for a slot before it says
+	// so again.
 	freeing = time.Second
 )
 
@@ -20,17 +21,11 @@ type shares struct {
 	part   *reserve // nil: none
 	flying int      // live requests that have a slot
 	drains weights  // among each other
+	line   line     // drains that lack tokens or slots
 
-	ahead int // of the drains, by what live requests took; negative: behind
-	lacks map[*core]lack
+	ahead int       // of the drains, by what live requests took; negative: behind
 	waits int       // live requests that wait in turn
 	asked time.Time // another live request is expected up to then
-}
-
-// lack is what a drain could not take.
-type lack struct {
-	n     int
-	until time.Time
 }
 
 // ask takes note of a live request that was refused and does not wait.
@@ -48,15 +43,9 @@ func (s *shares) liveLacks(now time.Time) int {
 	return s.waits
 }
 
-func (s *shares) drainsLack(now time.Time) (sum int) {
-	for c, l := range s.lacks {
-		if !now.Before(l.until) {
-			delete(s.lacks, c)
-			continue
-		}
-		sum += l.n
-	}
-	return sum
+func (s *shares) drainsLack(now time.Time) int {
+	s.line.first(now)
+	return s.line.wants
 }
 
 // liveLeaves is what a live request leaves to drains while so many attempts are in
@@ -89,14 +78,20 @@ func (s *shares) drainsLeave(now time.Time) leave {
 	return l
 }
 
-// until is when nothing is left to the drains any more.
-func (s *shares) until(now time.Time) (at time.Time) {
-	for _, l := range s.lacks {
-		if l.until.After(at) && now.Before(l.until) {
-			at = l.until
-		}
+// holds is what keeps the drain that comes first from taking; empty: none waits.
+func (s *shares) holds(now time.Time) Constraint {
+	if p := s.line.first(now); p != nil {
+		return p.name
 	}
-	return at
+	return ""
+}
+
+// until is when the drain that comes first has taken what is left to it, or does not come.
+func (s *shares) until(now time.Time) time.Time {
+	if p := s.line.first(now); p != nil && !p.until.IsZero() {
+		return p.until
+	}
+	return now.Add(grace)
 }
 
 // tookLive takes note of what a live request took, with so many tokens left.
@@ -115,10 +110,10 @@ func (s *shares) tookLive(now time.Time, left float64) {
 
 // tookDrain takes note of what a drain took, with so many tokens left, and of what it
 // still lacks. It reports whether it lacked something before and does not any more.
-func (s *shares) tookDrain(now time.Time, c *core, v verdict, left float64) (content bool) {
+func (s *shares) tookDrain(now time.Time, c *core, v *verdict, left float64) (content bool) {
 	s.ahead -= v.take
 	if v.take > 0 {
-		s.drains.took(now, c, v.take, s.lacks)
+		s.drains.took(c, v.take, s.line.first(now))
 	}
 	if s.part != nil && v.take > 0 {
 		s.part.took(now, false, left)
@@ -127,17 +122,21 @@ func (s *shares) tookDrain(now time.Time, c *core, v verdict, left float64) (con
 		s.ahead = -1
 	}
 	if v.lacks == 0 {
-		_, lacked := s.lacks[c]
-		delete(s.lacks, c)
-		return lacked
+		return s.line.leave(c)
 	}
-	until := now.Add(freeing)
-	if !v.again.IsZero() {
-		until = v.again.Add(grace)
+	p := s.line.join(c, c.freed, s.drains.had(c), v.lacks)
+	p.name = v.binding
+	switch {
+	case v.behind: // it is called
+	case v.take > 0:
+		s.line.came(p, later(now, v.again))
+	case v.again.IsZero() && len(s.line.order) > 1:
+		v.again = now.Add(freeing) // it says now and then that it is there
+		s.line.came(p, v.again)
+	case v.again.IsZero():
+		s.line.came(p, now.Add(freeing))
+	default:
+		s.line.came(p, v.again)
 	}
-	if s.lacks == nil {
-		s.lacks = make(map[*core]lack)
-	}
-	s.lacks[c] = lack{n: v.lacks, until: until}
 	return false
 }

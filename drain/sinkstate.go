@@ -38,9 +38,15 @@ type sinkState struct {
 	queue    []*waiter     // guarded by mu; live requests that wait, the first one's turn it is
 	shares   shares        // guarded by mu
 	bytes    bandwidth     // guarded by mu; of bodies
+	turns    *time.Timer   // guarded by mu; for those who wait behind others; nil: nobody ever did
+	looks    uint64        // guarded by mu; of drains that have something to send
 
-	live atomic.Int64    // live requests sent
-	lags chan<- struct{} // told when the lag is to be read; nil: nobody reads it
+	lags    chan<- struct{} // told when the lag is to be read; nil: nobody reads it
+	came    recent          // guarded by mu; live requests that had their turn
+	carried recent          // guarded by mu; the bytes of their bodies
+
+	live  atomic.Int64 // live requests sent
+	users users
 }
 
 func newSinkState(now time.Time, p policies.Sink, sink Sink) *sinkState {
@@ -131,6 +137,9 @@ type outlook struct {
 	held    SinkHold        // an operator's pause; it may have ended
 	lag     lag             // of the consumers behind the sink
 	fed     time.Time       // when there are the bytes that the drain's next message waits for
+	unfed   bool            // it waits for them behind others
+	behind  bool            // other drains wait for tokens or slots before it
+	first   Constraint      // what the first of those is held by
 	leave   leave           // what is for others
 	breaker BreakerState    //
 	opens   time.Time       // when an open breaker lets a probe through
@@ -167,6 +176,14 @@ func (o outlook) changes(t time.Time) time.Time {
 	return at
 }
 
+// binds names what holds those who wait for tokens or slots.
+func (o outlook) binds() Constraint {
+	if o.first != "" {
+		return o.first
+	}
+	return o.funding()
+}
+
 // funding names what sets the budget's rate.
 func (o outlook) funding() Constraint {
 	if o.asks.least() < o.shared {
@@ -193,6 +210,7 @@ func (s *sinkState) look(now time.Time) outlook {
 		held:    s.held,
 		lag:     s.lag,
 		leave:   s.shares.drainsLeave(now),
+		first:   s.shares.holds(now),
 		breaker: s.breaker.state(now),
 		opens:   s.breaker.until,
 		probing: s.breaker.probing,
@@ -233,14 +251,17 @@ func (s *sinkState) step(now time.Time, c *core, want int) verdict {
 	}
 	o := s.look(now)
 	if want > 0 {
-		o.fed = s.bytes.ask(now, c, s.shares.drains.of(c).needs)
-		o.leave.rivals = s.shares.drains.leaves(now, c, s.shares.lacks, max(s.budget.Limit().Burst, s.budget.Slots()))
+		s.looks++
+		o.fed, o.unfed = s.bytes.turn(now, c, s.shares.drains.of(c).needs)
+		o.behind = s.shares.line.behind(now, c, s.shares.drains.had(c))
 	}
 	v := c.step(now, want, o)
 	v.term = s.breaker.began(v.take)
-	if s.shares.tookDrain(now, c, v, s.budget.Level(now)) {
+	if s.shares.tookDrain(now, c, &v, s.budget.Level(now)) {
 		s.nudge()
 	}
+	s.bytes.came(now, c, v)
+	s.call(now)
 	return v
 }
 

@@ -81,10 +81,11 @@ func (d *Drains) ETA(drain string, now, due time.Time, ahead uint64) (eta, p90 t
 
 // eta also says why there is none.
 func (d *drain) eta(now, due time.Time, ahead uint64) (eta, p90 time.Time, note string) {
+	crowd := d.sink().crowd(now, d)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	o := d.plan.sink.outlook(now)
-	eta, ok := d.core.eta(now, float64(ahead)+1, o)
+	eta, ok := d.core.eta(now, float64(ahead)+1, o, crowd)
 	if ok && eta.Before(due) { // its turn comes before it may be tried again
 		eta = d.core.opens(due)
 		ok = !eta.IsZero()
@@ -124,6 +125,11 @@ func (d *drain) expiry() expiry {
 
 func (d *drain) status(now time.Time, count buffer.DrainStats) Status {
 	backlog := d.backlog()
+	crowd := crowd{}
+	if count.Pending+count.Scheduled > 0 {
+		crowd = d.sink().crowd(now, d)
+	}
+	again := crowd.clone() // each estimate goes through it
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	o := d.plan.sink.outlook(now)
@@ -148,12 +154,12 @@ func (d *drain) status(now time.Time, count buffer.DrainStats) Status {
 		s.State = Blocked
 	}
 	if s.Waiting > 0 {
-		s.EmptyAt = d.emptyAt(now, float64(s.Waiting), count.LastDue, o)
+		s.EmptyAt = d.emptyAt(now, float64(s.Waiting), count.LastDue, o, crowd)
 	}
 	if delay := d.plan.policy.Deadline.MaxDelay; delay > 0 && !count.Oldest.IsZero() {
 		s.Deadline = count.Oldest.Add(delay)
 		if s.EmptyAt.IsZero() || s.EmptyAt.After(s.Deadline) {
-			s.Miss = d.missAt(now, backlog, o)
+			s.Miss = d.missAt(now, backlog, o, again)
 		}
 	}
 	for _, h := range d.core.hands.list(now) {
@@ -168,23 +174,23 @@ func (d *drain) status(now time.Time, count buffer.DrainStats) Status {
 
 // emptyAt is when the last waiting message leaves: not before it is due. It is
 // zero where no rate is in sight, and requires that mu is held.
-func (d *drain) emptyAt(now time.Time, waiting float64, lastDue time.Time, o outlook) time.Time {
-	at, ok := d.core.eta(now, waiting, o)
+func (d *drain) emptyAt(now time.Time, waiting float64, lastDue time.Time, o outlook, crowd crowd) time.Time {
+	at, ok := d.core.eta(now, waiting, o, crowd)
 	if !ok || !lastDue.After(at) {
 		return at
 	}
 	return d.core.opens(lastDue)
 }
 
-// recent counts attempts by second.
+// recent counts things by second.
 type recent struct {
 	second int64 // of the newest count, since 1970
 	counts [6]uint64
 }
 
-func (r *recent) add(now time.Time) {
+func (r *recent) add(now time.Time, n uint64) {
 	r.advance(now)
-	r.counts[r.second%int64(len(r.counts))]++
+	r.counts[r.second%int64(len(r.counts))] += n
 }
 
 // rate is the mean over the last full seconds: all counts but the newest.

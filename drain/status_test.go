@@ -100,7 +100,7 @@ func TestRecent(t *testing.T) {
 	now := start()
 	for second := range 20 {
 		for range second {
-			r.add(now.Add(time.Duration(second) * time.Second))
+			r.add(now.Add(time.Duration(second)*time.Second), 1)
 		}
 	}
 	// The seconds 14 … 18 are full, 19 is not over.

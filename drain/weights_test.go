@@ -55,7 +55,7 @@ func TestWeights(t *testing.T) {
 		whole   float64
 	}{
 		"1 to 4":           {reserving(100, 1, 64, 0), 0, map[string]int{"a": 1, "b": 4}, 100},
-		"1 to 4, fast":     {reserving(5000, 50, 64, 0), 0, map[string]int{"a": 1, "b": 4}, 5000},
+		"1 to 4, fast":     {reserving(2000, 20, 64, 0), 0, map[string]int{"a": 1, "b": 4}, 2000},
 		"large burst":      {reserving(500, 200, 64, 0), 0, map[string]int{"a": 4, "b": 1}, 500},
 		"three":            {reserving(200, 2, 64, 0), 0, map[string]int{"a": 1, "b": 2, "c": 5}, 200},
 		"none said":        {reserving(100, 1, 64, 0), 0, map[string]int{"a": 0, "b": 0}, 100},

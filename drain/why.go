@@ -156,7 +156,7 @@ func (c *core) limits(now time.Time, o outlook) []Term {
 		Name: Concurrency, Rate: limiter.Unlimited,
 		Detail: fmt.Sprintf("%d of %d slots in use%s", c.budget.InFlight(), c.budget.Slots(), o.adapted),
 	})
-	if c.bound == LiveTraffic {
+	if c.boundNow(o) == LiveTraffic {
 		terms = append(terms, Term{Name: LiveTraffic, Rate: keeps(o.whole, c.budget.Limit().Rate), Detail: yieldsTo(o.whole)})
 	}
 	if t, ok := o.lag.term(now); ok {
@@ -190,6 +190,14 @@ func yieldsTo(b policies.Budget) string {
 	return fmt.Sprintf("at least: up to %.0f %% of the sink's budget are for live requests while they come", b.ReserveForLive*100)
 }
 
+// boundNow is what the last step was held by, and behind others what those are held by now.
+func (c *core) boundNow(o outlook) Constraint {
+	if c.behind && o.first != "" {
+		return o.first
+	}
+	return c.bound
+}
+
 // binding names what keeps the drain from going faster. It requires that the
 // window is the present one.
 func (c *core) binding(now time.Time, o outlook, count buffer.DrainStats) Constraint {
@@ -211,7 +219,7 @@ func (c *core) binding(now time.Time, o outlook, count buffer.DrainStats) Constr
 	case count.Pending == 0:
 		return Empty // what is scheduled is not due, and what is in flight needs no rate
 	case c.bound != "" && c.bound != Empty:
-		return c.bound // what the pick itself was held by
+		return c.boundNow(o) // what the pick itself was held by
 	case c.beat.rate == limiter.Unlimited && budget == limiter.Unlimited:
 		return Unlimited
 	case budget < c.beat.rate:

@@ -11,10 +11,11 @@ import (
 type Live interface {
 	// Enter takes a token and a slot of a sink's budget for one request. Where
 	// the budget has none, it waits for at most wait, behind those who came before.
-	// size is that of the request's body; below 0: it is not known.
+	// size is that of the request's body; below 0: it is not known. The stream is that
+	// of the route, in which the sink may ask to cancel what waits; empty: none.
 	// It returns a [*Refusal] where the request may not be sent, and ctx's error
 	// when that ended first.
-	Enter(ctx context.Context, sink string, size int64, wait time.Duration) (Turn, error)
+	Enter(ctx context.Context, sink, stream string, size int64, wait time.Duration) (Turn, error)
 }
 
 // Turn is the leave to send one request.

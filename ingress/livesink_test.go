@@ -47,7 +47,7 @@ type liveSink struct {
 	between int // turns that have not ended
 }
 
-func (l *liveSink) Enter(ctx context.Context, _ string, size int64, wait time.Duration) (Turn, error) {
+func (l *liveSink) Enter(ctx context.Context, _, _ string, size int64, wait time.Duration) (Turn, error) {
 	l.mu.Lock()
 	l.waits, l.sizes = append(l.waits, wait), append(l.sizes, size)
 	l.mu.Unlock()

@@ -49,7 +49,7 @@ func (h *Handler) enter(x *exchange, route *policies.Route, m *routeMetrics) (Tu
 	if h.cfg.Live == nil {
 		return nil, "", errors.New("route " + route.Name + ": there is no way to sinks")
 	}
-	turn, err := h.cfg.Live.Enter(x.r.Context(), route.Sink, x.r.ContentLength, 0)
+	turn, err := h.cfg.Live.Enter(x.r.Context(), route.Sink, route.Stream, x.r.ContentLength, 0)
 	refused, ok := errors.AsType[*Refusal](err)
 	if !ok || route.Mode == policies.ModePass {
 		return turn, decisionPass, err
@@ -76,7 +76,7 @@ func (h *Handler) await(x *exchange, route *policies.Route, m *routeMetrics, ref
 	ctx, cancel := context.WithCancel(x.r.Context())
 	defer cancel()
 	defer context.AfterFunc(stopping, cancel)()
-	turn, err := h.cfg.Live.Enter(ctx, route.Sink, x.r.ContentLength, route.HoldUpTo)
+	turn, err := h.cfg.Live.Enter(ctx, route.Sink, route.Stream, x.r.ContentLength, route.HoldUpTo)
 	if err != nil && stopping.Err() != nil {
 		return nil, problemUnavailable(reasonShuttingDown)
 	}

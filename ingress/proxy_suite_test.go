@@ -42,7 +42,7 @@ type sinks struct {
 	inside int // guarded by mu; turns that have not ended
 }
 
-func (s *sinks) Enter(ctx context.Context, _ string, _ int64, wait time.Duration) (Turn, error) {
+func (s *sinks) Enter(ctx context.Context, _, _ string, _ int64, wait time.Duration) (Turn, error) {
 	if s.enter != nil {
 		if err := s.enter(ctx, wait); err != nil {
 			return nil, err

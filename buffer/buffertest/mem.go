@@ -43,6 +43,7 @@ type memStream struct {
 	orphaned  bool
 	dropped   bool         // orphaned and given up: not listed
 	read      bool         // it has or had a drain
+	timed     bool         // a message came with a deadline of its own
 	messages  []memMessage // by offset
 	drains    []*memDrain  // the configured ones in their order, then orphans
 	once      map[[16]byte]onceRecord
@@ -225,6 +226,7 @@ func (s *memStream) add(msg buffer.Message, at time.Time) {
 	offset := uint64(len(s.messages))
 	owner := msg.Owner
 	msg.Owner = 0
+	s.timed = s.timed || !msg.Deadline.IsZero()
 	s.messages = append(s.messages, memMessage{Message: msg, at: at, size: size(msg), owner: owner})
 	if !s.read {
 		s.owe(offset)

@@ -195,6 +195,9 @@ func (m *Mem) ExpireOwn(drain string, now time.Time, why buffer.Reason) (n int, 
 	if why != "" {
 		state = buffer.Dead
 	}
+	if !d.stream.timed {
+		return 0, time.Time{}, nil
+	}
 	d.oldest() // raises low
 	for i := d.low; i < len(d.places); i++ {
 		offset := d.start + uint64(i)

@@ -156,8 +156,9 @@ func (d *memDrain) status(p place, offset uint64) buffer.DrainStatus {
 // ahead counts the waiting messages with a smaller offset.
 func (d *memDrain) ahead(offset uint64) uint64 {
 	var n uint64
-	for _, p := range d.places[d.low : offset-d.start] { // the message itself is unfinished
-		if p.state == buffer.Queued || p.state == buffer.Scheduled {
+	places := d.places[d.low : offset-d.start] // the message itself is unfinished
+	for i := range places {
+		if places[i].waits() {
 			n++
 		}
 	}

@@ -144,7 +144,10 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		bulkSections(),
 	)
 	for _, s := range sections {
-		t.Run(s.name, func(t *testing.T) { runSection(t, open, s) })
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel() // they wait for the disk most of the time
+			runSection(t, open, s)
+		})
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 type liveSinks struct{ drains *drain.Drains }
 
 // Enter implements ingress.Live.
-func (l liveSinks) Enter(ctx context.Context, sink string, size int64, wait time.Duration) (ingress.Turn, error) {
+func (l liveSinks) Enter(ctx context.Context, sink, stream string, size int64, wait time.Duration) (ingress.Turn, error) {
 	t, err := l.drains.Enter(ctx, sink, size, wait)
 	if r, ok := errors.AsType[*drain.Refusal](err); ok {
 		return nil, refusal(r)
@@ -24,7 +24,7 @@ func (l liveSinks) Enter(ctx context.Context, sink string, size int64, wait time
 	if err != nil {
 		return nil, err
 	}
-	return turn{t}, nil
+	return turn{t, stream}, nil
 }
 
 func refusal(r *drain.Refusal) *ingress.Refusal {
@@ -39,7 +39,10 @@ func refusal(r *drain.Refusal) *ingress.Refusal {
 }
 
 // turn is the leave to send one request.
-type turn struct{ *drain.Turn }
+type turn struct {
+	*drain.Turn
+	stream string // of the route; empty: none
+}
 
 // RoundTrip implements ingress.Turn. The breaker hears of all but what was
 // the caller's fault.
@@ -50,7 +53,9 @@ func (t turn) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	resp, err := sink.Upstream().RoundTrip(r.WithContext(t.Context(r.Context())))
 	if err == nil {
-		t.Ended(sinkhttp.LiveOutcome(resp))
+		o := sinkhttp.LiveOutcome(resp)
+		t.Ended(o)
+		t.Cancel(r.Context(), t.stream, o.CancelKeys)
 		return resp, nil
 	}
 	f, ok := errors.AsType[*sinkhttp.Failure](err)

@@ -179,13 +179,15 @@ func (f *Failure) Outcome() drain.Outcome {
 
 // LiveOutcome is an answer to a live request as a breaker counts it. What it asks
 // for is its caller's business, a quota too, which may be the caller's own; but
-// Forebay-Rate is for us.
+// Forebay-Rate and Forebay-Cancel-Key are for us.
 func LiveOutcome(resp *nethttp.Response) drain.Outcome {
-	status, rate := resp.StatusCode, askedRate(resp.Header)
-	if status < 400 {
-		return drain.Outcome{Class: drain.Success, Status: status, Advice: rate}
+	o := drain.Outcome{Status: resp.StatusCode, Advice: askedRate(resp.Header), CancelKeys: cancelKeys(resp.Header)}
+	if o.Status < 400 {
+		o.Class = drain.Success
+		return o
 	}
-	return drain.Outcome{Class: drain.Retry, Status: status, Advice: rate, Error: fmt.Sprintf("status %d from %s", status, resp.Request.URL.Host)}
+	o.Class, o.Error = drain.Retry, fmt.Sprintf("status %d from %s", o.Status, resp.Request.URL.Host)
+	return o
 }
 
 // ProxyError is the failure in the words of RFC 9209, section 2.3.
