@@ -164,10 +164,10 @@ func TestAnswers(t *testing.T) {
 		},
 		{name: "windows for too long", request: request{path: "/api/v1/windows?for=401d"}, status: 400, problem: urn("bad-request")},
 		{name: "a parameter that is not", request: request{path: "/api/v1/windows?drains=d"}, status: 400, problem: urn("bad-request")},
-		{name: "why", request: request{path: "/api/v1/drains/d/why"}, status: 200, body: `{"drain":"d","rate":0,"binding":"","constraints":[],"next_change":null,"head":null}` + "\n"},
+		{name: "why", request: request{path: "/api/v1/drains/d/why"}, status: 200, body: `{"drain":"d","rate":0,"binding":"","constraints":[],"next_change":null,"head":null,"gathering":null}` + "\n"},
 		{
 			name: "why, of a message", request: request{path: "/api/v1/drains/d/why?message=i"}, status: 200,
-			body: `{"drain":"d","rate":0,"binding":"","constraints":[],"next_change":null,"head":null,"message":{"id":"i","state":"","waits_for":"","ahead":0}}` + "\n",
+			body: `{"drain":"d","rate":0,"binding":"","constraints":[],"next_change":null,"head":null,"message":{"id":"i","state":"","waits_for":"","ahead":0},"gathering":null}` + "\n",
 		},
 		{name: "why, with a parameter that is not", request: request{path: "/api/v1/drains/d/why?id=i"}, status: 400, problem: urn("bad-request")},
 		{
