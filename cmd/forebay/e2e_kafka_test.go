@@ -179,7 +179,7 @@ func TestKafkaRefusals(t *testing.T) {
 func TestKafkaLag(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	srv := newSite(t, kafkaPolicy(c.broker(), "600/s", ", max_consumer_lag: { group: crm, messages: 100 }")).start()
+	srv := newSite(t, kafkaPolicy(c.broker(), "100/s", ", max_consumer_lag: { group: crm, messages: 100 }")).start()
 	orders := realOrders(t)
 	postAll(t, srv.public, orders, 8)
 	until(t, 30*time.Second, "held by the lag", func() bool {
