@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"forebay/buffer"
 	"forebay/drain"
@@ -159,6 +161,20 @@ func TestRecord(t *testing.T) {
 	if string(got.Key) != "abc" || string(got.Value) != `{"x":1}` || !got.Timestamp.Equal(m.AcceptedAt) || began != 1 {
 		t.Errorf("key %q, value %q at %s, Begin %d times", got.Key, got.Value, got.Timestamp, began)
 	}
+}
+
+// A message that waited for longer than an attempt may take is delivered like any.
+func TestOldMessages(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	s := newSink(t, c.ListenAddrs(), nil)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotLeaderForPartition, Count: 1})
+	ms := messages(20, 10)
+	for i := range ms {
+		ms[i].AcceptedAt = time.Now().Add(-72 * time.Hour)
+	}
+	wantAll(t, s.Deliver(t.Context(), ms), drain.Success, 0, "")
+	wantOnce(t, c, ms)
 }
 
 // A body of no bytes is a value; without one a record would delete its key.
