@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read bench-ship torture torture-power torture-model full-disk clean
+.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read bench-ship top-terminal torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -169,6 +169,9 @@ torture-power: ## power cuts at N (20) random points of an ext4 of its own, and 
 
 torture-model: ## the engine against the model through N (20) power cuts amid calls, and a disk without flushes as a control; Linux, root
 	FOREBAY_MODEL_CUTS=$(N) unshare --mount $(GO) test -count=1 -timeout $$((300 + 5 * $(N)))s -v -run '^TestPowerModel' ./buffer
+
+top-terminal: ## forebay top in a real terminal, through pages, sizes and a server that is gone; needs tmux
+	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 5m -run '^TestTopInTmux$$' ./cmd/forebay
 
 full-disk: ## fill a small ext4 and a tmpfs, drain them, and again, N (20) times; needs root
 	FOREBAY_INTEGRATION=1 FOREBAY_FULL_ROUNDS=$(N) $(GO) test -count=1 -timeout $$((300 + 30 * $(N)))s -v -run '^TestFaultFullDisk' ./cmd/forebay
