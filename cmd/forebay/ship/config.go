@@ -46,7 +46,7 @@ const (
 	// atOnce is how many batches are under way, each of a file of its own.
 	atOnce = 4
 	// maxFiles bounds those that are open.
-	maxFiles = 1000
+	maxFiles = 4000
 	// headBytes is how much of a file's beginning tells that it is still the same.
 	headBytes = 1024
 	// rescan is how often names are looked for, in polls.

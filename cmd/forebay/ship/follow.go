@@ -19,6 +19,7 @@ type follower struct {
 	cfg   *Config
 	own   []string // files that are the process's own, and never followed
 	files []*file
+	at    map[place]*file // those that are read, as of the last scan and since
 	known []entry         // what is not open
 	said  map[string]bool // what is told once
 	lost  int64           // bytes that are known to be lost
@@ -29,6 +30,12 @@ type follower struct {
 // scan looks for names: new files, renamed ones, and those that are gone.
 func (w *follower) scan(now time.Time) error {
 	seen := map[*file]bool{}
+	w.at = make(map[place]*file, len(w.files))
+	for _, f := range w.files {
+		if f.h != nil {
+			w.at[f.place] = f
+		}
+	}
 	for _, pattern := range w.cfg.Patterns {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
@@ -38,6 +45,9 @@ func (w *follower) scan(now time.Time) error {
 			if f := w.meet(path, now); f != nil {
 				seen[f] = true
 			}
+		}
+		if len(w.files) >= maxFiles && w.cfg.Once {
+			return fmt.Errorf("%s: over %d files are too many at once", pattern, maxFiles)
 		}
 	}
 	if !w.begun {
@@ -68,12 +78,12 @@ func (w *follower) meet(path string, now time.Time) *file {
 		}
 		return nil
 	}
-	if f := w.openAt(placeOf(info)); f != nil {
+	if f := w.at[placeOf(info)]; f != nil {
 		f.Path, f.gone = path, time.Time{}
 		return f
 	}
 	if len(w.files) >= maxFiles {
-		w.once(fmt.Sprintf("%d files are open, more have to wait: %s among them", maxFiles, path))
+		w.once(fmt.Sprintf("%d files are open, others have to wait until one is gone", maxFiles))
 		return nil
 	}
 	f, err := w.open(path, now)
@@ -82,16 +92,6 @@ func (w *follower) meet(path string, now time.Time) *file {
 		return nil
 	}
 	return f
-}
-
-// openAt returns the file that is read at a place.
-func (w *follower) openAt(p place) *file {
-	for _, f := range w.files {
-		if f.h != nil && f.place == p {
-			return f
-		}
-	}
-	return nil
 }
 
 // open begins to follow a file, where it was left if it is known.
@@ -124,6 +124,7 @@ func (w *follower) open(path string, now time.Time) (*file, error) {
 	}
 	f.Path, f.GoneAt, f.HeadBytes, f.HeadSum = path, nil, head.HeadBytes, head.HeadSum
 	w.files = append(w.files, f)
+	w.at[f.place] = f
 	return f, nil
 }
 
@@ -154,7 +155,7 @@ func (w *follower) findRenamed(now time.Time) {
 		if folders[dir] == nil {
 			folders[dir] = places(dir)
 		}
-		if path, ok := folders[dir][e.place]; ok && w.openAt(e.place) == nil {
+		if path, ok := folders[dir][e.place]; ok && w.at[e.place] == nil {
 			if f, err := w.open(path, now); err == nil {
 				if f.gone = now; f.Name == e.Name {
 					continue
@@ -250,6 +251,7 @@ func (w *follower) tidy(now time.Time) {
 func (w *follower) drop(f *file) {
 	if f.h != nil {
 		_ = f.h.Close()
+		delete(w.at, f.place)
 	}
 	w.files = slices.DeleteFunc(w.files, func(g *file) bool { return g == f })
 }

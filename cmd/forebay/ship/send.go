@@ -45,6 +45,7 @@ type answer struct {
 	line      int           // the bad one, from 1; 0: not said
 	wait      time.Duration // asked for; 0: not said
 	duplicate bool
+	ours      bool   // it is a problem as Forebay writes them
 	reason    string // for people
 }
 
@@ -186,7 +187,7 @@ type told struct {
 	ID        string `json:"id"`
 	Accepted  *int64 `json:"accepted"`
 	Duplicate bool   `json:"duplicate"`
-	Title     string `json:"title"`
+	Type      string `json:"type"`
 	Detail    string `json:"detail"`
 	Reason    string `json:"reason"`
 	Line      int    `json:"line"`
@@ -196,7 +197,7 @@ type told struct {
 func judge(resp *http.Response, raw []byte, lines int64) answer {
 	var t told
 	_ = json.Unmarshal(raw, &t) // what is none of ours has a status alone
-	a := answer{status: resp.StatusCode, line: t.Line, wait: retryAfter(resp.Header.Get("Retry-After"), time.Now()), duplicate: t.Duplicate}
+	a := answer{status: resp.StatusCode, line: t.Line, wait: retryAfter(resp.Header.Get("Retry-After"), time.Now()), duplicate: t.Duplicate, ours: strings.HasPrefix(t.Type, "urn:forebay:problem:")}
 	a.reason = strings.TrimSpace(fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)))
 	for _, more := range []string{t.Reason, t.Detail} {
 		if more != "" {

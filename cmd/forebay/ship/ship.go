@@ -17,6 +17,9 @@ const (
 	lastBackoff  = time.Minute
 	// remind is how often a failure that lasts is told again.
 	remind = time.Minute
+	// maxStrange is how many lines may be refused one after the other by an answer that
+	// is none of Forebay's: a proxy says 400 to all.
+	maxStrange = 20
 )
 
 // Summary is what a run did.
@@ -50,6 +53,7 @@ type Shipper struct {
 	failing time.Time // since when; zero: it is not
 
 	toldRejected time.Time
+	strange      int // lines rejected since one was taken
 }
 
 // result is what came of a batch.
@@ -181,17 +185,26 @@ func (s *Shipper) sendAll(ctx context.Context, jobs []*file) []result {
 	return results
 }
 
-// choose takes files in turn that have a batch to send.
+// choose takes files that have a batch to send: those whose batch is in memory already,
+// which bounds how many are, and then others in turn.
 func (s *Shipper) choose(now time.Time) (jobs []*file) {
 	all := slices.Clone(s.follow.files)
-	for i := range all {
-		f := all[(s.turn+i)%len(all)]
-		if !f.due(now, &s.cfg) || !s.ready(f, now) {
-			continue
+	take := func(f *file) {
+		if len(jobs) < atOnce && f.due(now, &s.cfg) && s.ready(f, now) {
+			jobs = append(jobs, f)
 		}
-		if jobs = append(jobs, f); len(jobs) == atOnce {
-			s.turn = (s.turn + i + 1) % len(all)
-			break
+	}
+	for _, f := range all {
+		if len(f.Waiting) > 0 {
+			take(f)
+		}
+	}
+	for i := 0; i < len(all) && len(jobs) < atOnce; i++ {
+		if f := all[(s.turn+i)%len(all)]; !slices.Contains(jobs, f) {
+			if take(f); len(jobs) == atOnce {
+				s.turn = (s.turn + i + 1) % len(all)
+				break
+			}
 		}
 	}
 	return jobs
@@ -264,6 +277,7 @@ func (s *Shipper) settleOne(r result, now time.Time) (kept bool, err error) {
 			s.duplicates.Add(1)
 		}
 		f.taken()
+		s.strange = 0
 		if r.verdict == unsplit {
 			return false, fmt.Errorf("%s made other messages of a batch than its lines: %s; its route has to say split: %s", s.cfg.Target.Redacted(), r.reason, s.cfg.Kind)
 		}
@@ -271,7 +285,10 @@ func (s *Shipper) settleOne(r result, now time.Time) (kept bool, err error) {
 		if r.verdict == bad && f.split(r.line) {
 			return false, nil
 		}
-		return s.reject(r, now)
+		if s.strange++; r.ours || s.strange <= maxStrange {
+			return s.reject(r, now)
+		}
+		fallthrough // whoever answers is none that knows lines
 	case refused:
 		if s.cfg.Once {
 			return true, fmt.Errorf("%s answers %s", s.cfg.Target.Redacted(), r.reason)

@@ -275,6 +275,68 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// A proxy that says 400 to all does not make rejects of all.
+func TestStrangeRefusals(t *testing.T) {
+	for _, ours := range []bool{false, true} {
+		r := newReceiver(t)
+		r.answer = func(int, string) (int, string, string) {
+			if ours {
+				return 400, "", `{"type":"urn:forebay:problem:bad-line","line":1}`
+			}
+			return 400, "", "plain HTTP was sent to an HTTPS port"
+		}
+		s := newSite(t, r, "a.log")
+		s.write("a.log", numbered("a", 0, 2*maxStrange))
+		switch sum, err := s.once(); {
+		case ours && (err != nil || sum.Rejected != 2*maxStrange):
+			t.Errorf("once = %+v, %v, want all rejected", sum, err)
+		case !ours && (err == nil || sum.Rejected != maxStrange):
+			t.Errorf("once = %+v, %v, want it to fail after %d", sum, err, maxStrange)
+		}
+		r.answer = nil
+		if sum, err := s.once(); err != nil || sum.Lines+sum.Rejected != 0 && ours || sum.Lines != maxStrange && !ours {
+			t.Errorf("once again = %+v, %v", sum, err)
+		}
+	}
+}
+
+// What was stored with other content under a batch's name is put aside whole.
+func TestAltered(t *testing.T) {
+	r := newReceiver(t)
+	r.answer = func(int, string) (int, string, string) { return 422, "", "{}" }
+	s := newSite(t, r, "a.log")
+	s.write("a.log", "a\nb\n")
+	if sum, err := s.once(); err != nil || sum.Rejected != 2 || sum.Lines != 0 || r.n != 1 {
+		t.Errorf("once = %+v, %v after %d requests", sum, err, r.n)
+	}
+}
+
+// While nobody takes batches, no more of them are in memory than are sent at a time.
+func TestHeld(t *testing.T) {
+	r := newReceiver(t)
+	r.answer = func(int, string) (int, string, string) { return 503, "", "" }
+	s := newSite(t, r, "*.log")
+	for i := range 3 * atOnce {
+		s.write(fmt.Sprintf("%d.log", i), "line\n")
+	}
+	stop := s.start()
+	s.until("requests are repeated", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.n >= 3*atOnce
+	})
+	stop()
+	if n := strings.Count(s.state(), `"waiting"`); n != atOnce {
+		t.Errorf("%d batches are under way, want %d", n, atOnce)
+	}
+	r.mu.Lock()
+	r.answer = nil
+	r.mu.Unlock()
+	if sum, err := s.once(); err != nil || sum.Lines != 3*atOnce {
+		t.Errorf("once = %+v, %v", sum, err)
+	}
+}
+
 // A file with much does not hold up one with little.
 func TestFair(t *testing.T) {
 	r := newReceiver(t)

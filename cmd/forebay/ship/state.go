@@ -47,6 +47,12 @@ func (e *entry) read() int64 {
 	return e.Acked
 }
 
+// same compares all that changes. Ends of batches are never changed in place.
+func (e entry) same(o entry) bool {
+	return e.Name == o.Name && e.Path == o.Path && e.HeadBytes == o.HeadBytes && e.Acked == o.Acked &&
+		slices.Equal(e.Waiting, o.Waiting) && goneAt(e).Equal(goneAt(o))
+}
+
 func (e *entry) sound() bool {
 	at := e.Acked
 	for _, end := range e.Waiting {
@@ -62,7 +68,7 @@ func (e *entry) sound() bool {
 type state struct {
 	path string
 	lock *os.File
-	last []byte // what it holds
+	last []entry // what it holds; nil: that is not known
 }
 
 type stateDocument struct {
@@ -114,14 +120,14 @@ func (s *state) close() { _ = s.lock.Close() }
 
 // save puts the entries on disk, all or none of them. Without a change it does nothing.
 func (s *state) save(entries []entry) error {
+	if s.last != nil && slices.EqualFunc(entries, s.last, entry.same) {
+		return nil
+	}
+	s.last = nil
 	raw, err := json.Marshal(stateDocument{Version: stateVersion, Files: entries})
 	if err != nil {
 		return err
 	}
-	if string(raw) == string(s.last) {
-		return nil
-	}
-	s.last = nil
 	if err := writeSynced(s.path+".new", raw); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
@@ -136,7 +142,7 @@ func (s *state) save(entries []entry) error {
 	if err := dir.Sync(); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
-	s.last = raw
+	s.last = entries
 	return nil
 }
 
