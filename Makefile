@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read promcheck pictures torture torture-power torture-model full-disk clean
+.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read bench-ship promcheck pictures torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,7 +91,7 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 generate: ## go generate; a second run changes nothing
 	$(GO) generate ./...
 
-bench: bench-accept bench-batch bench-logs bench-edge bench-drain bench-pace bench-core bench-read bench-idle ## every benchmark against its baselines in the same run
+bench: bench-accept bench-batch bench-logs bench-edge bench-drain bench-pace bench-core bench-read bench-idle bench-ship ## every benchmark against its baselines in the same run
 
 .PHONY: bin/bench
 bin/bench: build
@@ -139,6 +139,9 @@ bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pr
 	$(GO) test -run '^$$' -bench '^BenchmarkReadBack$$' -benchtime $(BENCH_MESSAGES)x -count 3 -timeout 15m ./buffer
 	$(GO) test -run '^$$' -bench '^BenchmarkCommitBesideReaders$$' -benchtime 3000x -count 3 -timeout 15m ./buffer
 
+bench-ship: bin/bench ## what forebay ship takes of a core at 1,000 lines/s, for BENCH_SECONDS; fails over 2 %
+	$(call BENCH,ship) -hold -orders test/bench/testdata/order-lines.ndjson
+
 bench-limits: ## limits on callers: a known key, a new one, a million; a request refused against one stored
 	$(GO) test -run '^$$' -bench '^BenchmarkKeyed$$' -count 3 ./limiter
 	$(GO) test -run '^$$' -bench '^BenchmarkLimited$$' -count 3 ./ingress
@@ -176,6 +179,9 @@ torture-power: ## power cuts at N (20) random points of an ext4 of its own, and 
 
 torture-model: ## the engine against the model through N (20) power cuts amid calls, and a disk without flushes as a control; Linux, root
 	FOREBAY_MODEL_CUTS=$(N) unshare --mount $(GO) test -count=1 -timeout $$((300 + 5 * $(N)))s -v -run '^TestPowerModel' ./buffer
+
+top-terminal: ## forebay top in a real terminal, through pages, sizes and a server that is gone; needs tmux
+	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 5m -run '^TestTopInTmux$$' ./cmd/forebay
 
 full-disk: ## fill a small ext4 and a tmpfs, drain them, and again, N (20) times; needs root
 	FOREBAY_INTEGRATION=1 FOREBAY_FULL_ROUNDS=$(N) $(GO) test -count=1 -timeout $$((300 + 30 * $(N)))s -v -run '^TestFaultFullDisk' ./cmd/forebay

@@ -2,16 +2,12 @@ package main
 
 import (
 	"bytes"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/textproto"
-	"net/url"
 	"os"
 	"os/signal"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -27,11 +23,6 @@ import (
 const (
 	maxBenchRate        = 100_000
 	maxBenchConnections = 20_000
-)
-
-var (
-	httpToken   = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-	httpControl = regexp.MustCompile(`[\x00-\x08\x0a-\x1f\x7f]`)
 )
 
 func newBench() *cobra.Command {
@@ -73,7 +64,7 @@ Ctrl-C ends the run and prints what was measured. Exits 1 when no request succee
 		if cfg.Bodies, err = c.bodies(); err != nil {
 			return err
 		}
-		if cfg.Roots, err = c.trusted(); err != nil {
+		if cfg.Roots, err = trustedRoots(c.roots); err != nil {
 			return err
 		}
 		return c.run(cmd, cfg)
@@ -127,13 +118,13 @@ func (c benchFlags) config() (cfg bench.Config, err error) {
 		For: time.Duration(c.lasts), Timeout: time.Duration(c.timeout), Connections: c.connections,
 		Method: c.verb(), Poisson: c.arrivals == "poisson",
 	}
-	if cfg.Target, err = benchTarget(c.target); err != nil {
+	if cfg.Target, err = httpTarget("--target", c.target); err != nil {
 		return cfg, err
 	}
 	if cfg.Rate, err = benchRate(c.rate); err != nil {
 		return cfg, err
 	}
-	if cfg.Header, err = benchHeader(c.fields); err != nil {
+	if cfg.Header, err = requestHeader(c.fields, "bench"); err != nil {
 		return cfg, err
 	}
 	if cfg.Warmup, err = policies.ParseDuration(c.warmup); err != nil {
@@ -179,22 +170,6 @@ func (c benchFlags) consistent() error {
 	return nil
 }
 
-func benchTarget(text string) (*url.URL, error) {
-	if text == "" {
-		return nil, errors.New("--target is missing")
-	}
-	u, err := url.Parse(text)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("--target: %w", err)
-	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return nil, fmt.Errorf("--target %q is no URL as http://127.0.0.1:8080/v1/orders", text)
-	case u.User != nil:
-		return nil, errors.New("--target holds a password; send --header 'Authorization: …' instead")
-	}
-	return u, nil
-}
-
 // benchRate is zero for a load that goes as fast as it is answered.
 func benchRate(text string) (float64, error) {
 	rate, err := policies.ParseRate(text)
@@ -209,24 +184,6 @@ func benchRate(text string) (float64, error) {
 	return float64(rate), nil
 }
 
-// benchHeader reads fields. Those that say where a body ends are the generator's own.
-func benchHeader(fields []string) (http.Header, error) {
-	h := make(http.Header)
-	for _, f := range fields {
-		name, value, ok := strings.Cut(f, ":")
-		value = strings.TrimSpace(value)
-		name = textproto.CanonicalMIMEHeaderKey(name)
-		switch {
-		case !ok || !httpToken.MatchString(name) || httpControl.MatchString(value):
-			return nil, fmt.Errorf("--header %q is no field as 'Content-Type: application/json'", f)
-		case name == "Content-Length" || name == "Transfer-Encoding" || name == "Connection" || name == "Expect":
-			return nil, fmt.Errorf("--header %s: bench sets it itself, or goes without", name)
-		}
-		h.Add(name, value)
-	}
-	return h, nil
-}
-
 // contentType says what lines and bodies that look like JSON are.
 func (c benchFlags) contentType(h http.Header) {
 	switch {
@@ -236,22 +193,6 @@ func (c benchFlags) contentType(h http.Header) {
 	default:
 		h.Set("Content-Type", "application/json")
 	}
-}
-
-// trusted reads who may sign the target's certificate.
-func (c benchFlags) trusted() (*x509.CertPool, error) {
-	if c.roots == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(c.roots)
-	if err != nil {
-		return nil, fmt.Errorf("--ca: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("--ca: %s holds no certificate in PEM", c.roots)
-	}
-	return pool, nil
 }
 
 // bodies reads the files.

@@ -60,7 +60,7 @@ behind it at the rate their policy allows. 202 means that the message is on disk
 		newRead("limits", "List the limits on callers: what they allow, and whom they refused", "forebay limits", "/api/v1/limits", printLimits),
 		newSinks(),
 		newRead("routes", "List the routes: which requests, and what happens to them", "forebay routes", "/api/v1/routes", printRoutes),
-		newVerify(), newBackup(), newRestore(), newEncryption(), newBench(),
+		newVerify(), newBackup(), newRestore(), newEncryption(), newBench(), newShip(), newTop(),
 		newDashboards(), newKeys(), newSchema(), newHealthcheck(), newVersion(),
 	)
 	return root

@@ -25,7 +25,7 @@ type options struct {
 	hold                 bool
 }
 
-const usage = `usage: bench accept|batch|deep|drain|edge|idle|kafka|logs|pace|search [flags]
+const usage = `usage: bench accept|batch|deep|drain|edge|idle|kafka|logs|pace|search|ship [flags]
 
   accept   one order a request, against a bare handler and NATS JetStream
   batch    a thousand orders a request, against bare handlers
@@ -38,6 +38,7 @@ const usage = `usage: bench accept|batch|deep|drain|edge|idle|kafka|logs|pace|se
   logs     a thousand lines a request, as they are and as gzip
   pace     a backlog sent to a sink at several rates, and in a window
   search   a backlog of lines to a _bulk endpoint that only parses
+  ship     what following a log of 1,000 lines a second takes of a core
 
 `
 
@@ -79,6 +80,8 @@ func main() {
 		exit(run(search, 4))
 	case "logs":
 		exit(run(logs, 8))
+	case "ship":
+		exit(run(shipping, 1))
 	default:
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
