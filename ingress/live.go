@@ -54,6 +54,7 @@ type Failure struct {
 	Caller  bool   // the request's body came too slowly
 	Unsent  bool   // nothing of it was written
 	Timeout bool
+	NoToken bool // none could be had that the sink asks for
 	Err     error
 }
 

@@ -230,6 +230,8 @@ func problemSink(f *Failure) *problem {
 		p = problemUnavailable(reasonSinkBudget)
 	case f.Caller:
 		p = problemBodyLate()
+	case f.NoToken:
+		p.detail = "the service behind this route asks for an access token, and none could be had"
 	case f.Timeout:
 		p.kind, p.title, p.status = problemPrefix+"sink-timeout", "Sink timeout", http.StatusGatewayTimeout
 		p.detail = "the service behind this route did not answer in time"

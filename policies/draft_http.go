@@ -51,18 +51,33 @@ var httpSchema = schema[httpDraft]{
 		optional("batch", &batchSchema, func(h *httpDraft) **Batch { return &h.Batch }).
 			says("Several messages in one request.").such("{ max_messages: 20, format: json_array }"),
 		nested("auth", &sinkAuthSchema, func(h *httpDraft) *HTTPSink { return &h.HTTPSink }).
-			says("How Forebay shows the sink who it is.").later(absent),
+			such("{ oauth2: { token_url: …, client_id: …, client_secret: … } }").says("How Forebay shows the sink who it is."),
 		nested("sign", &signSchema, func(h *httpDraft) *HTTPSink { return &h.HTTPSink }).
-			says("How deliveries are signed.").later(absent),
+			such("{ standard_webhooks: { secrets: [\"${file:/run/secrets/NAME}\"] } }").says("How deliveries are signed."),
 	},
-	check: func(_ value, h *httpDraft, _ keys) {
+	check: func(v value, h *httpDraft, keys keys) {
 		checkAddresses(h.URLs, h.at, &h.HTTPSink, false)
+		checkToken(v, h, keys)
 		for i, u := range h.URLs {
 			if h.Batch != nil && (u.Path == "" || u.Path == "/") {
 				h.at[i].fail("add the path that takes several messages at once, such as /v1/batch", "a batch is one request, and url %s says not where it goes", u)
 			}
 		}
 	},
+}
+
+// checkToken reports what an access token cannot be fetched from, or sent to.
+func checkToken(v value, h *httpDraft, keys keys) {
+	if h.OAuth2 == nil || h.OAuth2.TokenURL == nil {
+		return
+	}
+	auth := keys.at(v, "auth")
+	checkAddresses([]*url.URL{h.OAuth2.TokenURL}, []value{auth}, &h.HTTPSink, false)
+	for _, u := range h.URLs {
+		if u.Scheme != "https" && isPublic(u.Hostname()) {
+			auth.fail("use https in urls", "a token would be sent to %s in clear text", u.Host)
+		}
+	}
 }
 
 // checkAddresses reports urls that could never be dialled. A host name is judged
@@ -228,9 +243,11 @@ var webhooksSchema = schema[HTTPSink]{
 			about: "References to the secrets; a delivery is signed with each, so that they can be changed.",
 			read: func(v value, h *HTTPSink) {
 				v.list(maxSignSecrets, func(item value) {
-					var s Secret
-					item.secret(&s)
-					h.SignSecrets = append(h.SignSecrets, s)
+					if s := item.webhookSecret(); !slices.Contains(h.SignSecrets, s) || s == (Secret{}) {
+						h.SignSecrets = append(h.SignSecrets, s)
+						return
+					}
+					item.fail("remove one", "%s is a secret that is listed before", quote(item.node.Value))
 				})
 				if v.emptyList() {
 					v.fail("write at least one", "secrets is empty")

@@ -38,7 +38,7 @@ func parseFile(t *testing.T, path string) (*Set, Errors) {
 	return set, nil
 }
 
-// beside is a world with the files beside a policy's and one variable.
+// beside is a world with the files beside a policy's and two variables.
 func beside(path string) *outside {
 	return &outside{
 		read: func(name string) ([]byte, error) {
@@ -47,7 +47,10 @@ func beside(path string) *outside {
 			}
 			return readFile(name)
 		},
-		lookup: func(name string) (string, bool) { return "whsec_of_a_test", name == "FOREBAY_TEST_SECRET" },
+		lookup: func(name string) (string, bool) {
+			s := map[string]string{"FOREBAY_TEST_SECRET": "whsec_of_a_test", "FOREBAY_TEST_WHSEC": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}[name]
+			return s, s != ""
+		},
 	}
 }
 
@@ -226,6 +229,8 @@ func TestEveryField(t *testing.T) {
 				ConnectTimeout: 500 * time.Millisecond,
 				Timeout:        10 * time.Second,
 				Permanent:      []int{400, 422},
+				OAuth2:         &OAuth2{&url.URL{Scheme: "https", Host: "id.internal", Path: "/token"}, "forebay", Secret{"whsec_of_a_test"}},
+				SignSecrets:    []Secret{{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}},
 			},
 			Budget: Budget{
 				Limit: limiter.Limit{Rate: 50, Burst: 200}, Concurrency: 32, Mode: ConcurrencyFixed,
@@ -257,7 +262,7 @@ func TestEveryField(t *testing.T) {
 	}
 	sameInterval := cmp.Comparer(func(a, b *Interval) bool { return a == b })
 	prefix := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
-	if diff := cmp.Diff(want, exported(set), sameInterval, prefix); diff != "" {
+	if diff := cmp.Diff(want, exported(set), sameInterval, prefix, cmp.AllowUnexported(Secret{})); diff != "" {
 		t.Errorf("policy differs (-want +got):\n%s", diff)
 	}
 }

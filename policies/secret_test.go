@@ -53,7 +53,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 func secretsOf(t *testing.T, reference string, offline bool) (Secret, *findings) {
 	t.Helper()
 	policy := "version: 1\nsinks:\n  - name: k\n    http:\n      urls: [\"https://k.internal\"]\n" +
-		"      sign: { standard_webhooks: { secrets: [" + reference + "] } }\n"
+		"      auth: { oauth2: { token_url: \"https://id.internal\", client_id: k, client_secret: " + reference + " } }\n"
 	set, found, _ := parseWith([]File{{Name: "dir/p.yaml", Data: []byte(policy)}}, &outside{
 		offline: offline,
 		read: func(name string) ([]byte, error) {
@@ -77,10 +77,7 @@ func secretsOf(t *testing.T, reference string, offline bool) (Secret, *findings)
 			return s, ok
 		},
 	})
-	if secrets := set.Sinks[0].HTTP.SignSecrets; len(secrets) > 0 {
-		return secrets[0], found
-	}
-	return Secret{}, found
+	return set.Sinks[0].HTTP.OAuth2.ClientSecret, found
 }
 
 func TestSecretReferences(t *testing.T) {
@@ -88,26 +85,26 @@ func TestSecretReferences(t *testing.T) {
 		`"${env:SECRET}"`: "from a variable", `"${file:/run/secret}"`: "from a file", `"${file:beside}"`: "from a file",
 	} {
 		s, found := secretsOf(t, reference, false)
-		if s.Reveal() != want || found.count() != 1 { // that sign is not supported yet
+		if s.Reveal() != want || found.count() != 0 {
 			t.Errorf("%s is %q with %v, want %q", reference, s.Reveal(), found.errors(), want)
 		}
 	}
 	tests := map[string]string{ // what is missing: a warning offline, a mistake at start
-		`"${env:NONE}"`:        "an item of secrets: environment variable NONE is not set",
-		`"${env:EMPTY}"`:       "an item of secrets: environment variable EMPTY is empty",
-		`"${file:/run/none}"`:  `an item of secrets: file "/run/none": no such file or directory`,
-		`"${file:/run/empty}"`: `an item of secrets: file "/run/empty": the file is empty`,
-		`"${file:/run/blank}"`: `an item of secrets: file "/run/blank" is empty`,
-		`"${file:/run/lines}"`: `an item of secrets: file "/run/lines" holds more than one line`,
-		`"${file:/run/long}"`:  `an item of secrets: file "/run/long" is over 64KiB`,
+		`"${env:NONE}"`:        "client_secret: environment variable NONE is not set",
+		`"${env:EMPTY}"`:       "client_secret: environment variable EMPTY is empty",
+		`"${file:/run/none}"`:  `client_secret: file "/run/none": no such file or directory`,
+		`"${file:/run/empty}"`: `client_secret: file "/run/empty": the file is empty`,
+		`"${file:/run/blank}"`: `client_secret: file "/run/blank" is empty`,
+		`"${file:/run/lines}"`: `client_secret: file "/run/lines" holds more than one line`,
+		`"${file:/run/long}"`:  `client_secret: file "/run/long" is over 64KiB`,
 	}
 	for reference, want := range tests {
 		s, found := secretsOf(t, reference, true)
-		if s != (Secret{}) || found.count() != 1 || len(found.warnings) != 1 || found.warnings[0].message != want {
+		if s != (Secret{}) || found.count() != 0 || len(found.warnings) != 1 || found.warnings[0].message != want {
 			t.Errorf("offline, %s: %+v, want the warning %q", reference, found, want)
 		}
 		_, found = secretsOf(t, reference, false)
-		if found.count() != 2 || found.items[1].message != want || len(found.warnings) > 0 {
+		if found.count() != 1 || found.items[0].message != want || len(found.warnings) > 0 {
 			t.Errorf("at start, %s: %+v, want the mistake %q", reference, found, want)
 		}
 	}
@@ -122,7 +119,7 @@ func TestLiteralSecretIsNotRepeated(t *testing.T) {
 	} {
 		s, found := secretsOf(t, literal, true)
 		text := found.errors().Error()
-		if s != (Secret{}) || found.count() < 2 || !strings.Contains(text, "a reference") && !strings.Contains(text, "must be a string") {
+		if s != (Secret{}) || found.count() < 1 || !strings.Contains(text, "a reference") && !strings.Contains(text, "must be a string") {
 			t.Errorf("%s is %q with:\n%s\nwant it to be refused", literal, s.Reveal(), text)
 		}
 		if strings.HasPrefix(literal, "[") {
@@ -133,7 +130,7 @@ func TestLiteralSecretIsNotRepeated(t *testing.T) {
 		}
 	}
 	_, found := secretsOf(t, `"${env:no-name}"`, true)
-	if want := `an item of secrets: "no-name" is not an environment variable`; found.count() != 2 || found.items[1].message != want {
+	if want := `client_secret: "no-name" is not an environment variable`; found.count() != 1 || found.items[0].message != want {
 		t.Errorf("a wrong name: %v, want %q", found.items, want)
 	}
 }

@@ -66,8 +66,9 @@ type HTTPSink struct {
 
 	Batch *Batch // nil: one message a request
 
-	OAuth2      *OAuth2  // not built yet, like all that follows
-	SignSecrets []Secret // of Standard Webhooks; empty: not signed
+	OAuth2 *OAuth2 // nil: no token is sent
+	// SignSecrets are of Standard Webhooks, each good for a WebhookKey; empty: not signed.
+	SignSecrets []Secret
 }
 
 // Batched is how many messages go into one request at most; 1: each goes alone.

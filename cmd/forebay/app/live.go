@@ -65,5 +65,5 @@ func (t turn) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Context().Err() == nil && !f.Caller {
 		t.Ended(f.Outcome())
 	}
-	return nil, &ingress.Failure{Word: f.ProxyError(), Held: f.Held, Caller: f.Caller, Unsent: f.Unsent, Timeout: f.Timeout, Err: err}
+	return nil, &ingress.Failure{Word: f.ProxyError(), Held: f.Held, Caller: f.Caller, Unsent: f.Unsent, Timeout: f.Timeout, NoToken: f.NoToken, Err: err}
 }

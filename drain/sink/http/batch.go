@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"forebay/drain"
 	"forebay/policies"
@@ -74,13 +75,21 @@ func (s batchSink) again(ctx context.Context, msgs []drain.Delivery) []drain.Out
 
 // attempt makes one request, and reports whether its halves are to go again.
 func (s batchSink) attempt(ctx context.Context, msgs []drain.Delivery) (outcomes []drain.Outcome, halve bool) {
-	body := s.join(msgs)
+	until := time.Now().Add(s.timeout)
+	body, fields := s.join(msgs), s.fields(msgs)
+	p, err := s.prove(ctx, until, fields["idempotency-key"][0], body)
+	if err != nil {
+		return all(msgs, s.unproven(err)), false
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
 	req, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodPost, "http://sink.invalid/", bytes.NewReader(body))
 	if err != nil {
 		return all(msgs, drain.Outcome{Class: drain.Retry, Error: "unusable request: " + clean(err)}), false
 	}
-	req.Header = s.fields(msgs)
-	a, failed := s.Exchange(ctx, req)
+	p.put(fields)
+	req.Header = fields
+	a, failed := s.exchange(ctx, req, p)
 	if a == nil {
 		return all(msgs, failed), false
 	}

@@ -40,3 +40,14 @@ func (s *Sink) Age(by time.Duration) {
 	s.client.mu.Unlock()
 	s.client.tidy()
 }
+
+// Signatures are those of a body with each key.
+var Signatures = signatures
+
+// AgeToken has the access token, and what was fetched last, be so much older.
+func (s *Sink) AgeToken(by time.Duration) {
+	t := s.identity.tokens
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.present.renew, t.present.ends, t.next = t.present.renew.Add(-by), t.present.ends.Add(-by), t.next.Add(-by)
+}

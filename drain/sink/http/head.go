@@ -15,7 +15,7 @@ type unusableError string
 func (e unusableError) Error() string { return string(e) }
 
 // appendMessage appends the request that delivers a message to a URL, with its body.
-func appendMessage(out []byte, m drain.Delivery, to *url.URL, preserveHost bool) ([]byte, error) {
+func appendMessage(out []byte, m drain.Delivery, p proof, to *url.URL, preserveHost bool) ([]byte, error) {
 	if !isToken(m.Method) {
 		return out, unusableError("invalid method")
 	}
@@ -27,7 +27,7 @@ func appendMessage(out []byte, m drain.Delivery, to *url.URL, preserveHost bool)
 	host := len(out) + len(" HTTP/1.1\r\nHost: ")
 	out = append(append(append(out, " HTTP/1.1\r\nHost: "...), withoutZone(to.Host)...), "\r\n"...)
 	forwarded, wrong, ok := "", "", true
-	eachField(m, func(name, value string) {
+	eachField(m, p, func(name, value string) {
 		if !isToken(name) || !isValue(value) {
 			wrong, ok = name, false
 		}

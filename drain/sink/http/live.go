@@ -22,11 +22,19 @@ type live struct{ sink *Sink }
 
 // RoundTrip implements http.RoundTripper; see Sink.Upstream.
 func (l live) RoundTrip(req *nethttp.Request) (*nethttp.Response, error) {
+	p, err := l.authorize(req.Context())
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	a := &liveAttempt{limit: l.sink.timeout, cancel: cancel}
 	a.timer = time.AfterFunc(a.limit, a.giveUp)
 	gate := &gate{ctx: ctx, cancel: func() { cancel(context.Canceled) }}
 	out := req.WithContext(httptrace.WithClientTrace(ctx, gate.trace()))
+	if p.of != nil {
+		out.Header = req.Header.Clone() // a RoundTripper must not change req
+		p.put(out.Header)
+	}
 	if req.Body != nil && req.Body != nethttp.NoBody {
 		out.Body = &question{progress{ReadCloser: req.Body, a: a}}
 	}
@@ -40,8 +48,25 @@ func (l live) RoundTrip(req *nethttp.Request) (*nethttp.Response, error) {
 	}
 	a.timer.Reset(a.limit)
 	l.sink.live(resp, t)
+	p.refused(resp.StatusCode) // its caller is told all the same
 	resp.Body = a.body(resp)
 	return resp, nil
+}
+
+// authorize makes the proof of a live request, which has no signature: its body streams.
+func (l live) authorize(ctx context.Context) (proof, error) {
+	i := &l.sink.identity
+	if i.tokens == nil && len(i.keys) == 0 {
+		return proof{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.sink.timeout)
+	defer cancel()
+	p, err := i.authorize(ctx)
+	if err == nil {
+		return p, nil
+	}
+	out := l.sink.unproven(err)
+	return proof{}, &Failure{category: out.Error, err: err, Unsent: true, NoToken: true}
 }
 
 // live takes note of what an answer to a live request says of its URL.
@@ -157,13 +182,19 @@ type Failure struct {
 	Caller  bool // the request's body had no end, or came too slowly
 	Unsent  bool // nothing of it was written
 	Timeout bool
+	NoToken bool // none could be had that shows the sink who sends
 
 	category, host string
 	err            error
 }
 
 // Error implements error. It says nothing of what the peer sent.
-func (f *Failure) Error() string { return f.category + ": " + f.host }
+func (f *Failure) Error() string {
+	if f.host == "" {
+		return f.category
+	}
+	return f.category + ": " + f.host
+}
 
 // Unwrap returns what the transport said.
 func (f *Failure) Unwrap() error { return f.err }
@@ -192,6 +223,9 @@ func LiveOutcome(resp *nethttp.Response) drain.Outcome {
 
 // ProxyError is the failure in the words of RFC 9209, section 2.3.
 func (f *Failure) ProxyError() string {
+	if f.NoToken {
+		return "destination_unavailable"
+	}
 	if f.Timeout {
 		if f.Unsent {
 			return "connection_timeout"

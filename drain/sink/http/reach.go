@@ -57,7 +57,7 @@ func (r *Reach) Exchange(ctx context.Context, req *nethttp.Request) (*Answer, dr
 	gate := &gate{ctx: ctx, cancel: cancel}
 	resp, t, err := r.upstream.send(r.transport, req.WithContext(httptrace.WithClientTrace(ctx, gate.trace())))
 	if err == nil {
-		return &Answer{resp, r, t, cancel}, drain.Outcome{}
+		return &Answer{Response: resp, reach: r, target: t, cancel: cancel}, drain.Outcome{}
 	}
 	cancel()
 	if gate.closed.Load() {
@@ -79,6 +79,7 @@ type Answer struct {
 	*nethttp.Response
 	reach  *Reach
 	target *target
+	proof  proof
 	cancel context.CancelFunc
 }
 

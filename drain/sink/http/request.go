@@ -17,7 +17,7 @@ import (
 
 // newRequest builds the request that delivers a message. Where it goes is the
 // upstream's to fill in.
-func newRequest(ctx context.Context, m drain.Delivery) (*nethttp.Request, error) {
+func newRequest(ctx context.Context, m drain.Delivery, p proof) (*nethttp.Request, error) {
 	to, err := parseTarget(m.Target)
 	if err != nil {
 		return nil, err
@@ -27,7 +27,7 @@ func newRequest(ctx context.Context, m drain.Delivery) (*nethttp.Request, error)
 		return nil, err
 	}
 	req.URL = to
-	req.Header = fields(m)
+	req.Header = fields(m, p)
 	req.Host = req.Header.Get(forwardedHost) // the caller's, for a sink that is to see it
 	if len(m.Body) > 0 {
 		// GetBody lets the transport change to another connection when the one
@@ -55,7 +55,7 @@ const forwardedHost = "X-Forwarded-Host"
 
 // eachField adds the fields of a delivery: the message's own, less what belongs to a
 // connection, and ours, which replace any that the caller sent.
-func eachField(m drain.Delivery, add func(name, value string)) {
+func eachField(m drain.Delivery, p proof, add func(name, value string)) {
 	trace, key, agent := false, false, false
 	for _, f := range m.Fields() {
 		name := nethttp.CanonicalHeaderKey(f.Name)
@@ -69,7 +69,7 @@ func eachField(m drain.Delivery, add func(name, value string)) {
 		case "User-Agent":
 			has = &agent
 		default:
-			if !drain.OfConnection(name) {
+			if !drain.OfConnection(name) && !p.replaces(name) {
 				add(name, f.Value)
 			}
 			continue
@@ -80,6 +80,9 @@ func eachField(m drain.Delivery, add func(name, value string)) {
 		}
 	}
 	for _, f := range m.Ours() {
+		add(f.Name, f.Value)
+	}
+	for _, f := range p.fields {
 		add(f.Name, f.Value)
 	}
 	if !trace {
@@ -94,9 +97,9 @@ func eachField(m drain.Delivery, add func(name, value string)) {
 }
 
 // fields are those of a delivery, for the transport.
-func fields(m drain.Delivery) nethttp.Header {
+func fields(m drain.Delivery, p proof) nethttp.Header {
 	h := make(nethttp.Header, len(m.Header)+8)
-	eachField(m, func(name, value string) { h[name] = append(h[name], value) })
+	eachField(m, p, func(name, value string) { h[name] = append(h[name], value) })
 	hideFromTransport(h, "Idempotency-Key")
 	hideFromTransport(h, "X-Idempotency-Key")
 	return h

@@ -15,8 +15,9 @@ import (
 // Sink delivers messages as HTTP requests. It is safe for concurrent use.
 type Sink struct {
 	*Reach
-	policy policies.HTTPSink
-	client *client // nil: the transport does it all
+	policy   policies.HTTPSink
+	identity identity
+	client   *client // nil: the transport does it all
 }
 
 // New builds a sink. It connects to nothing. An error says what in the policy
@@ -30,6 +31,10 @@ func New(p policies.Sink) (*Sink, error) {
 		return nil, err
 	}
 	s := &Sink{Reach: r, policy: *p.HTTP}
+	s.policy.Timeout = r.timeout
+	if s.identity, err = newIdentity(s.policy); err != nil {
+		return nil, err
+	}
 	if spelledOut(p.HTTP.URLs) {
 		s.client = newClient(*p.HTTP, r.transport, max(1, p.Budget.Concurrency))
 	}
@@ -56,6 +61,9 @@ func (s *Sink) Upstream() nethttp.RoundTripper { return live{s} }
 // CloseIdleConnections closes connections that are not in use.
 func (s *Sink) CloseIdleConnections() {
 	s.Reach.CloseIdleConnections()
+	if t := s.identity.tokens; t != nil {
+		t.via.CloseIdleConnections()
+	}
 	if s.client != nil {
 		s.client.closeIdle()
 	}
@@ -72,16 +80,32 @@ func (s *Sink) Deliver(ctx context.Context, msgs []drain.Delivery) []drain.Outco
 }
 
 func (s *Sink) attempt(ctx context.Context, m drain.Delivery) drain.Outcome {
+	until := time.Now().Add(s.timeout)
+	p, err := s.prove(ctx, until, m.ID, m.Body)
+	if err != nil {
+		return s.unproven(err)
+	}
 	if s.client != nil && len(m.Body) <= maxLean {
-		a, failed := s.ask(ctx, m)
+		a, failed := s.ask(ctx, until, m, p)
 		return s.answered(a, failed, m)
 	}
-	req, err := newRequest(ctx, m)
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	req, err := newRequest(ctx, m, p)
 	if err != nil {
 		return drain.Outcome{Class: drain.Permanent, Error: "unusable request: " + clean(err)}
 	}
-	a, failed := s.Exchange(ctx, req)
+	a, failed := s.exchange(ctx, req, p)
 	return s.answered(a, failed, m)
+}
+
+// exchange is Exchange with a proof that the request has.
+func (s *Sink) exchange(ctx context.Context, req *nethttp.Request, p proof) (*Answer, drain.Outcome) {
+	a, failed := s.Exchange(ctx, req)
+	if a != nil {
+		a.proof = p
+	}
+	return a, failed
 }
 
 // answered reads an answer to its end; a is nil where there is none.
@@ -101,13 +125,12 @@ func (s *Sink) answered(a *Answer, failed drain.Outcome, m drain.Delivery) drain
 
 // ask sends a message once it may be written, and returns the answer, or what there is
 // instead.
-func (s *Sink) ask(ctx context.Context, m drain.Delivery) (*Answer, drain.Outcome) {
-	until := time.Now().Add(s.timeout)
+func (s *Sink) ask(ctx context.Context, until time.Time, m drain.Delivery, p proof) (*Answer, drain.Outcome) {
 	text := requests.Get().(*[]byte)
 	defer requests.Put(text)
 	q := posting{headOnly: m.Method == nethttp.MethodHead, all: m.KeepAnswer > 0}
 	resp, t, err := s.upstream.try(ctx, func(t *target) (_ *nethttp.Response, err error) {
-		if *text, err = appendMessage((*text)[:0], m, t.url, s.policy.PreserveHost); err != nil {
+		if *text, err = appendMessage((*text)[:0], m, p, t.url, s.policy.PreserveHost); err != nil {
 			return nil, err
 		}
 		q.text = *text
@@ -116,7 +139,7 @@ func (s *Sink) ask(ctx context.Context, m drain.Delivery) (*Answer, drain.Outcom
 	if err != nil {
 		return nil, instead(err, t)
 	}
-	return &Answer{resp, s.Reach, t, func() {}}, drain.Outcome{}
+	return &Answer{resp, s.Reach, t, p, func() {}}, drain.Outcome{}
 }
 
 // outcome says what an answer means.
@@ -125,6 +148,8 @@ func (s *Sink) outcome(a *Answer) drain.Outcome {
 	switch {
 	case status >= 200 && status < 300:
 		return drain.Outcome{Class: drain.Success, Status: status}
+	case a.proof.refused(status):
+		return drain.Outcome{Class: drain.Retry, Error: fmt.Sprintf("token: status %d from %s", status, a.Host())}
 	case slices.Contains(s.policy.Permanent, status):
 		return drain.Outcome{Class: drain.Permanent, Status: status, Error: fmt.Sprintf("status %d from %s", status, a.Host())}
 	default:
