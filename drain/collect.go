@@ -143,30 +143,42 @@ func (d *drain) collect(ctx context.Context, p plan, v verdict, c Collector, ms 
 		ms = ms[:n]
 	}
 	began, list := time.Now(), gatheredOf(ms)
-	var settled atomic.Bool
+	var settled, written atomic.Bool
 	d.gathered.Add(1)
 	c.Collect(WithBegin(ctx, func() error { return d.begin(ctx, p, v, len(list)) }), d.worldwide(), ms, func(o Outcome) {
 		defer d.gathered.Done()
 		settled.Store(true)
-		d.settleGathered(ctx, p, v, list, attempt{began: began, wrote: began, now: time.Now(), outcome: o})
+		a := attempt{began: began, wrote: began, now: time.Now(), outcome: o}
+		if !written.Load() || o.RetryAfter > 0 {
+			d.heardGathered(ctx, p, v, a)
+		}
+		d.settleGathered(p, list, a)
 	})
 	if !settled.Load() { // it is written: a breaker need not wait for the file's end
+		written.Store(true)
 		p.sink.ended(time.Now(), v.term, Outcome{Class: Success})
+	}
+	if now := d.present().sink; now != p.sink || now.collector() != c {
+		c.Finish(d.worldwide()) // the policy has another one by now
 	}
 	p.sink.budget.Release()
 	d.collecting.Store(false)
 	signal(d.freed)
 }
 
-// settleGathered settles a batch of which a collector has spoken. What failed keeps its
-// place: the sink rests for as long as it asks.
-func (d *drain) settleGathered(ctx context.Context, p plan, v verdict, list []gathered, a attempt) {
-	cut := a.outcome.cutOff(ctx.Err() != nil)
-	if cut {
+// heardGathered takes note of what a collector says of the sink: once for each batch, and
+// not again for one that was written and is given up with its file, unless it asks for rest.
+func (d *drain) heardGathered(ctx context.Context, p plan, v verdict, a attempt) {
+	if a.outcome.cutOff(ctx.Err() != nil) {
 		p.sink.withdraw(v.term)
 	} else {
 		d.heard(p, v.term, a)
 	}
+}
+
+// settleGathered settles a batch of which a collector has spoken. What failed keeps its
+// place: the sink rests for as long as it asks.
+func (d *drain) settleGathered(p plan, list []gathered, a attempt) {
 	for _, g := range list {
 		a.before = buffer.Tries{}
 		if g.tries != nil {
@@ -221,9 +233,11 @@ func (d *drain) handOver(ctx context.Context, p plan, v verdict, c Collector, ms
 }
 
 // finish has a collector deliver what it has, since nothing more comes for now.
-func (d *drain) finish() {
-	if c := d.present().sink.collector(); c != nil {
-		c.Finish(d.worldwide())
+func (d *drain) finish() { d.present().finish(d.worldwide()) }
+
+func (p plan) finish(drain string) {
+	if c := p.sink.collector(); c != nil {
+		c.Finish(drain)
 	}
 }
 

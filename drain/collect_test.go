@@ -44,12 +44,13 @@ func (c *filer) Collect(ctx context.Context, _ string, msgs []Delivery, settled 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken.Error != "" {
-		all := append(c.settled, settled)
-		c.open, c.settled = nil, nil
-		for _, s := range all {
-			s(c.broken)
+		earlier := c.broken
+		earlier.RetryAfter = 0
+		for _, s := range c.settled {
+			s(earlier)
 		}
-		c.broken = Outcome{}
+		settled(c.broken)
+		c.open, c.settled, c.broken = nil, nil, Outcome{}
 		return
 	}
 	for _, m := range msgs {
@@ -187,6 +188,56 @@ func TestCollectFails(t *testing.T) {
 		b.pass(2 * time.Second)
 		b.wantDelivered("d", 40)
 		if got := c.names(); got != "0-39" {
+			t.Errorf("files: %s", got)
+		}
+	})
+}
+
+// A file that is given up is one failure, however many batches it holds.
+func TestCollectFailsOnce(t *testing.T) {
+	inFiles(t, 1000, base(limiter.Unlimited), func(b *bench, c *filer) {
+		p := set(base(limiter.Unlimited), wide())
+		p.Sinks[0].Breaker = policies.Breaker{FailureRatio: 0.5, MinRequests: 4, Window: time.Minute, OpenFor: time.Hour}
+		b.apply(p)
+		b.fill(50)
+		b.pass(2 * time.Second)
+		c.mu.Lock()
+		c.broken = Outcome{Class: Retry, Error: "lease", RetryAfter: time.Second}
+		c.mu.Unlock()
+		b.fill(10)
+		b.pass(10 * time.Second)
+		if st, _ := b.drains.SinkStatus(time.Now(), "service"); st.Breaker != BreakerClosed {
+			t.Errorf("the breaker is %v", st.Breaker)
+		}
+		if got := b.stats("d"); got.InFlight != 60 {
+			t.Errorf("%d gathered again, want all 60", got.InFlight)
+		}
+	})
+}
+
+// A drain that gets another sink finishes what the one before has gathered, also what is
+// handed to it meanwhile.
+func TestCollectSinkChanges(t *testing.T) {
+	inFiles(t, 1000, base(limiter.Unlimited), func(b *bench, c *filer) {
+		b.wrap = func(s *fakeSink) Sink {
+			if s == c.fakeSink {
+				return c
+			}
+			return s
+		}
+		moved := set(base(limiter.Unlimited), wide())
+		moved.Sinks = append(moved.Sinks, policies.Sink{Name: "other", Budget: wide()})
+		b.fill(15)
+		b.pass(2 * time.Second)
+		c.slow(10 * time.Second)
+		b.fill(7)
+		b.pass(2 * time.Second)
+		moved.Drains[0].Sink = "other"
+		b.apply(moved)
+		b.wantDelivered("d", 15)
+		b.pass(10 * time.Second)
+		b.wantDelivered("d", 22)
+		if got := c.names(); got != "0-14 15-21" {
 			t.Errorf("files: %s", got)
 		}
 	})

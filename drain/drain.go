@@ -66,6 +66,9 @@ type drain struct {
 
 // update replaces the plan. The loop feels it at once.
 func (d *drain) update(now time.Time, p plan) {
+	if was := d.present(); was.sink != p.sink {
+		defer was.finish(d.worldwide())
+	}
 	d.mu.Lock()
 	d.plan.meters.void(d.promises.void())
 	if p.sink != d.plan.sink {

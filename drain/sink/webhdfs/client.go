@@ -62,6 +62,9 @@ func (c *client) do(ctx context.Context, o op) ([]byte, error) {
 		}
 		last = err
 		c.active.CompareAndSwap(at, (at+1)%int32(len(c.policy.HTTP.URLs)))
+		if ctx.Err() != nil { // one that hangs is not asked first the next time
+			break
+		}
 	}
 	return nil, last
 }
@@ -93,7 +96,7 @@ func (c *client) ask(ctx context.Context, node *url.URL, o op) ([]byte, error) {
 	}
 	answer, err = c.call(ctx, o.method, data, o.body, maxAnswer)
 	if f, ok := errors.AsType[*failure](err); ok {
-		f.written = f.name != "connection refused"
+		f.data, f.written = true, !f.unsent
 	}
 	return answer, err
 }
@@ -165,9 +168,9 @@ func (c *client) rename(ctx context.Context, from, to string) (bool, error) {
 	return c.truth(ctx, op{method: http.MethodPut, name: "RENAME", path: from, more: url.Values{"destination": {to}}})
 }
 
-func (c *client) remove(ctx context.Context, path string) error {
-	_, err := c.truth(ctx, op{method: http.MethodDelete, name: "DELETE", path: path})
-	return err
+// remove deletes a file; false: it was not there.
+func (c *client) remove(ctx context.Context, path string) (bool, error) {
+	return c.truth(ctx, op{method: http.MethodDelete, name: "DELETE", path: path})
 }
 
 func (c *client) truth(ctx context.Context, o op) (bool, error) {

@@ -18,6 +18,9 @@ const (
 	firstWait, lastWait = time.Second, 30 * time.Second
 	// deniedWait is how long it rests after one that somebody has to mend.
 	deniedWait = time.Minute
+	// patience is how often in a row a DataNode may be out of reach before the file that
+	// lies there is given up: about half a minute.
+	patience = 6
 	// maxDetail bounds what is kept of an exception's message.
 	maxDetail = 256
 )
@@ -27,6 +30,8 @@ type failure struct {
 	name    string // of the exception, or a category of our own
 	detail  string
 	status  int
+	data    bool // of a DataNode, not of a NameNode
+	unsent  bool // there was no connection
 	written bool // the DataNode may have had some of it
 }
 
@@ -70,28 +75,30 @@ func printable(s string) string {
 
 // unanswered says why there is no answer.
 func unanswered(err error, host string) error {
+	f := &failure{name: "unreachable", detail: host}
 	var timeout net.Error
-	name := "unreachable"
+	dial, ok := errors.AsType[*net.OpError](err)
+	f.unsent = ok && dial.Op == "dial"
 	switch {
 	case errors.Is(err, context.Canceled):
-		name = "abandoned"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		name = "timeout"
+		f.name = "abandoned"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		name = "connection refused"
+		f.name = "connection refused"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		f.name = "timeout"
 	}
-	return &failure{name: name, detail: host}
+	return f
 }
 
-// elsewhere reports whether another NameNode is to be asked: this one is not there, or
-// stands by. What a DataNode may have had is not written twice.
+// elsewhere reports whether another NameNode is to be asked: this one is not there, hangs
+// or stands by. What a DataNode did is not for another NameNode.
 func elsewhere(err error) bool {
 	f, ok := errors.AsType[*failure](err)
-	if !ok || f.written {
+	if !ok || f.data {
 		return false
 	}
 	switch f.name {
-	case "StandbyException", "RetriableException", "connection refused", "unreachable", "status 502", "status 503", "status 504":
+	case "StandbyException", "RetriableException", "connection refused", "unreachable", "timeout", "status 502", "status 503", "status 504":
 		return true
 	default:
 		return false
@@ -112,5 +119,19 @@ func denied(err error) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// hopeless reports whether a file cannot be added to any more: somebody removed it, or
+// where its last block lies nobody has answered for many times.
+func hopeless(err error, failures int) bool {
+	f, ok := errors.AsType[*failure](err)
+	switch {
+	case !ok || denied(err) || f.name == "SafeModeException":
+		return false
+	case f.name == "FileNotFoundException":
+		return true
+	default:
+		return failures >= patience && (f.data || f.status != 0 && !elsewhere(err))
 	}
 }

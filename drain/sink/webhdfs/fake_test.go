@@ -30,8 +30,10 @@ type cluster struct {
 	mu     sync.Mutex
 	files  map[string]string                         // guarded by mu
 	ops    []string                                  // guarded by mu
+	latest map[string]string                         // guarded by mu; the file of an operation
 	refuse func(op, file string, atData bool) *fault // guarded by mu; nil: nothing is refused
 	moved  string                                    // guarded by mu; where data is sent in the place of the DataNode
+	gate   func(op string)                           // set before use; what a DataNode does when it has read a body; nil: nothing
 }
 
 // fault is what is answered in the place of doing something.
@@ -42,7 +44,7 @@ type fault struct {
 }
 
 func newCluster(t *testing.T) *cluster {
-	c := &cluster{t: t, files: map[string]string{}}
+	c := &cluster{t: t, files: map[string]string{}, latest: map[string]string{}}
 	c.name, c.data = httptest.NewServer(http.HandlerFunc(c.nameNode)), httptest.NewServer(http.HandlerFunc(c.dataNode))
 	t.Cleanup(c.name.Close)
 	t.Cleanup(c.data.Close)
@@ -59,6 +61,7 @@ func (c *cluster) refusing(refuse func(op, file string, atData bool) *fault) {
 // refuses answers with a fault, if there is one, and reports whether that is all.
 func (c *cluster) refuses(w http.ResponseWriter, op, file string, atData bool, do func()) bool {
 	c.ops = append(c.ops, op)
+	c.latest[op] = file
 	if c.refuse == nil {
 		return false
 	}
@@ -144,9 +147,12 @@ func (c *cluster) dataNode(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+	op, file := r.URL.Query().Get("op"), strings.TrimPrefix(r.URL.Path, "/webhdfs/v1")
+	if c.gate != nil {
+		c.gate(op)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	op, file := r.URL.Query().Get("op"), strings.TrimPrefix(r.URL.Path, "/webhdfs/v1")
 	act := func() { c.files[file] += string(body) }
 	if c.refuses(w, op, file, true, act) {
 		return

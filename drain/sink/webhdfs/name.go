@@ -19,14 +19,15 @@ func (s *Sink) day(m drain.Delivery) string {
 	return m.AcceptedAt.In(s.policy.Location).Format(dayFormat)
 }
 
-// days are the folders of what was accepted since a time, up to the present one and one
-// more, for clocks that differ.
+// folders are those of what was accepted since a time, from the day before, where a file
+// may be left that was given up at midnight, to the day after the present one, for clocks
+// that differ.
 func (s *Sink) folders(since, now time.Time) []string {
 	if s.folder("a") == s.folder("b") {
 		return []string{s.folder("")}
 	}
 	var list []string
-	at := since.In(s.policy.Location)
+	at := since.In(s.policy.Location).AddDate(0, 0, -1)
 	last := now.In(s.policy.Location).AddDate(0, 0, 1).Format(dayFormat)
 	for day := time.Date(at.Year(), at.Month(), at.Day(), 12, 0, 0, 0, time.UTC); len(list) < maxDays; day = day.AddDate(0, 0, 1) {
 		list = append(list, s.folder(day.Format(dayFormat)))

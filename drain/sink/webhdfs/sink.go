@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"path"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ const (
 	// maxFile bounds the messages of a file: as long as it is written they are in flight,
 	// which takes some 100 bytes of memory each.
 	maxFile = 1_000_000
+	// maxNameless bounds the files that wait for their names: no other begins meanwhile.
+	maxNameless = 4
 )
 
 // Sink gathers messages in files. It is safe for concurrent use.
@@ -69,10 +72,12 @@ func (s *Sink) Deliver(_ context.Context, msgs []drain.Delivery) []drain.Outcome
 	return outs
 }
 
-// Together implements drain.Collector: the messages of one day.
+// Together implements drain.Collector: the messages of one day, without a gap. What is
+// missing in a file's range could be waiting for later, and would count as delivered at
+// the next start.
 func (s *Sink) Together(msgs []drain.Delivery) int {
 	day, n := s.day(msgs[0]), 1
-	for n < len(msgs) && s.day(msgs[n]) == day {
+	for n < len(msgs) && msgs[n].Offset == msgs[n-1].Offset+1 && s.day(msgs[n]) == day {
 		n++
 	}
 	return n
@@ -100,7 +105,7 @@ func (s *Sink) writer(name string) *writer {
 	defer s.mu.Unlock()
 	w := s.writers[name]
 	if w == nil {
-		w = &writer{sink: s, drain: name}
+		w = &writer{sink: s, drain: name, left: newSweeper(s.client)}
 		s.writers[name] = w
 	}
 	return w
@@ -119,7 +124,7 @@ func (s *Sink) Finished(ctx context.Context, name string, since time.Time) (rang
 				ranges = append(ranges, r)
 			}
 			if isTemporary(file, name) {
-				if err := s.client.remove(ctx, folder+"/"+file); err != nil {
+				if _, err := s.client.remove(ctx, path.Join(folder, file)); err != nil {
 					return nil, err
 				}
 			}

@@ -93,8 +93,11 @@ func TestFileEndsEarly(t *testing.T) {
 	}
 }
 
-func TestTogetherIsADay(t *testing.T) {
+func TestTogetherIsADayWithoutAGap(t *testing.T) {
 	p := newCluster(t).policy()
+	if got := newSink(t, p).Together(append(batch(0, noon, "a", "b"), batch(3, noon, "d")...)); got != 2 {
+		t.Errorf("%d before a gap, want 2", got)
+	}
 	msgs := append(batch(0, noon, "a", "b"), batch(2, noon.Add(5*time.Hour), "c")...)
 	if got := newSink(t, p).Together(msgs); got != 3 {
 		t.Errorf("in UTC %d of one day, want 3", got)
@@ -150,6 +153,7 @@ func TestFailures(t *testing.T) {
 		"safe mode":           {exception: "SafeModeException", rests: time.Second},
 		"no rights":           {exception: "AccessControlException", rests: time.Minute},
 		"quota":               {exception: "DSQuotaExceededException", rests: time.Minute},
+		"removed":             {exception: "FileNotFoundException", ends: true, rests: time.Second},
 		"a lease held":        {exception: "AlreadyBeingCreatedException", atData: true, ends: true, rests: time.Second},
 		"written and refused": {exception: "IOException", atData: true, after: true, ends: true, rests: time.Second},
 		"no answer":           {atData: true, after: true, hang: true, ends: true, rests: time.Second},
@@ -167,13 +171,13 @@ func TestFailures(t *testing.T) {
 				return &fault{tt.exception, tt.after, tt.hang}
 			})
 			s.Collect(t.Context(), name, batch(1, noon, "b"), settled)
-			settledNow := 1
+			rests := []time.Duration{tt.rests}
 			if tt.ends {
-				settledNow = 2
+				rests = []time.Duration{0, tt.rests} // once for the file
 			}
-			for range settledNow {
-				if got := wait(t, done); got.Class == drain.Success || got.RetryAfter != tt.rests || !strings.Contains(got.Error, tt.exception) {
-					t.Errorf("settled with %+v", got)
+			for _, want := range rests {
+				if got := wait(t, done); got.Class == drain.Success || got.RetryAfter != want || !strings.Contains(got.Error, tt.exception) {
+					t.Errorf("settled with %+v, want a rest of %v", got, want)
 				}
 			}
 			c.refusing(nil)

@@ -16,6 +16,7 @@ import (
 type writer struct {
 	sink  *Sink
 	drain string
+	left  *sweeper
 
 	writing  atomic.Bool // there is a file
 	adding   sync.Mutex  // held while one is added to, ended or given up
@@ -38,7 +39,7 @@ func (w *writer) add(ctx context.Context, msgs []drain.Delivery, settled func(dr
 		settled(drain.Outcome{Error: "compression: " + err.Error(), RetryAfter: deniedWait})
 		return
 	}
-	if w.file != nil && w.file.day != day {
+	if w.file != nil && !w.file.goesOn(day, held.First) {
 		w.end()
 	}
 	if err := w.write(ctx, day, held.First, data); err != nil {
@@ -57,12 +58,15 @@ func (w *writer) write(ctx context.Context, day string, first uint64, data []byt
 	if w.file != nil {
 		return w.sink.client.append(ctx, w.file.path, data, before)
 	}
+	if err := w.backlog(); err != nil {
+		return err
+	}
 	now := time.Now()
 	f := &file{folder: w.sink.folder(day), day: day, began: now, ctx: ctx}
 	f.path = temporary(f.folder, w.drain, first, now)
 	if err := w.sink.client.create(ctx, f.path, data, before); err != nil {
 		if arrived(err) {
-			go w.forget(f)
+			w.left.add(ctx, f.path)
 		}
 		return err
 	}
@@ -87,7 +91,7 @@ func (w *writer) fail(err error, settled func(drain.Outcome)) {
 	if f.name == "timeout" {
 		out.Class = drain.Timeout
 	}
-	if arrived(err) && w.file != nil {
+	if w.file != nil && (arrived(err) || hopeless(err, w.failures)) {
 		w.abandon(out)
 	}
 	settled(out)
@@ -112,17 +116,10 @@ func arrived(err error) bool {
 func (w *writer) abandon(out drain.Outcome) {
 	f := w.file
 	w.close(f)
-	for _, settled := range f.settled {
-		settled(out)
-	}
-	go w.forget(f)
-}
-
-// forget deletes what was written of a file that was given up. What is left of it is
-// deleted at the next start.
-func (w *writer) forget(f *file) {
 	w.gone(f)
-	_ = retryUntil(f.ctx, func() error { return w.sink.client.remove(f.ctx, f.path) })
+	out.RetryAfter = 0 // the batch that failed asks for it
+	f.settle(out)
+	w.left.add(f.ctx, f.path)
 }
 
 // close takes the file away from those that come.
@@ -155,6 +152,19 @@ func (w *writer) finishFile(f *file) {
 	}
 }
 
+// backlog says that too many files wait for their names, and why; nil: they do not.
+func (w *writer) backlog() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.open) < maxNameless {
+		return nil
+	}
+	f := w.open[0]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &failure{name: "files wait for their names", detail: f.trouble}
+}
+
 // name gives a file its name, and settles its messages. It tries for as long as the
 // attempt that began the file may last.
 func (w *writer) name(f *file) {
@@ -169,15 +179,14 @@ func (w *writer) name(f *file) {
 			out = drain.Outcome{Error: err.Error(), RetryAfter: firstWait}
 			return nil
 		}
+		f.hampered(err)
 		return err
 	})
 	if err != nil {
 		out = drain.Outcome{Error: err.Error()}
 	}
 	w.gone(f)
-	for _, settled := range f.settled {
-		settled(out)
-	}
+	f.settle(out)
 }
 
 // errGone means that a file is not where it was written, nor where it belongs.
@@ -193,7 +202,7 @@ func (w *writer) rename(f *file, to string) error {
 	}
 	there, unknown := c.exists(f.ctx, to)
 	if there {
-		_ = c.remove(f.ctx, f.path) // if it is still there it is the same once more
+		w.left.add(f.ctx, f.path) // if it is still there it is the same once more
 		return nil
 	}
 	if err = errors.Join(err, unknown); err != nil {
@@ -233,6 +242,31 @@ type file struct {
 	messages int         // guarded by mu
 	bytes    int64       // guarded by mu; as they lie there
 	renaming bool        // guarded by mu
+	trouble  string      // guarded by mu; why it has not got its name
+}
+
+// goesOn reports whether a message is the next one of the file. One that is not, because
+// others come later or were given back, begins another, so that a range has no gap.
+func (f *file) goesOn(day string, first uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.day == day && first == f.held.Last+1
+}
+
+// settle tells of all that the file holds how it went; the sink rests once for it.
+func (f *file) settle(out drain.Outcome) {
+	for _, settled := range f.settled {
+		settled(out)
+		out.RetryAfter = 0
+	}
+}
+
+func (f *file) hampered(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.trouble = ""; err != nil {
+		f.trouble = err.Error()
+	}
 }
 
 func (f *file) add(held drain.Range, messages, bytes int, settled func(drain.Outcome)) {
