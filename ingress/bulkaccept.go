@@ -13,16 +13,11 @@ import (
 	"forebay/policies"
 )
 
-const (
-	indexField      = "Forebay-Index"
-	documentIDField = "Forebay-Document-Id"
-
-	// bulkHello is what clients look for before they send anything.
-	bulkHello = `{"name":"forebay","cluster_name":"forebay","cluster_uuid":"forebay","version":{"number":"7.17.28",` +
-		`"build_flavor":"default","build_type":"forebay","build_hash":"forebay","build_date":"2025-02-20T09:05:31.349013687Z",` +
-		`"build_snapshot":false,"lucene_version":"8.11.3","minimum_wire_compatibility_version":"6.8.0",` +
-		`"minimum_index_compatibility_version":"6.0.0-beta1"},"tagline":"You Know, for Search"}` + "\n"
-)
+// bulkHello is what clients look for before they send anything.
+const bulkHello = `{"name":"forebay","cluster_name":"forebay","cluster_uuid":"forebay","version":{"number":"7.17.28",` +
+	`"build_flavor":"default","build_type":"forebay","build_hash":"forebay","build_date":"2025-02-20T09:05:31.349013687Z",` +
+	`"build_snapshot":false,"lucene_version":"8.11.3","minimum_wire_compatibility_version":"6.8.0",` +
+	`"minimum_index_compatibility_version":"6.0.0-beta1"},"tagline":"You Know, for Search"}` + "\n"
 
 // helloBulk tells a client what it talks to. That is no new work: no limit is asked.
 func (x *exchange) helloBulk() outcome {
@@ -139,10 +134,10 @@ func (h *Handler) label(s *scratch, msgs []buffer.Message, items []bulkItem) err
 	for i := range msgs {
 		item := &items[msgs[i].Index]
 		if item.index != index {
-			of, index = withField(s.fields, indexField, item.index), item.index
+			of, index = withField(s.fields, policies.BulkIndex, item.index), item.index
 			more += int64(len(of)) * 2 * stringBytes
 		}
-		msgs[i].Header = withField(of, documentIDField, item.id)
+		msgs[i].Header = withField(of, policies.BulkID, item.id)
 		if item.id != "" {
 			more += int64(len(of)+1) * 2 * stringBytes
 		}

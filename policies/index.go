@@ -87,9 +87,13 @@ var (
 	indexValue = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
 )
 
-// BulkIndex is the field in which a message of a bulk request keeps the index that its
-// caller named. It is the one field of ours that can name an index.
-const BulkIndex = "Forebay-Index"
+// A message of a bulk request keeps in fields of ours what its caller named: the index,
+// which alone of them can name an index, and the document's id. No other caller's message
+// has one.
+const (
+	BulkIndex = "Forebay-Index"
+	BulkID    = "Forebay-Document-Id"
+)
 
 func (v value) indexPlace(s string) (keyPart, bool) {
 	if s == "header:"+BulkIndex {

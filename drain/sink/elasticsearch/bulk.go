@@ -94,15 +94,26 @@ func (s *Sink) add(b *bulk, i int, m *drain.Delivery) (fault string) {
 	if err != nil {
 		return "index: " + err.Error()
 	}
-	b.text = append(b.text, `{"create":{"_index":"`...) // neither needs quoting
+	b.text = append(b.text, `{"create":{"_index":"`...) // it needs no quoting
 	b.text = append(b.text, name...)
-	b.text = append(b.text, `","_id":"`...)
-	b.text = append(b.text, m.ID...)
-	b.text = append(b.text, "\"}}\n"...)
+	b.text = append(b.text, `","_id":`...)
+	b.quote([]byte(idOf(m)))
+	b.text = append(b.text, "}}\n"...)
 	b.document(m, s.policy.DataStream)
 	b.text = append(b.text, '\n')
 	b.docs = append(b.docs, doc{i, len(b.text)})
 	return ""
+}
+
+// idOf is the id of a message's document: the one its caller gave to it in a bulk request,
+// else the message's.
+func idOf(m *drain.Delivery) string {
+	for _, f := range m.Header {
+		if f.Name == policies.BulkID {
+			return f.Value
+		}
+	}
+	return m.ID
 }
 
 // indexOf is where a message goes.

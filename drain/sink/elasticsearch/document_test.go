@@ -52,6 +52,26 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// A document has the id that a caller of _bulk gave to it, whatever stands in it, and is
+// created once under it.
+func TestCallersID(t *testing.T) {
+	c := newCluster(t)
+	s := newSink(t, policyOf(t, "index: logs", c.URL))
+	id := `app-7 "\é/1`
+	ms := messages(`{"n":1}`, `{"n":2}`, `{"n":3}`)
+	for i := range ms[:2] {
+		ms[i].Header = []buffer.Field{{Name: "Content-Type", Value: "application/json"}, {Name: "Forebay-Document-Id", Value: id}}
+	}
+	got := s.Deliver(t.Context(), ms)
+	want := []drain.Outcome{{Class: drain.Success, Status: 201}, {Class: drain.Success, Status: 409}, {Class: drain.Success, Status: 201}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("outcomes (-want +got):\n%s", diff)
+	}
+	if first, other := c.doc(id).text, c.doc("m2").text; first != `{"n":1}` || other != `{"n":3}` || len(c.docs) != 2 {
+		t.Errorf("documents = %v, want n 1 under %q and n 3 under m2", c.docs, id)
+	}
+}
+
 // What can be no document is buried with its reason, and holds up nothing that came with it.
 func TestNoDocument(t *testing.T) {
 	named := func(name string) string { return `{"s":` + name + `}` }
