@@ -19,7 +19,7 @@ import (
 
 // sourcePolicy reads orders.raw into the tests' stream; more goes into the source.
 func sourcePolicy(broker, sinkURL, base, more string) string {
-	policy := strings.Split(orderPolicy(sinkURL, base), "routes:")[0]
+	policy, _, _ := strings.Cut(orderPolicy(sinkURL, base), "routes:")
 	policy = strings.Replace(policy, "  - name: orders\n", "  - name: orders\n    ordering_key: [\"kafka:key\"]\n    max_message_bytes: 64KiB\n", 1)
 	return policy + fmt.Sprintf(`sources:
   - name: legacy

@@ -22,8 +22,12 @@ func TestWaits(t *testing.T) {
 		why  error
 		want Reason
 	}{
-		{buffer.ErrBufferFull, BufferFull}, {buffer.ErrDiskFull, DiskFull}, {buffer.ErrDeadFull, DeadFull},
-		{buffer.ErrOverloaded, Overloaded}, {buffer.ErrStalled, Overloaded}, {buffer.ErrNoStream, Closed},
+		{buffer.ErrBufferFull, BufferFull},
+		{buffer.ErrDiskFull, DiskFull},
+		{buffer.ErrDeadFull, DeadFull},
+		{buffer.ErrOverloaded, Overloaded},
+		{buffer.ErrStalled, Overloaded},
+		{buffer.ErrNoStream, Closed},
 	} {
 		t.Run(tt.why.Error(), func(t *testing.T) {
 			t.Parallel()
