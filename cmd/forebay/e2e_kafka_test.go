@@ -130,7 +130,8 @@ func TestKafkaSink(t *testing.T) {
 			return w.Binding == "breaker" && slices.ContainsFunc(w.Constraints, func(c struct {
 				Name, Detail string
 				Until        *time.Time
-			}) bool {
+			},
+			) bool {
 				return strings.Contains(c.Detail, "connection re") // refused, or reset
 			})
 		})

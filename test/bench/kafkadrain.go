@@ -182,9 +182,16 @@ func headersOf(i int, at time.Time) []kgo.RecordHeader {
 	id := fmt.Sprintf("%026d", i)
 	headers := make([]kgo.RecordHeader, 0, 10)
 	for _, h := range [...][2]string{
-		{"Content-Type", "application/x-ndjson"}, {"Forebay-Batch", id + "; index=0"}, {"User-Agent", "Go-http-client/1.1"},
-		{"traceparent", "00-" + id + "00-0000000000000000-00"}, {"Forebay-Method", http.MethodPost}, {"Forebay-Target", "/v1/orders"},
-		{"Forebay-Id", id}, {"Forebay-Attempt", "1"}, {"Forebay-Accepted-At", at.UTC().Format("2006-01-02T15:04:05.000Z07:00")}, {"Forebay-Stream", "orders"},
+		{"Content-Type", "application/x-ndjson"},
+		{"Forebay-Batch", id + "; index=0"},
+		{"User-Agent", "Go-http-client/1.1"},
+		{"traceparent", "00-" + id + "00-0000000000000000-00"},
+		{"Forebay-Method", http.MethodPost},
+		{"Forebay-Target", "/v1/orders"},
+		{"Forebay-Id", id},
+		{"Forebay-Attempt", "1"},
+		{"Forebay-Accepted-At", at.UTC().Format("2006-01-02T15:04:05.000Z07:00")},
+		{"Forebay-Stream", "orders"},
 	} {
 		headers = append(headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
 	}

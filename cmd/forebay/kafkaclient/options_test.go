@@ -181,7 +181,7 @@ func TestLogIsQuiet(t *testing.T) {
 			q.Log(kgo.LogLevelError, "unable to initialize sasl")
 			q.Log(kgo.LogLevelWarn, "unable to open connection")
 			q.Log(kgo.LogLevelInfo, "producing")
-			time.Sleep(silence / 2)
+			<-time.After(silence / 2)
 		}
 		for i := range 2 * maxTold {
 			q.Log(kgo.LogLevelError, fmt.Sprint(i))

@@ -204,9 +204,17 @@ func TestBrokerGoesAway(t *testing.T) {
 		second[i].ID += "-second"
 	}
 	wantAll(t, s.Deliver(t.Context(), first), drain.Success, 0, "")
-	c.Close()
+	begun, away := make(chan struct{}), make(chan struct{})
+	ctx := drain.WithBegin(t.Context(), func() error {
+		close(begun)
+		<-away
+		return nil
+	})
 	under := make(chan []drain.Outcome)
-	go func() { under <- s.Deliver(t.Context(), second) }()
+	go func() { under <- s.Deliver(ctx, second) }()
+	<-begun
+	c.Close()
+	close(away)
 	for sure := true; sure; sure, _ = s.reach.known() { // until it is noticed
 		<-time.After(time.Millisecond)
 	}

@@ -49,7 +49,7 @@ func New(p policies.Sink, opts []kgo.Opt) (*Sink, error) {
 		return nil, err
 	}
 	reach := &reach{}
-	opts = append(opts[:len(opts):len(opts)],
+	opts = append(slices.Clip(opts),
 		kgo.WithHooks(reach),
 		kgo.ProducerBatchCompression(codec),
 		kgo.ProducerBatchMaxBytes(int32(k.MaxBatchBytes)),
