@@ -26,6 +26,8 @@ import (
 //	yaml FILE        written to FILE in that folder
 //	yaml             the same, without a name; both have to pass forebay check if they are policies
 //
+// An example's policies are in the folder of its page.
+//
 // Blocks of another language are for reading.
 type block struct {
 	lang, arg string
@@ -74,12 +76,15 @@ func TestDocs(t *testing.T) {
 		if strings.Contains(path, "/runbooks/") {
 			continue // TestRunbookCommands
 		}
-		t.Run(filepath.Base(path), func(t *testing.T) {
+		t.Run(strings.TrimPrefix(path, "../../"), func(t *testing.T) {
 			text, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
 			p := newPage(t)
+			if strings.HasPrefix(path, "../../examples/") {
+				p.example(filepath.Dir(path))
+			}
 			for _, b := range parseBlocks(string(text)) {
 				if t.Failed() {
 					return // what follows builds on it
@@ -120,6 +125,18 @@ exec %[1]q "$@"
 		"PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"),
 		"FOREBAY_ADMIN_URL=http://"+p.admin)
 	return p
+}
+
+// example brings the policies that lie beside a page.
+func (p *page) example(dir string) {
+	p.t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil || len(found) == 0 {
+		p.t.Fatalf("%s has no policy: %v", dir, err)
+	}
+	for _, path := range found {
+		p.file(block{lang: "yaml", arg: filepath.Base(path), text: readText(p.t, path)})
+	}
 }
 
 func (p *page) do(b block) {
