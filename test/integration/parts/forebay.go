@@ -126,6 +126,18 @@ type Account struct {
 	Imbalance int64  `json:"imbalance"`
 }
 
+// A Source is what the admin API says of one.
+type Source struct {
+	Name       string `json:"name"`
+	State      string `json:"state"`
+	Lag        int64  `json:"lag"`
+	Refused    int64  `json:"refused_total"`
+	LastError  string `json:"last_error"`
+	Partitions []struct {
+		Next int64 `json:"next"` // the offset of the first record that is not stored
+	} `json:"partitions"`
+}
+
 // A Why is what holds a drain.
 type Why struct {
 	Binding     string `json:"binding"`
@@ -143,6 +155,18 @@ func (f *Forebay) Stream(name string) Stream {
 	i := slices.IndexFunc(all, func(s Stream) bool { return s.Name == name })
 	if i < 0 {
 		f.t.Fatalf("streams = %+v, want %s among them", all, name)
+	}
+	return all[i]
+}
+
+// Source is how a source is doing.
+func (f *Forebay) Source(name string) Source {
+	f.t.Helper()
+	var all []Source
+	f.admin(http.MethodGet, "/api/v1/sources", &all)
+	i := slices.IndexFunc(all, func(s Source) bool { return s.Name == name })
+	if i < 0 {
+		f.t.Fatalf("sources = %+v, want %s among them", all, name)
 	}
 	return all[i]
 }

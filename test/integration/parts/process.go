@@ -35,7 +35,7 @@ func (p *Process) start() {
 	p.t.Cleanup(func() {
 		p.Kill()
 		if p.t.Failed() {
-			p.t.Logf("the end of the log of %s:\n%s", p.name, tail(p.said(), 40))
+			p.t.Logf("the end of the log of %s:\n%s", p.name, tail(p.Said(), 40))
 		}
 	})
 	p.Restart()
@@ -135,8 +135,8 @@ func (p *Process) running() bool {
 	}
 }
 
-// said is the output of the server since its last start.
-func (p *Process) said() []byte {
+// Said is the output of the server since its last start.
+func (p *Process) Said() []byte {
 	text, err := os.ReadFile(p.log)
 	if err != nil || int64(len(text)) < p.from {
 		return nil
@@ -146,7 +146,7 @@ func (p *Process) said() []byte {
 
 // says tells whether the server has printed that since its last start.
 func (p *Process) says(text string) func() bool {
-	return func() bool { return bytes.Contains(p.said(), []byte(text)) }
+	return func() bool { return bytes.Contains(p.Said(), []byte(text)) }
 }
 
 func tail(text []byte, lines int) string {
