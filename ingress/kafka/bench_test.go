@@ -23,7 +23,7 @@ func BenchmarkStore(b *testing.B) {
 	}
 	set := parsed(b, onePolicy, "127.0.0.1:1")
 	sources := New(Config{Closed: func(string) (string, bool) { return "", false }}, engine, discard(), nil)
-	s := &session{reader: sources.reader(set, &set.Sources[0])}
+	s := newSession(sources.reader(set, &set.Sources[0]))
 	p := &assigned{partition: partition{topic: "orders.raw"}}
 	s.parts[p.partition.String()] = p
 	const batch = 10_000
@@ -37,7 +37,7 @@ func BenchmarkStore(b *testing.B) {
 	b.ReportAllocs()
 	for n := 0; n < b.N; n += batch {
 		p.pending = append(p.pending, records...)
-		s.store(b.Context())
+		s.storeOn(b.Context())
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }

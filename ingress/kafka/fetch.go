@@ -9,6 +9,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+const (
+	maxPending  = 32 << 20 // bytes of records that are read and not stored, before another poll
+	recordBytes = 200      // of one beside key and value, about
+)
+
 // absorb takes over what was fetched. The group takes no partition away meanwhile.
 func (s *session) absorb(fetches kgo.Fetches) {
 	for _, f := range fetches {
@@ -19,7 +24,42 @@ func (s *session) absorb(fetches kgo.Fetches) {
 			}
 		}
 	}
+	for range storers {
+		signal(s.came)
+	}
 }
+
+// signal leaves a token, unless there are enough.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// awaitRoom waits until the buffer takes messages and what is pending leaves room for
+// more. The group may take partitions away meanwhile.
+func (s *session) awaitRoom(ctx context.Context) {
+	for ctx.Err() == nil && !s.hasRoom() {
+		select {
+		case <-ctx.Done():
+		case <-s.room:
+		}
+	}
+}
+
+func (s *session) hasRoom() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var bytes int64
+	for _, p := range s.parts {
+		bytes += p.bytes
+	}
+	return s.paused == "" && bytes < maxPending
+}
+
+// sizeOf is what a record takes in memory, in bytes, about.
+func sizeOf(r *kgo.Record) int64 { return int64(len(r.Key)+len(r.Value)) + recordBytes }
 
 func (s *session) take(t *kgo.FetchTopic, f *kgo.FetchPartition) {
 	name := partition{topic: t.Topic, n: f.Partition}.String()
@@ -43,6 +83,7 @@ func (s *session) take(t *kgo.FetchTopic, f *kgo.FetchPartition) {
 	for _, r := range f.Records {
 		if r.Offset >= p.want {
 			p.pending = append(p.pending, r)
+			p.bytes += sizeOf(r)
 			p.want = r.Offset + 1
 		}
 	}

@@ -113,7 +113,8 @@ func TestPatience(t *testing.T) {
 		buf.set(buffer.ErrBufferFull, false)
 		sources := New(Config{Closed: func(string) (string, bool) { return "", false }}, buf, discard(), nil)
 		set := parsed(t, onePolicy, "127.0.0.1:1")
-		s := &session{reader: sources.reader(set, &set.Sources[0]), client: client}
+		s := newSession(sources.reader(set, &set.Sources[0]))
+		s.client = client
 		p := &assigned{partition: partition{topic: "orders.raw"}, pending: []*kgo.Record{{Topic: "orders.raw", Value: []byte("a")}}}
 		s.parts[p.partition.String()] = p
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)

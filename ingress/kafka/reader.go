@@ -32,7 +32,7 @@ const (
 	lastRetry      = time.Minute
 )
 
-// reader is one source at work: one goroutine takes records from the client and appends
+// reader is one source at work: one goroutine takes records from the client, some append
 // them, another one watches the cluster. A client's callbacks run on its own.
 type reader struct {
 	source policies.Source
@@ -69,6 +69,7 @@ type assigned struct {
 	// produced is the offset up to which refused records are in their topic.
 	produced int64
 	unread   *unread  // what lies behind pending; nil: what is to be fetched
+	bytes    int64    // of what is pending, about
 	stopped  *refusal // of the record at next; nil: it is read on
 	storing  bool     // what is pending is in a batch: there is one at a time, or a refused one would leave a hole
 }
@@ -141,7 +142,7 @@ func (r *reader) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := &session{reader: r, made: make(chan struct{})}
+	s := newSession(r)
 	ctx, s.end = context.WithCancelCause(ctx)
 	defer s.end(nil)
 	if s.client, err = s.newClient(member); err != nil {
@@ -150,14 +151,15 @@ func (r *reader) session(ctx context.Context) error {
 	s.admin = kadm.NewClient(s.client)
 	close(s.made)
 	r.well("client")
-	var watching sync.WaitGroup
-	watching.Go(func() { s.watch(ctx) })
+	var others sync.WaitGroup
+	others.Go(func() { s.watch(ctx) })
+	others.Go(func() { s.store(ctx) })
 	for ctx.Err() == nil {
 		s.absorb(s.client.PollFetches(ctx))
 		s.client.AllowRebalance()
-		s.store(ctx)
+		s.awaitRoom(ctx)
 	}
-	watching.Wait()
+	others.Wait()
 	last, cancel := context.WithTimeout(context.Background(), lastCommit)
 	s.commit(last, r.places())
 	cancel()
@@ -172,10 +174,16 @@ type session struct {
 	client  *kgo.Client
 	admin   *kadm.Client
 	made    chan struct{} // closed when client and admin are there
+	came    chan struct{} // a token for each storer that may find something
+	room    chan struct{} // a token when less is pending, or nothing is waited for any more
 	end     context.CancelCauseFunc
 	dials   dials
 	leaving atomic.Bool // what was stored is told the group
 	again   time.Time   // when another session is needed, as a partition is not fetched any more; zero: it is not. Guarded by mu
+}
+
+func newSession(r *reader) *session {
+	return &session{reader: r, made: make(chan struct{}), came: make(chan struct{}, storers), room: make(chan struct{}, 1)}
 }
 
 func (s *session) newClient(member string) (*kgo.Client, error) {

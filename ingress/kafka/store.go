@@ -25,12 +25,20 @@ const (
 	lastPause  = time.Second
 )
 
-// store stores all that is pending, or as much as can be: it returns when nothing is left
-// or ctx is done. While the buffer takes nothing, nothing is fetched.
+// store stores what is pending, until ctx is done. While the buffer takes nothing,
+// nothing is fetched.
 func (s *session) store(ctx context.Context) {
 	var all sync.WaitGroup
 	for range storers {
-		all.Go(func() { s.storeOn(ctx) })
+		all.Go(func() {
+			for ctx.Err() == nil {
+				s.storeOn(ctx)
+				select {
+				case <-s.came:
+				case <-ctx.Done():
+				}
+			}
+		})
 	}
 	all.Wait()
 }
@@ -39,7 +47,7 @@ func (s *session) store(ctx context.Context) {
 func (s *session) storeOn(ctx context.Context) {
 	pause := firstPause
 	for ctx.Err() == nil {
-		more, err := s.storeOnce(ctx)
+		some, err := s.storeOnce(ctx)
 		if why := pauseOf(err); why != "" {
 			s.pause(why)
 			sleep(ctx, pause/2+rand.N(pause/2))
@@ -53,9 +61,7 @@ func (s *session) storeOn(ctx context.Context) {
 			pause = min(2*pause, lastRetry)
 			continue
 		}
-		s.resume()
-		s.well("storing")
-		if pause = firstPause; !more {
+		if pause = firstPause; !some {
 			return
 		}
 	}
@@ -101,6 +107,7 @@ func (s *session) resume() {
 	s.paused = ""
 	s.mu.Unlock()
 	if was != "" {
+		signal(s.room)
 		s.client.ResumeFetchTopics(s.source.Kafka.Topics...)
 		s.log.Info("source goes on", "waited_for", string(was), "stream", s.source.Stream)
 	}
@@ -109,11 +116,14 @@ func (s *session) resume() {
 // share is what a batch has of one partition.
 type share struct {
 	*assigned
-	to    place    // where the partition is when the batch is stored
-	taken int      // of pending
-	count int      // of messages
-	stop  *refusal // of the record behind them; nil: none
-	skip  bool     // to is behind what cannot be read
+	records []*kgo.Record // that it may take
+	behind  *unread       // what comes after them; nil: nothing that is known
+	to      place         // where the partition is when the batch is stored
+	taken   int           // of records
+	size    int64         // of what is taken, in bytes
+	count   int           // of messages
+	stop    *refusal      // of the record behind them; nil: none
+	skip    bool          // to is behind what cannot be read
 }
 
 // batch is what is stored in one commit.
@@ -124,15 +134,20 @@ type batch struct {
 	bytes   int
 }
 
-// storeOnce stores one batch; more says that something is pending still.
-func (s *session) storeOnce(ctx context.Context) (more bool, err error) {
+// storeOnce stores one batch; some says that there was one.
+func (s *session) storeOnce(ctx context.Context) (some bool, err error) {
 	s.storing.RLock()
 	defer s.storing.RUnlock()
-	b, more := s.gather()
+	b := s.pick()
 	if len(b.shares) == 0 {
+		if !s.busy() {
+			s.resume() // what could not be stored is another's now
+			s.well("storing")
+		}
 		return false, nil
 	}
 	defer s.letGo(&b)
+	s.fill(&b)
 	if _, closed := s.cfg.Closed(s.source.Stream); closed && len(b.msgs) > 0 {
 		return false, errClosed
 	}
@@ -143,26 +158,45 @@ func (s *session) storeOnce(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	s.stored(&b)
-	return more, nil
+	s.resume()
+	s.well("storing")
+	return true, nil
 }
 
-// gather makes messages of what is pending, each partition in order.
-func (s *session) gather() (b batch, more bool) {
+// pick takes about a batch of what is pending, of partitions that are in no other one.
+func (s *session) pick() (b batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var records int
+	var bytes int64
 	for _, p := range s.parts {
 		if len(p.pending) == 0 && p.unread == nil || p.stopped != nil || p.storing {
 			continue
 		}
-		if b.full() {
-			return b, true
+		if records >= maxBatch || bytes >= maxBatchBytes {
+			break
+		}
+		x := share{assigned: p, to: p.place, records: p.pending, behind: p.unread}
+		if most := maxBatch - records; len(x.records) > most {
+			x.records, x.behind = x.records[:most], nil
 		}
 		p.storing = true
-		x := s.gatherFrom(&b, p)
+		records, bytes = records+len(x.records), bytes+p.bytes
 		b.shares = append(b.shares, x)
-		more = more || x.taken < len(p.pending) && x.stop == nil
 	}
-	return b, more
+	return b
+}
+
+// busy reports whether anything is being stored.
+func (s *session) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.parts {
+		if p.storing {
+			return true
+		}
+	}
+	return false
 }
 
 // letGo lets the partitions of a batch be in another one.
@@ -176,11 +210,17 @@ func (s *session) letGo(b *batch) {
 
 func (b *batch) full() bool { return len(b.msgs) >= maxBatch || b.bytes >= maxBatchBytes }
 
-func (s *session) gatherFrom(b *batch, p *assigned) share {
-	x := share{assigned: p, to: p.place}
-	for _, r := range p.pending {
+// fill makes messages of what was picked, each partition in order.
+func (s *session) fill(b *batch) {
+	for i := range b.shares {
+		s.fillFrom(b, &b.shares[i])
+	}
+}
+
+func (s *session) fillFrom(b *batch, x *share) {
+	for _, r := range x.records {
 		if b.full() {
-			break
+			return
 		}
 		if !r.Attrs.IsControl() {
 			msg, why := s.make.message(r)
@@ -191,28 +231,28 @@ func (s *session) gatherFrom(b *batch, p *assigned) share {
 				x.count++
 			case s.source.RefusedTopic == "":
 				x.stop, x.to.next = why, r.Offset
-				return x
+				return
 			default:
-				s.refuse(b, p, r, why)
+				s.refuse(b, x, r, why)
 			}
 		}
 		x.to = place{r.Offset + 1, r.LeaderEpoch}
 		x.taken++
+		x.size += sizeOf(r)
 	}
-	if u := p.unread; u != nil && x.taken == len(p.pending) {
+	if u := x.behind; u != nil {
 		if s.source.RefusedTopic == "" {
 			x.stop, x.to.next = u.why, u.first.Offset
-			return x
+			return
 		}
-		s.refuse(b, p, u.first, u.why)
+		s.refuse(b, x, u.first, u.why)
 		x.to, x.skip = place{u.next, -1}, true
 	}
-	return x
 }
 
 // refuse puts a record among those that are written to their topic, unless it is there.
-func (s *session) refuse(b *batch, p *assigned, r *kgo.Record, why *refusal) {
-	if r.Offset >= p.produced {
+func (s *session) refuse(b *batch, x *share, r *kgo.Record, why *refusal) {
+	if r.Offset >= x.produced {
 		b.refused = append(b.refused, refusedRecord(r, s.source.RefusedTopic, why, time.Now()))
 	}
 }
@@ -279,7 +319,8 @@ func (s *session) stored(b *batch) {
 	stopped := map[string][]int32{}
 	var texts []string
 	for _, x := range b.shares {
-		if x.place, x.pending = x.to, x.pending[x.taken:]; len(x.pending) == 0 {
+		x.place, x.pending, x.bytes = x.to, x.pending[x.taken:], x.bytes-x.size
+		if len(x.pending) == 0 {
 			x.pending = nil // gives its memory back
 		}
 		s.counts.stored.Add(uint64(x.count))
@@ -289,12 +330,13 @@ func (s *session) stored(b *batch) {
 		if x.stop == nil {
 			continue
 		}
-		x.stopped, x.pending = x.stop, nil
+		x.stopped, x.pending, x.bytes = x.stop, nil, 0
 		s.counts.stopped.Add(1)
 		stopped[x.topic] = append(stopped[x.topic], x.n)
 		texts = append(texts, fmt.Sprintf("topic %s partition %d offset %d cannot be stored: %s", x.topic, x.n, x.next, x.stop.detail))
 	}
 	s.mu.Unlock()
+	signal(s.room)
 	if len(stopped) > 0 {
 		s.client.PauseFetchPartitions(stopped)
 	}
