@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"encoding/base64"
-	"net/textproto"
 	"slices"
 	"strings"
 
@@ -70,7 +69,7 @@ func (p *packer) fields(m drain.Delivery, r *kgo.Record) {
 		if record {
 			f.Value = plain(f.Value)
 		}
-		switch name := textproto.CanonicalMIMEHeaderKey(f.Name); {
+		switch name := f.Name; {
 		case name == "Traceparent":
 			traced = true
 			add("traceparent", f.Value)
