@@ -103,6 +103,19 @@ func (t *flights) remove(offset uint64) {
 	}
 }
 
+// before is how many are in flight before an offset.
+func (t *flights) before(offset uint64) (n uint64) {
+	for at, r := range t.rows {
+		switch {
+		case at < offset/64:
+			n += uint64(bits.OnesCount64(r.has))
+		case at == offset/64:
+			n += uint64(bits.OnesCount64(r.has & (1<<(offset%64) - 1)))
+		}
+	}
+	return n
+}
+
 // all goes over what is in flight, in no order. Nothing may be added meanwhile, and
 // nothing removed but the last one given.
 func (t *flights) all() iter.Seq2[uint64, *flight] {

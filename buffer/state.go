@@ -328,13 +328,7 @@ func (d *drain) putBack(offset uint64) {
 
 // ahead counts the unfinished messages before offset that are not in flight.
 func (d *drain) ahead(offset uint64) uint64 {
-	n := d.unfinished(offset)
-	for o := range d.flight.all() {
-		if o < offset {
-			n--
-		}
-	}
-	return n
+	return d.unfinished(offset) - d.flight.before(offset)
 }
 
 // pending is how many messages wait for their first attempt.
