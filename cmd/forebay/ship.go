@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -244,16 +245,17 @@ func (c shipFlags) print(w io.Writer, sum ship.Summary) error {
 }
 
 func shipped(sum ship.Summary) string {
-	text := fmt.Sprintf("%d lines (%s) of %d files in %d batches", sum.Lines, bytesText(sum.Bytes), sum.Files, sum.Batches)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d lines (%s) of %d files in %d batches", sum.Lines, bytesText(sum.Bytes), sum.Files, sum.Batches)
 	for _, more := range []struct {
 		n    int64
 		what string
 	}{{sum.Duplicates, "batches were there already"}, {sum.Rejected, "lines rejected"}, {sum.LostBytes, "bytes lost"}, {sum.Retries, "retries"}} {
 		if more.n > 0 {
-			text += fmt.Sprintf(", %d %s", more.n, more.what)
+			fmt.Fprintf(&b, ", %d %s", more.n, more.what)
 		}
 	}
-	return text
+	return b.String()
 }
 
 // inTheClear reports whether others than this machine could read along.
