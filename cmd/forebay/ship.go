@@ -22,6 +22,8 @@ import (
 const (
 	maxShipBatch = 16 << 20
 	minShipLine  = 1 << 10
+
+	defaultShipLine = 256 << 10
 )
 
 func newShip() *cobra.Command {
@@ -56,7 +58,7 @@ later are found. SIGTERM ends it after what is under way.`,
 	f.StringVar(&c.compression, "compression", "gzip", "of batches: `gzip`, or zstd")
 	f.StringVar(&c.batchBytes, "batch-bytes", "1MiB", "send at most `SIZE` of lines at once")
 	f.Var(&c.batchWait, "batch-wait", "send what is there after `DUR`")
-	f.StringVar(&c.maxLine, "max-line", "256KiB", "send a line longer than `SIZE` in pieces of that size")
+	f.StringVar(&c.maxLine, "max-line", "", "send a line longer than `SIZE` in pieces of that size (default 256KiB, or --batch-bytes)")
 	f.Var(&c.lineWait, "line-wait", "send a line without an end once it did not go on for `DUR`")
 	f.Var(&c.linger, "linger", "follow a file that was renamed or deleted until nothing came for `DUR`")
 	f.Var(&c.timeout, "timeout", "give up a request after `DUR`, and send it again")
@@ -102,8 +104,11 @@ func (c shipFlags) config(args []string) (cfg ship.Config, err error) {
 	if cfg.BatchSize, err = shipSize("--batch-bytes", c.batchBytes, minShipLine, maxShipBatch); err != nil {
 		return cfg, err
 	}
-	if cfg.MaxLine, err = shipSize("--max-line", c.maxLine, minShipLine, int64(cfg.BatchSize)); err != nil {
-		return cfg, err
+	cfg.MaxLine = min(defaultShipLine, cfg.BatchSize)
+	if c.maxLine != "" {
+		if cfg.MaxLine, err = shipSize("--max-line", c.maxLine, minShipLine, int64(cfg.BatchSize)); err != nil {
+			return cfg, err
+		}
 	}
 	if cfg.Patterns, err = shipPatterns(args); err != nil {
 		return cfg, err

@@ -15,6 +15,7 @@ import (
 // Lines that are refused are put aside, whether or not the receiver names them, and
 // the others arrive in order.
 func TestBadLines(t *testing.T) {
+	t.Parallel()
 	for _, names := range []bool{true, false} {
 		r := newReceiver(t)
 		r.answer = func(_ int, body string) (int, string, string) {
@@ -60,6 +61,7 @@ func TestBadLines(t *testing.T) {
 
 // A proxy that says 400 to all does not make rejects of all.
 func TestStrangeRefusals(t *testing.T) {
+	t.Parallel()
 	for _, ours := range []bool{false, true} {
 		r := newReceiver(t)
 		r.answer = func(int, string) (int, string, string) {
@@ -97,6 +99,7 @@ func TestAltered(t *testing.T) {
 // Whatever is answered, what was not taken is sent again under its name; where no
 // patience helps, a run that has an end fails.
 func TestFailures(t *testing.T) {
+	t.Parallel()
 	r := newReceiver(t)
 	r.answer = func(n int, _ string) (int, string, string) {
 		switch n {

@@ -38,6 +38,7 @@ func want(t *testing.T, got []string, text string) {
 // Lines arrive as they are, empty ones left out, in batches of a bounded size; and a
 // second run has nothing more to send.
 func TestOnce(t *testing.T) {
+	t.Parallel()
 	for _, zstd := range []bool{false, true} {
 		r := newReceiver(t)
 		s := newSite(t, r, "*.log")
@@ -185,6 +186,7 @@ func TestSplitAt(t *testing.T) {
 
 // While nobody takes batches, no more of them are in memory than are sent at a time.
 func TestHeld(t *testing.T) {
+	t.Parallel()
 	r := newReceiver(t)
 	r.answer = func(int, string) (int, string, string) { return 503, "", "" }
 	s := newSite(t, r, "*.log")
