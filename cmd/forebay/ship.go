@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 const (
 	maxShipBatch = 16 << 20
 	minShipLine  = 1 << 10
+
+	defaultShipLine = 256 << 10
 )
 
 func newShip() *cobra.Command {
@@ -55,7 +58,7 @@ later are found. SIGTERM ends it after what is under way.`,
 	f.StringVar(&c.compression, "compression", "gzip", "of batches: `gzip`, or zstd")
 	f.StringVar(&c.batchBytes, "batch-bytes", "1MiB", "send at most `SIZE` of lines at once")
 	f.Var(&c.batchWait, "batch-wait", "send what is there after `DUR`")
-	f.StringVar(&c.maxLine, "max-line", "256KiB", "send a line longer than `SIZE` in pieces of that size")
+	f.StringVar(&c.maxLine, "max-line", "", "send a line longer than `SIZE` in pieces of that size (default 256KiB, or --batch-bytes)")
 	f.Var(&c.lineWait, "line-wait", "send a line without an end once it did not go on for `DUR`")
 	f.Var(&c.linger, "linger", "follow a file that was renamed or deleted until nothing came for `DUR`")
 	f.Var(&c.timeout, "timeout", "give up a request after `DUR`, and send it again")
@@ -101,8 +104,11 @@ func (c shipFlags) config(args []string) (cfg ship.Config, err error) {
 	if cfg.BatchSize, err = shipSize("--batch-bytes", c.batchBytes, minShipLine, maxShipBatch); err != nil {
 		return cfg, err
 	}
-	if cfg.MaxLine, err = shipSize("--max-line", c.maxLine, minShipLine, int64(cfg.BatchSize)); err != nil {
-		return cfg, err
+	cfg.MaxLine = min(defaultShipLine, cfg.BatchSize)
+	if c.maxLine != "" {
+		if cfg.MaxLine, err = shipSize("--max-line", c.maxLine, minShipLine, int64(cfg.BatchSize)); err != nil {
+			return cfg, err
+		}
 	}
 	if cfg.Patterns, err = shipPatterns(args); err != nil {
 		return cfg, err
@@ -244,16 +250,17 @@ func (c shipFlags) print(w io.Writer, sum ship.Summary) error {
 }
 
 func shipped(sum ship.Summary) string {
-	text := fmt.Sprintf("%d lines (%s) of %d files in %d batches", sum.Lines, bytesText(sum.Bytes), sum.Files, sum.Batches)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d lines (%s) of %d files in %d batches", sum.Lines, bytesText(sum.Bytes), sum.Files, sum.Batches)
 	for _, more := range []struct {
 		n    int64
 		what string
 	}{{sum.Duplicates, "batches were there already"}, {sum.Rejected, "lines rejected"}, {sum.LostBytes, "bytes lost"}, {sum.Retries, "retries"}} {
 		if more.n > 0 {
-			text += fmt.Sprintf(", %d %s", more.n, more.what)
+			fmt.Fprintf(&b, ", %d %s", more.n, more.what)
 		}
 	}
-	return text
+	return b.String()
 }
 
 // inTheClear reports whether others than this machine could read along.

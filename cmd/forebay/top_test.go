@@ -98,10 +98,10 @@ func TestTopPages(t *testing.T) {
 		v.drains = append(v.drains, admin.Drain{Name: fmt.Sprintf("d-%03d", i), Pending: uint64(i * 7 % 1000)})
 		v.streams = append(v.streams, admin.Stream{Name: fmt.Sprintf("s-%03d", i), Messages: uint64(i)})
 	}
-	_, pages := v.frame(80, 24)
+	_, pages := v.frame(80, 120)
 	seen := map[string]int{}
 	for v.page = range pages {
-		lines, _ := v.frame(80, 24)
+		lines, _ := v.frame(80, 120)
 		for _, line := range lines {
 			if name, _, _ := strings.Cut(line, " "); strings.HasPrefix(name, "d-") || strings.HasPrefix(name, "s-") {
 				seen[name]++

@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -135,12 +136,7 @@ func lastLine(h io.ReaderAt, size int64, maxLine int) (int64, error) {
 	if _, err := h.ReadAt(buf, size-int64(len(buf))); err != nil {
 		return 0, err
 	}
-	for i := len(buf) - 1; i >= 0; i-- {
-		if buf[i] == '\n' {
-			return size - int64(len(buf)-i-1), nil
-		}
-	}
-	return size - int64(len(buf)), nil
+	return size - int64(len(buf)-bytes.LastIndexByte(buf, '\n')-1), nil
 }
 
 // findRenamed looks for files that were renamed while nobody followed them, in the
