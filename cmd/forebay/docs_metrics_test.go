@@ -62,7 +62,7 @@ func metricNames(t *testing.T) (names []string) {
 func docPages(t *testing.T) []string {
 	t.Helper()
 	pages := []string{"../../README.md"}
-	for _, pattern := range []string{"../../docs/*.md", "../../docs/runbooks/*.md"} {
+	for _, pattern := range []string{"../../docs/*.md", "../../docs/runbooks/*.md", "../../examples/*/README.md"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil || len(found) == 0 {
 			t.Fatalf("no pages at %s: %v", pattern, err)

@@ -74,12 +74,13 @@ func TestDocs(t *testing.T) {
 		if strings.Contains(path, "/runbooks/") {
 			continue // TestRunbookCommands
 		}
-		t.Run(filepath.Base(path), func(t *testing.T) {
+		t.Run(pageName(path), func(t *testing.T) {
 			text, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
 			p := newPage(t)
+			p.beside(path)
 			for _, b := range parseBlocks(string(text)) {
 				if t.Failed() {
 					return // what follows builds on it
@@ -88,6 +89,14 @@ func TestDocs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pageName is short, and tells the pages of examples apart.
+func pageName(path string) string {
+	if name := filepath.Base(path); name != "README.md" {
+		return name
+	}
+	return strings.TrimPrefix(path, "../../")
 }
 
 // A page is what its blocks share.
@@ -194,6 +203,21 @@ func (p *page) targets(b block) {
 		if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(words[1]) + `:`).Match(makefile) {
 			p.t.Errorf("line %d: make %s is no target of the Makefile", b.line, words[1])
 		}
+	}
+}
+
+// beside gives the page of an example the policies that lie beside it.
+func (p *page) beside(path string) {
+	p.t.Helper()
+	if !strings.Contains(path, "/examples/") {
+		return
+	}
+	policies, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*.yaml"))
+	if err != nil || len(policies) == 0 {
+		p.t.Fatalf("no policy beside %s: %v", path, err)
+	}
+	for _, name := range policies {
+		p.file(block{lang: "yaml", arg: filepath.Base(name), text: readText(p.t, name)})
 	}
 }
 
