@@ -29,12 +29,14 @@ LINT         := .tools/golangci-lint-$(LINT_VERSION)
 FUZZTIME    ?= 20s
 N           ?= 20
 MESSAGES    ?= 10000000
+REGISTRATIONS ?= 20000
+SPEED         ?= 1
 BENCH_ROUNDS  ?= 5
 BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read bench-ship promcheck pictures torture torture-power torture-model full-disk clean
+.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read bench-ship promcheck pictures scenarios torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -157,7 +159,7 @@ pictures: ## the same, and what each dashboard shows of it as a picture in .benc
 parts: ## the real servers that integration runs, pinned, into .parts; PART=kafka for one
 	test/integration/parts/fetch.sh $(PART)
 
-integration: integration-faults promcheck integration-servers ## what needs minutes, root and strace, or servers that are not ours
+integration: integration-faults promcheck scenarios integration-servers ## what needs minutes, root and strace, or servers that are not ours
 
 integration-faults: bin/bench ## faults of disks, power cuts, stops, reloads and a service that collapses under load, a year of a drain, calendars through the years, a backlog of 5 million within its bounds; Linux, root
 	$(MAKE) torture-model N=50
@@ -165,6 +167,9 @@ integration-faults: bin/bench ## faults of disks, power cuts, stops, reloads and
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestWindowsThroughTheYears$$' ./policies
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestRunForMoreThanAYear$$|^TestAdaptiveKeeps' ./drain
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
+
+scenarios: ## examples/registration at work: REGISTRATIONS (20000), services SPEED (1) times as fast; a quarter of an hour, SPEED=10 REGISTRATIONS=6000 one minute
+	FOREBAY_INTEGRATION=1 FOREBAY_SCENARIO_REGISTRATIONS=$(REGISTRATIONS) FOREBAY_SCENARIO_SPEED=$(SPEED) $(GO) test -count=1 -timeout 60m -v -run '^TestScenario' ./cmd/forebay
 
 # One package after the other: two servers of a kind would share the processors.
 integration-servers: parts ## the program beside real brokers, search nodes, file systems and log agents

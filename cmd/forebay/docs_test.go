@@ -76,15 +76,13 @@ func TestDocs(t *testing.T) {
 		if strings.Contains(path, "/runbooks/") {
 			continue // TestRunbookCommands
 		}
-		t.Run(strings.TrimPrefix(path, "../../"), func(t *testing.T) {
+		t.Run(pageName(path), func(t *testing.T) {
 			text, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
 			p := newPage(t)
-			if strings.HasPrefix(path, "../../examples/") {
-				p.example(filepath.Dir(path))
-			}
+			p.beside(path)
 			for _, b := range parseBlocks(string(text)) {
 				if t.Failed() {
 					return // what follows builds on it
@@ -93,6 +91,14 @@ func TestDocs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pageName is short, and tells the pages of examples apart.
+func pageName(path string) string {
+	if name := filepath.Base(path); name != "README.md" {
+		return name
+	}
+	return strings.TrimPrefix(path, "../../")
 }
 
 // A page is what its blocks share.
@@ -125,18 +131,6 @@ exec %[1]q "$@"
 		"PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"),
 		"FOREBAY_ADMIN_URL=http://"+p.admin)
 	return p
-}
-
-// example brings the policies that lie beside a page.
-func (p *page) example(dir string) {
-	p.t.Helper()
-	found, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
-	if err != nil || len(found) == 0 {
-		p.t.Fatalf("%s has no policy: %v", dir, err)
-	}
-	for _, path := range found {
-		p.file(block{lang: "yaml", arg: filepath.Base(path), text: readText(p.t, path)})
-	}
 }
 
 func (p *page) do(b block) {
@@ -211,6 +205,21 @@ func (p *page) targets(b block) {
 		if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(words[1]) + `:`).Match(makefile) {
 			p.t.Errorf("line %d: make %s is no target of the Makefile", b.line, words[1])
 		}
+	}
+}
+
+// beside gives the page of an example the policies that lie beside it.
+func (p *page) beside(path string) {
+	p.t.Helper()
+	if !strings.Contains(path, "/examples/") {
+		return
+	}
+	policies, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*.yaml"))
+	if err != nil || len(policies) == 0 {
+		p.t.Fatalf("no policy beside %s: %v", path, err)
+	}
+	for _, name := range policies {
+		p.file(block{lang: "yaml", arg: filepath.Base(name), text: readText(p.t, name)})
 	}
 }
 

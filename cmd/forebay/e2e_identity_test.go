@@ -30,7 +30,7 @@ func signedWith(t *testing.T, a arrival, body string, secrets ...string) (found 
 		}
 		mac := hmac.New(sha256.New, key)
 		fmt.Fprintf(mac, "%s.%s.%s", a.Header.Get("webhook-id"), a.Header.Get("webhook-timestamp"), body)
-		for _, one := range strings.Fields(a.Header.Get("webhook-signature")) {
+		for one := range strings.FieldsSeq(a.Header.Get("webhook-signature")) {
 			if one == "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)) {
 				found += fmt.Sprint(i + 1)
 			}

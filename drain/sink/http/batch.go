@@ -76,8 +76,8 @@ func (s batchSink) again(ctx context.Context, msgs []drain.Delivery) []drain.Out
 // attempt makes one request, and reports whether its halves are to go again.
 func (s batchSink) attempt(ctx context.Context, msgs []drain.Delivery) (outcomes []drain.Outcome, halve bool) {
 	until := time.Now().Add(s.timeout)
-	body, fields := s.join(msgs), s.fields(msgs)
-	p, err := s.prove(ctx, until, fields["idempotency-key"][0], body)
+	body, key := s.join(msgs), batchKey(msgs)
+	p, err := s.prove(ctx, until, key, body)
 	if err != nil {
 		return all(msgs, s.unproven(err)), false
 	}
@@ -87,8 +87,8 @@ func (s batchSink) attempt(ctx context.Context, msgs []drain.Delivery) (outcomes
 	if err != nil {
 		return all(msgs, drain.Outcome{Class: drain.Retry, Error: "unusable request: " + clean(err)}), false
 	}
-	p.put(fields)
-	req.Header = fields
+	req.Header = s.fields(msgs, key)
+	p.put(req.Header)
 	a, failed := s.exchange(ctx, req, p)
 	if a == nil {
 		return all(msgs, failed), false
@@ -155,14 +155,27 @@ func line(b *bytes.Buffer, document []byte) {
 	b.Write(document)
 }
 
-// fields are those of a batch. Its key is the same whenever the same messages go together.
-func (s batchSink) fields(msgs []drain.Delivery) nethttp.Header {
-	ids, attempt := make([]string, len(msgs)), 0
+// idsOf are the ids of messages, with commas between.
+func idsOf(msgs []drain.Delivery) string {
+	ids := make([]string, len(msgs))
 	for i, m := range msgs {
-		ids[i], attempt = m.ID, max(attempt, m.Tries.Attempts+1)
+		ids[i] = m.ID
 	}
-	sum := sha256.Sum256([]byte(strings.Join(ids, ",")))
-	key := strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
+	return strings.Join(ids, ",")
+}
+
+// batchKey is the same whenever the same messages go together.
+func batchKey(msgs []drain.Delivery) string {
+	sum := sha256.Sum256([]byte(idsOf(msgs)))
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
+}
+
+// fields are those of a batch with that key.
+func (s batchSink) fields(msgs []drain.Delivery, key string) nethttp.Header {
+	attempt := 0
+	for _, m := range msgs {
+		attempt = max(attempt, m.Tries.Attempts+1)
+	}
 	kind := "application/json"
 	if s.policy.Format == policies.BatchNDJSON {
 		kind = "application/x-ndjson"
@@ -170,8 +183,8 @@ func (s batchSink) fields(msgs []drain.Delivery) nethttp.Header {
 	h := nethttp.Header{}
 	h.Set("Content-Type", kind)
 	h.Set("Forebay-Messages", strconv.Itoa(len(msgs)))
-	if len(ids) <= maxIDs {
-		h.Set("Forebay-Ids", strings.Join(ids, ","))
+	if len(msgs) <= maxIDs {
+		h.Set("Forebay-Ids", idsOf(msgs))
 	}
 	h.Set("Forebay-Attempt", strconv.Itoa(attempt))
 	h.Set("Forebay-Accepted-At", msgs[0].AcceptedAt.UTC().Format(drain.TimeFormat))
