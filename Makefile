@@ -34,7 +34,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read promcheck pictures torture torture-power torture-model full-disk clean
+.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-hdfs bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read promcheck pictures torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -131,6 +131,9 @@ bench-kafka: bin/bench ## beside Apache Kafka: batches of orders against its own
 	$(MAKE) parts PART=kafka
 	$(call BENCH,kafka) -hold -orders test/bench/testdata/order-lines.ndjson
 
+bench-hdfs: parts ## writing files on a real HDFS, beside curl with the same bytes
+	cd test/integration && $(GO) test -run '^$$' -bench '^BenchmarkBesideCurl$$' -benchtime 3x -timeout 15m ./hdfs
+
 bench-logs: bin/bench ## lines a drain delivers to a _bulk endpoint that only parses
 	$(call BENCH,search) -orders test/bench/testdata/order-lines.ndjson
 
@@ -161,6 +164,7 @@ integration-faults: bin/bench ## faults of disks, power cuts, stops and reloads 
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestWindowsThroughTheYears$$' ./policies
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 
+# FOREBAY_HDFS_LINES=5000000 makes the night on HDFS a long one.
 # One package after the other: two servers of a kind would share the processors.
 integration-servers: parts ## the program beside real brokers, search nodes, file systems and log agents
 	cd test/integration && $(GO) test -count=1 -p 1 -timeout 25m ./...
