@@ -7,7 +7,7 @@ import (
 )
 
 // bandwidth is the bytes of bodies that a sink takes: so many a second, and at once 10
-// ms of that. A body that is larger than that leaves when there are as many as there ever
+// ms of that, or what gathers together. A body that is larger than that leaves when there are as many as there ever
 // are, and those after it wait for what it lacked. It is pure, and not safe for
 // concurrent use.
 type bandwidth struct {
@@ -20,10 +20,14 @@ type bandwidth struct {
 	line line
 }
 
-// set changes the bytes a second; 0: no bound.
-func (b *bandwidth) set(now time.Time, rate float64) {
+// set changes the bytes a second; 0: no bound. What gathers is sent one after the other,
+// and each time costs the same: whole batches leave then, as far as a second brings them.
+func (b *bandwidth) set(now time.Time, rate float64, batch Batch) {
 	b.at(now)
 	b.rate, b.most = rate, rate*burstSeconds
+	if batch.serial {
+		b.most = max(b.most, min(rate, float64(batch.Bytes)))
+	}
 	b.level = min(b.level, b.most)
 }
 
@@ -142,6 +146,9 @@ func (d *drain) fit(p plan, ds []buffer.Delivery, s *supply) []buffer.Delivery {
 		s.want, s.empty = max(1, i), false
 		if p.batch.size() > 1 {
 			s.want = max(1, min(2*i, s.batch.most())) // bodies differ
+		}
+		if p.batch.serial { // fewer would wait for others to leave with
+			s.want = s.batch.size()
 		}
 		return ds[:i]
 	}

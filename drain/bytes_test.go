@@ -129,7 +129,7 @@ func TestBytesEnvelope(t *testing.T) {
 		rate := rapid.Float64Range(100, 1e6).Draw(t, "rate")
 		var b bandwidth
 		now := start()
-		b.set(now, rate)
+		b.set(now, rate, Batch{})
 		type sent struct {
 			at   time.Time
 			size float64

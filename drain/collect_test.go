@@ -243,6 +243,27 @@ func TestCollectSinkChanges(t *testing.T) {
 	})
 }
 
+// Of a sink's bytes a second nothing is lost to what each addition costs.
+func TestCollectBytes(t *testing.T) {
+	for what, rate := range map[string]int64{"less than a batch in a second": 40_000, "many batches in a second": 400_000} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, []string{"d"}, func(b *bench) {
+				s := b.sinks["service"]
+				s.batch = Batch{Messages: 1000, Bytes: 100_000, Wait: time.Second}
+				c := &filer{fakeSink: s, full: 1}
+				b.wrap = func(*fakeSink) Sink { return c }
+				b.apply(set(base(limiter.Unlimited), bytesAlone(rate)))
+				c.slow(100 * time.Millisecond)
+				b.bodies(repeat(10_000, 1000)...)
+				b.pass(20 * time.Second)
+				if got, want := float64(b.stats("d").Delivered), float64(20*rate/1000); got < 0.95*want || got > want+float64(rate/1000) {
+					t.Errorf("%v delivered in 20 s, want %v", got, want)
+				}
+			})
+		})
+	}
+}
+
 // What was delivered before a crash and not recorded is not sent again. Nothing is sent
 // before that is known.
 func TestCollectRecalls(t *testing.T) {

@@ -83,6 +83,10 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.policy = p
+	if sink != nil {
+		closeIdle(s.sink)
+		s.sink = sink
+	}
 	s.breaker.set(p.Breaker)
 	s.adaptive.set(now, p.Budget)
 	s.lag.set(p.Kafka)
@@ -92,10 +96,6 @@ func (s *sinkState) update(now time.Time, p policies.Sink, sink Sink) {
 	s.share = s.ramp.share(now)
 	s.fund(now)
 	s.nudge()
-	if sink != nil {
-		closeIdle(s.sink)
-		s.sink = sink
-	}
 }
 
 // fund gives the budget its share. It requires that mu is held.
@@ -103,7 +103,7 @@ func (s *sinkState) fund(now time.Time) {
 	limit, slots := portion(s.policy.Budget, s.share)
 	limit, slots = s.asks.under(now, limit), s.adaptive.slots(slots)
 	s.budget.Set(now, limit, slots)
-	s.bytes.set(now, float64(s.policy.Budget.Bytes)*s.share)
+	s.bytes.set(now, float64(s.policy.Budget.Bytes)*s.share, batchOf(s.sink))
 	s.shares.part = s.shares.part.reserved(now, s.policy.Budget.ReserveForLive, limit, slots)
 	stood := s.wire.Limit().Rate == 0
 	if s.wire.Set(now, slack(limit)); stood {

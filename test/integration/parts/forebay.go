@@ -145,6 +145,11 @@ type Why struct {
 		Name   string `json:"name"`
 		Detail string `json:"detail"`
 	} `json:"constraints"`
+	Gathering []struct {
+		Place    string `json:"place"`
+		Messages int64  `json:"messages"`
+		Bytes    int64  `json:"bytes"`
+	} `json:"gathering"`
 }
 
 // Stream is how a stream is doing.

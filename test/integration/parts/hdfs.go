@@ -26,6 +26,8 @@ type HDFS struct {
 	DataHost string // of the DataNode: the host:port that WebHDFS redirects to
 	NameNode *Process
 	DataNode *Process
+
+	classpath, data string
 }
 
 // StartHDFS starts a file system. The settings are lines of hdfs-site.xml, over ours.
@@ -33,7 +35,7 @@ func StartHDFS(t testing.TB, settings map[string]string) *HDFS {
 	t.Helper()
 	lib, conf := filepath.Join(part(t, "hdfs"), "lib", "*"), t.TempDir()
 	name, rpc, data := freePort(t), freePort(t), freePort(t)
-	h := &HDFS{t: t, URL: "http://" + local(name), DataHost: local(data)}
+	h := &HDFS{t: t, URL: "http://" + local(name), DataHost: local(data), classpath: conf + ":" + lib, data: filepath.Join(conf, "data")}
 	site := hdfsSite(conf)
 	site["dfs.namenode.http-address"] = local(name)
 	site["dfs.namenode.rpc-address"] = local(rpc)
@@ -44,7 +46,7 @@ func StartHDFS(t testing.TB, settings map[string]string) *HDFS {
 	write(t, filepath.Join(conf, "hdfs-site.xml"), "%s", siteXML(site))
 	write(t, filepath.Join(conf, "core-site.xml"), "%s", siteXML(map[string]string{"fs.defaultFS": "hdfs://" + local(rpc)}))
 	write(t, filepath.Join(conf, "log4j.properties"), "%s", "log4j.rootLogger=INFO,out\n"+
-		"log4j.appender.out=org.apache.log4j.ConsoleAppender\nlog4j.appender.out.layout=org.apache.log4j.PatternLayout\n"+
+		"log4j.appender.out=org.apache.log4j.ConsoleAppender\nlog4j.appender.out.target=System.err\nlog4j.appender.out.layout=org.apache.log4j.PatternLayout\n"+
 		"log4j.appender.out.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n\n")
 	for _, app := range []string{"hdfs", "datanode"} { // which the jars lack, and the servers look for
 		if err := os.MkdirAll(filepath.Join(conf, "webapps", app), 0o700); err != nil {
@@ -53,11 +55,7 @@ func StartHDFS(t testing.TB, settings map[string]string) *HDFS {
 	}
 
 	server := func(heap, class string, args ...string) *exec.Cmd {
-		cmd := java(t, heap, conf+":"+lib, append([]string{"org.apache.hadoop.hdfs.server." + class}, args...)...)
-		// Without it every call of WebHDFS fails on Java 17.
-		cmd.Args = append([]string{cmd.Args[0], "--add-opens", "java.base/java.lang=ALL-UNNAMED"}, cmd.Args[1:]...)
-		cmd.Env = append(os.Environ(), "HADOOP_USER_NAME="+HDFSUser)
-		return cmd
+		return h.java(heap, append([]string{"org.apache.hadoop.hdfs.server." + class}, args...)...)
 	}
 	run(t, server("128m", "namenode.NameNode", "-format", "-nonInteractive"))
 	h.NameNode = &Process{t: t, name: "namenode", within: 2 * time.Minute, ready: h.lists, command: func() *exec.Cmd {
@@ -69,6 +67,47 @@ func StartHDFS(t testing.TB, settings map[string]string) *HDFS {
 	h.NameNode.start()
 	h.DataNode.start()
 	return h
+}
+
+// java is a command of Hadoop's.
+func (h *HDFS) java(heap string, args ...string) *exec.Cmd {
+	h.t.Helper()
+	cmd := java(h.t, heap, h.classpath, args...)
+	// Without it every call of WebHDFS fails on Java 17.
+	cmd.Args = append([]string{cmd.Args[0], "--add-opens", "java.base/java.lang=ALL-UNNAMED"}, cmd.Args[1:]...)
+	cmd.Env = append(os.Environ(), "HADOOP_USER_NAME="+HDFSUser)
+	return cmd
+}
+
+// Shell runs a command of Hadoop's file system shell, such as -text and a path, and
+// returns what it printed.
+func (h *HDFS) Shell(args ...string) string {
+	h.t.Helper()
+	cmd := h.java("64m", append([]string{"org.apache.hadoop.fs.FsShell"}, args...)...)
+	endWithParent(cmd)
+	out, err := cmd.Output() // its log goes elsewhere
+	if err != nil {
+		h.t.Fatalf("%v: %v", args, err)
+	}
+	return string(out)
+}
+
+// SpaceQuota bounds the bytes that files under a folder may take, replicas counted.
+func (h *HDFS) SpaceQuota(folder string, bytes int64) {
+	h.t.Helper()
+	if _, err := h.do(http.MethodPut, folder, "SETQUOTA", url.Values{"storagespacequota": {fmt.Sprint(bytes)}}, nil); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// Writing reports whether the DataNode is amid writing a block. Those that it left when
+// it was killed count until it has started again.
+func (h *HDFS) Writing() bool {
+	blocks, err := filepath.Glob(filepath.Join(h.data, "current", "BP-*", "current", "rbw", "blk_*"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return len(blocks) > 0
 }
 
 func hdfsSite(dir string) map[string]string {
