@@ -174,6 +174,24 @@ func TestBatchesOfBytes(t *testing.T) {
 	})
 }
 
+// Batches that gather are full all the same, where one has more bytes than may leave at
+// once, and the bytes of what is left behind a full one are not lost.
+func TestGatheringBatchesOfBytes(t *testing.T) {
+	for _, rate := range []limiter.Rate{limiter.Unlimited, 1000} {
+		inBatches(t, Batch{Messages: 100, Wait: 200 * time.Millisecond}, func(b *bench, s *fakeSink) {
+			budget := wide()
+			budget.Bytes = 1_000_000
+			b.apply(set(base(rate), budget))
+			b.bodies(slices.Repeat([]int{1000}, 10_050)...)
+			b.pass(10*time.Second + 500*time.Millisecond)
+			got := s.batches()
+			if n := slices.Index(got, 50); n != len(got)-1 || n < 98 || n > 102 {
+				t.Errorf("rate %v: %d batches, want 100 of 100 messages, and one of 50: %v", rate, len(got), got)
+			}
+		})
+	}
+}
+
 // A change of policy takes hold: another sink takes other batches.
 func TestBatchChangesWithTheSink(t *testing.T) {
 	inBatches(t, Batch{Messages: 10, Wait: time.Second}, func(b *bench, s *fakeSink) {

@@ -212,6 +212,9 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 		d.buf.Return(d.name, m.Offset)
 		s.empty, s.more = false, false
 	}
+	if len(rest) > 0 {
+		p.sink.unfeed(now, bodies(rest))
+	}
 	d.giveBack(p, v, v.take-len(ds)+len(rest), v.batches-batches)
 	return nil
 }
