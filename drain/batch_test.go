@@ -174,8 +174,25 @@ func TestBatchesOfBytes(t *testing.T) {
 	})
 }
 
+// The bytes of what is left behind a full batch, to gather, are not taken for it twice.
+func TestGatheringGivesBytesBack(t *testing.T) {
+	inBatches(t, Batch{Messages: 100, Wait: time.Second}, func(b *bench, s *fakeSink) {
+		budget := wide()
+		budget.Bytes = 20_000_000 // 200,000 may leave at once: two batches
+		b.apply(set(base(limiter.Unlimited), budget))
+		b.pass(time.Second)
+		b.bodies(slices.Repeat([]int{1000}, 190)...)
+		b.pass(time.Millisecond)
+		b.bodies(slices.Repeat([]int{1000}, 10)...)
+		b.pass(time.Millisecond)
+		if diff := cmp.Diff([]int{100, 100}, s.batches()); diff != "" {
+			t.Errorf("batches (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // Batches that gather are full all the same, where one has more bytes than may leave at
-// once, and the bytes of what is left behind a full one are not lost.
+// once.
 func TestGatheringBatchesOfBytes(t *testing.T) {
 	for _, rate := range []limiter.Rate{limiter.Unlimited, 1000} {
 		inBatches(t, Batch{Messages: 100, Wait: 200 * time.Millisecond}, func(b *bench, s *fakeSink) {
