@@ -36,11 +36,7 @@ BENCH_SECONDS ?= 10
 BENCH_MESSAGES ?= 3000000
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read bench-ship promcheck pictures scenarios torture torture-power torture-model full-disk clean
-=======
-.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-hdfs bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read promcheck pictures torture torture-power torture-model full-disk clean
->>>>>>> hdfsproof
+.PHONY: help run build test parts integration integration-faults integration-servers lint vet fmt fuzz generate bench bench-accept bench-batch bench-core bench-deep bench-drain bench-edge bench-hdfs bench-idle bench-kafka bench-limits bench-logs bench-pace bench-read bench-ship promcheck pictures scenarios torture torture-power torture-model full-disk clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -137,15 +133,11 @@ bench-kafka: bin/bench ## beside Apache Kafka: batches of orders against its own
 	$(MAKE) parts PART=kafka
 	$(call BENCH,kafka) -hold -orders test/bench/testdata/order-lines.ndjson
 
-<<<<<<< HEAD
-bench-logs: bin/bench ## intake of batches of 1,000 lines as gzip, against the same as they are (fails below 0.8 where inflating is not the most of it); lines a drain delivers to a _bulk endpoint that only parses
-	$(call BENCH,logs) -hold -orders test/bench/testdata/order-lines.ndjson
-=======
 bench-hdfs: parts ## writing files on a real HDFS, beside curl with the same bytes
 	cd test/integration && $(GO) test -run '^$$' -bench '^BenchmarkBesideCurl$$' -benchtime 3x -timeout 15m ./hdfs
 
-bench-logs: bin/bench ## lines a drain delivers to a _bulk endpoint that only parses
->>>>>>> hdfsproof
+bench-logs: bin/bench ## intake of batches of 1,000 lines as gzip, against the same as they are (fails below 0.8 where inflating is not the most of it); lines a drain delivers to a _bulk endpoint that only parses
+	$(call BENCH,logs) -hold -orders test/bench/testdata/order-lines.ndjson
 	$(call BENCH,search) -orders test/bench/testdata/order-lines.ndjson
 
 bench-read: ## reading BENCH_MESSAGES (3000000) back as a drain does, against pread and zstd alone, and commits beside cold readers
@@ -179,13 +171,10 @@ integration-faults: bin/bench ## faults of disks, power cuts, stops, reloads and
 	FOREBAY_INTEGRATION=1 $(GO) test -count=1 -timeout 15m -run '^TestRunForMoreThanAYear$$|^TestAdaptiveKeeps' ./drain
 	./bin/bench deep -hold -forebay $(BIN) -dir .bench -messages 5000000 -orders test/bench/testdata/order-lines.ndjson
 
-<<<<<<< HEAD
 scenarios: ## examples/registration at work: REGISTRATIONS (20000), services SPEED (1) times as fast; a quarter of an hour, SPEED=10 REGISTRATIONS=6000 one minute
 	FOREBAY_INTEGRATION=1 FOREBAY_SCENARIO_REGISTRATIONS=$(REGISTRATIONS) FOREBAY_SCENARIO_SPEED=$(SPEED) $(GO) test -count=1 -timeout 60m -v -run '^TestScenario' ./cmd/forebay
 
-=======
 # FOREBAY_HDFS_LINES=5000000 makes the night on HDFS a long one.
->>>>>>> hdfsproof
 # One package after the other: two servers of a kind would share the processors.
 integration-servers: parts ## the program beside real brokers, search nodes, file systems and log agents
 	cd test/integration && $(GO) test -count=1 -p 1 -timeout 25m ./...

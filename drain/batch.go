@@ -50,11 +50,11 @@ func (b Batch) most() int {
 }
 
 // split parts messages into batches, no more than most of them, and returns what was
-// left over: what may gather is, after the first.
-func (b Batch) split(ds []buffer.Delivery, most int, each func([]buffer.Delivery)) (rest []buffer.Delivery) {
+// left over: what may gather is, but for the first batch where all that there is may go.
+func (b Batch) split(ds []buffer.Delivery, most int, all bool, each func([]buffer.Delivery)) (rest []buffer.Delivery) {
 	for i := 0; i < most && len(ds) > 0; i++ {
 		n := b.first(ds)
-		if i > 0 && b.Wait > 0 && n == len(ds) && n < b.size() {
+		if (i > 0 || !all) && b.Wait > 0 && n == len(ds) && n < b.size() {
 			break
 		}
 		each(ds[:n])
@@ -78,11 +78,12 @@ func (b Batch) first(ds []buffer.Delivery) int {
 // carry is how many batches so many messages are.
 func (b Batch) carry(messages int) int { return (messages + b.size() - 1) / b.size() }
 
-// gather reports whether messages wait for others to leave with, and until when.
-// There are tokens and messages for some, but not for a whole batch.
-func (c *core) gather(now time.Time, want int, o outlook) (until time.Time, waits bool) {
+// gather reports whether messages wait for others to leave with, and until when: there
+// are tokens and messages for some, but not for a whole batch. Those that are ripe have
+// waited, and leave however few they are.
+func (c *core) gather(now time.Time, want int, o outlook) (until time.Time, waits, ripe bool) {
 	if c.batch.Wait == 0 || o.breaker == BreakerHalfOpen {
-		return time.Time{}, false
+		return time.Time{}, false, true
 	}
 	at := c.accountable(now)
 	full := c.batch.size()
@@ -92,16 +93,16 @@ func (c *core) gather(now time.Time, want int, o outlook) (until time.Time, wait
 	some := min(tokens(c.paced(), now, full), c.fundedNow(at, full, o.leave), want)
 	if some < 1 || some >= full {
 		c.gathers = time.Time{}
-		return time.Time{}, false
+		return time.Time{}, false, full < c.batch.size()
 	}
 	if c.gathers.IsZero() || now.Before(c.gathers) {
 		c.gathers = now
 	}
 	if until = c.gathers.Add(c.batch.Wait); !now.Before(until) {
 		c.gathers = time.Time{}
-		return time.Time{}, false
+		return time.Time{}, false, true
 	}
-	return until, true
+	return until, true, false
 }
 
 // gathering is when to look again at what gathers: when there are the tokens for a whole

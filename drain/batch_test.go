@@ -174,6 +174,41 @@ func TestBatchesOfBytes(t *testing.T) {
 	})
 }
 
+// The bytes of what is left behind a full batch, to gather, are not taken for it twice.
+func TestGatheringGivesBytesBack(t *testing.T) {
+	inBatches(t, Batch{Messages: 100, Wait: time.Second}, func(b *bench, s *fakeSink) {
+		budget := wide()
+		budget.Bytes = 20_000_000 // 200,000 may leave at once: two batches
+		b.apply(set(base(limiter.Unlimited), budget))
+		b.pass(time.Second)
+		b.bodies(slices.Repeat([]int{1000}, 190)...)
+		b.pass(time.Millisecond)
+		b.bodies(slices.Repeat([]int{1000}, 10)...)
+		b.pass(time.Millisecond)
+		if diff := cmp.Diff([]int{100, 100}, s.batches()); diff != "" {
+			t.Errorf("batches (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Batches that gather are full all the same, where one has more bytes than may leave at
+// once.
+func TestGatheringBatchesOfBytes(t *testing.T) {
+	for _, rate := range []limiter.Rate{limiter.Unlimited, 1000} {
+		inBatches(t, Batch{Messages: 100, Wait: 200 * time.Millisecond}, func(b *bench, s *fakeSink) {
+			budget := wide()
+			budget.Bytes = 1_000_000
+			b.apply(set(base(rate), budget))
+			b.bodies(slices.Repeat([]int{1000}, 10_050)...)
+			b.pass(10*time.Second + 500*time.Millisecond)
+			got := s.batches()
+			if n := slices.Index(got, 50); n != len(got)-1 || n < 98 || n > 102 {
+				t.Errorf("rate %v: %d batches, want 100 of 100 messages, and one of 50: %v", rate, len(got), got)
+			}
+		})
+	}
+}
+
 // A change of policy takes hold: another sink takes other batches.
 func TestBatchChangesWithTheSink(t *testing.T) {
 	inBatches(t, Batch{Messages: 10, Wait: time.Second}, func(b *bench, s *fakeSink) {
@@ -209,6 +244,23 @@ func TestBatchThatIsTakenInPart(t *testing.T) {
 		b.pass(3 * time.Second)
 		if got := s.batches(); !slices.Equal(got, []int{10}) {
 			t.Errorf("batches of %v within the pause, want one of 10 before it", got)
+		}
+	})
+}
+
+// What follows full batches has not waited: it gathers, however the take before it went.
+func TestTheRestGathers(t *testing.T) {
+	inBatches(t, Batch{Messages: 100, Wait: time.Second}, func(b *bench, s *fakeSink) {
+		b.apply(set(base(limiter.Unlimited), wide()))
+		b.pass(time.Second)
+		b.fill(190)
+		b.pass(999 * time.Millisecond)
+		if diff := cmp.Diff([]int{100}, s.batches()); diff != "" {
+			t.Errorf("batches within the wait (-want +got):\n%s", diff)
+		}
+		b.pass(time.Millisecond)
+		if diff := cmp.Diff([]int{90}, s.batches()); diff != "" {
+			t.Errorf("batches after it (-want +got):\n%s", diff)
 		}
 	})
 }

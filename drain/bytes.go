@@ -106,15 +106,16 @@ func (b *bandwidth) returned(now time.Time, size int64) {
 	}
 }
 
-// feed takes the bytes of a drain's message, or remembers how many it waits for.
-func (s *sinkState) feed(now time.Time, c *core, size int64) bool {
+// feed takes the bytes of a drain's messages, n together, or remembers how many it waits for.
+func (s *sinkState) feed(now time.Time, c *core, size int64, n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stake := s.shares.drains.of(c)
+	mean := float64(size) / float64(n)
 	if stake.size == 0 {
-		stake.size = float64(size)
+		stake.size = mean
 	}
-	stake.size += (float64(size) - stake.size) / 64
+	stake.size += (mean - stake.size) / 64
 	if stake.needs = 0; s.bytes.take(now, c, c.freed, size).After(now) {
 		stake.needs = size
 	}
@@ -130,25 +131,26 @@ func (s *sinkState) unfeed(now time.Time, size int64) {
 }
 
 // fit puts back the messages that the sink has not the bytes for yet. The next batch
-// waits for all of its own, as far as they can be there at once.
+// waits for all of its own, as far as they can be there at once. A batch that gathers is
+// one body: cut down to what there is, it would wait to be full again and again.
 func (d *drain) fit(p plan, ds []buffer.Delivery, s *supply) []buffer.Delivery {
 	now := time.Now()
-	for i, m := range ds {
-		if p.sink.feed(now, d.core, int64(len(m.Body))) {
+	for i, n := 0, 1; i < len(ds); i += n {
+		if p.batch.Wait > 0 {
+			n = p.batch.first(ds[i:])
+		}
+		if p.sink.feed(now, d.core, bodies(ds[i:i+n]), n) {
 			continue
 		}
+		s.want, s.empty = max(1, i), false
 		if p.batch.size() > 1 {
+			s.want = max(p.batch.burst(), min(2*i, s.batch.most())) // bodies differ
+		}
+		if p.batch.size() > 1 && p.batch.Wait == 0 {
 			p.sink.hungry(d.core, bodies(ds[i:])/int64(len(ds)-i)*int64(p.batch.size()))
 		}
 		for _, m := range ds[i:] {
 			d.buf.Return(d.name, m.Offset)
-		}
-		s.want, s.empty = max(1, i), false
-		if p.batch.size() > 1 {
-			s.want = max(1, min(2*i, s.batch.most())) // bodies differ
-		}
-		if p.batch.serial { // fewer would wait for others to leave with
-			s.want = s.batch.size()
 		}
 		return ds[:i]
 	}

@@ -71,6 +71,7 @@ type verdict struct {
 	urgent  bool             // they are what is nearly late alone,
 	plain   int              // but for so many that the schedule lets through
 	yields  bool             // what it lacks is live requests'
+	ripe    bool             // messages that gather have waited: they leave however few they are
 	shut    bool             // nothing leaves until something changes: what a collector has is to be finished
 	behind  bool             // of other drains that wait for the budget; it is called
 	unfed   bool             // it waits for bytes alone
@@ -239,7 +240,7 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 		}
 	}
 	var v verdict
-	gathered, gathers := c.gather(now, want, o)
+	gathered, gathers, ripe := c.gather(now, want, o)
 	if !gathers {
 		// First what was due when the timer should have fired, so that a bucket that
 		// is full by now loses nothing; then what has come since.
@@ -250,7 +251,7 @@ func (c *core) pick(now time.Time, want int, o outlook) verdict {
 			v.short, v.yields = more.short, more.yields
 		}
 	}
-	v.until = c.window.Until
+	v.until, v.ripe = c.window.Until, ripe
 	if v.short != limiter.NoShortage {
 		v.lacks = tokens(c.paced(), now, want-v.take)
 	}

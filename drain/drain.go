@@ -202,19 +202,23 @@ func (d *drain) take(attempts context.Context, p plan, now time.Time, v verdict,
 		return err // the buffer says what it was asked for
 	}
 	s.took(v.take, len(ds), next)
+	all := v.ripe || len(ds) == v.take // else there are too few of them, and they have not waited
 	defer d.keep(ds, s.empty)
 	if v.urgent {
 		ds = d.calm(now, ds)
 	}
 	ds = d.fit(p, d.admit(d.settleKnown(p, ds), next, v, s), s)
 	batches := 0
-	rest := p.batch.split(ds, v.batches, func(ds []buffer.Delivery) {
+	rest := p.batch.split(ds, v.batches, all, func(ds []buffer.Delivery) {
 		d.start(attempts, p, v, ds)
 		batches++
 	})
 	for _, m := range rest {
 		d.buf.Return(d.name, m.Offset)
 		s.empty, s.more = false, false
+	}
+	if len(rest) > 0 {
+		p.sink.unfeed(now, bodies(rest))
 	}
 	d.giveBack(p, v, v.take-len(ds)+len(rest), v.batches-batches)
 	return nil
