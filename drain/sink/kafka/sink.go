@@ -53,9 +53,10 @@ func New(p policies.Sink, opts []kgo.Opt) (*Sink, error) {
 		kgo.WithHooks(reach),
 		kgo.ProducerBatchCompression(codec),
 		kgo.ProducerBatchMaxBytes(int32(k.MaxBatchBytes)),
-		// An attempt that has to end says so, though a record may have got through.
+		// An attempt that has to end says so, though a record may have got through. It is its
+		// context that ends it: a RecordDeliveryTimeout counts from the record's timestamp, and
+		// messages may have waited for days.
 		kgo.AllowIdempotentProduceCancellation(),
-		kgo.RecordDeliveryTimeout(max(k.Timeout, time.Second)), // it takes no less
 		kgo.ProduceRequestTimeout(max(min(k.Timeout, produceTimeout), time.Second)),
 		kgo.UnknownTopicRetries(1),
 		kgo.MetadataMinAge(metadataAge),

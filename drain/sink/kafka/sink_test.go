@@ -54,7 +54,7 @@ func message(id, key, body string, fields ...buffer.Field) drain.Delivery {
 	return drain.Delivery{ID: id, Delivery: buffer.Delivery{
 		Ref:        buffer.Ref{Stream: "registrations"},
 		Message:    buffer.Message{Method: "POST", Target: "/v1/registrations?x=1", Key: key, Body: []byte(body), Header: fields},
-		AcceptedAt: time.Date(2027, 3, 1, 12, 0, 0, 345e6, time.UTC),
+		AcceptedAt: time.Date(2025, 3, 1, 12, 0, 0, 345e6, time.UTC), // it may have waited for long
 	}}
 }
 
@@ -151,7 +151,7 @@ func TestRecord(t *testing.T) {
 	want := []string{
 		"ce_id: :AP8=:", "Content-Type: application/json", "tracestate: a=b", "X-Many: 1", "X-Many: 2",
 		"traceparent: " + m.Traceparent(), "Forebay-Method: POST", "Forebay-Target: /v1/registrations?x=1",
-		"Forebay-Id: ID", "Forebay-Attempt: 3", "Forebay-Accepted-At: 2027-03-01T12:00:00.345Z", "Forebay-Stream: registrations",
+		"Forebay-Id: ID", "Forebay-Attempt: 3", "Forebay-Accepted-At: 2025-03-01T12:00:00.345Z", "Forebay-Stream: registrations",
 	}
 	if !slices.Equal(headers, want) {
 		t.Errorf("headers = %q\nwant %q", headers, want)
