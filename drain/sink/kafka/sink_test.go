@@ -180,7 +180,8 @@ func TestBridgedRecord(t *testing.T) {
 	c := newCluster(t)
 	s := newSink(t, c.ListenAddrs(), nil)
 	source := buffer.Field{Name: "Forebay-Source", Value: "raw/0/7"}
-	keyed := message("1", "customer", "x", buffer.Field{Name: "Bytes", Value: ":AP8=:"}, source, buffer.Field{Name: "Forebay-Source-Key", Value: ":AP8=:"})
+	keyed := message("1", "customer", "x", buffer.Field{Name: "Bytes", Value: ":AP8=:"}, buffer.Field{Name: "My%20type", Value: "order"}, source,
+		buffer.Field{Name: "Forebay-Source-Names", Value: "x-other, my%20Type"}, buffer.Field{Name: "Forebay-Source-Key", Value: ":AP8=:"})
 	word := message("2", "", "", source, buffer.Field{Name: "Forebay-Source-Key", Value: ":no base64:"}, buffer.Field{Name: "Forebay-Source-Tombstone", Value: "true"})
 	wantAll(t, s.Deliver(t.Context(), []drain.Delivery{keyed, word}), drain.Success, 0, "")
 	for _, r := range recorded(t, c) {
@@ -195,6 +196,9 @@ func TestBridgedRecord(t *testing.T) {
 			if strings.HasPrefix(h.Key, "Forebay-Source-") || h.Key == "Bytes" && string(h.Value) != "\x00\xff" {
 				t.Errorf("header %s: %q is left", h.Key, h.Value)
 			}
+		}
+		if idOf(r) == "1" && !slices.ContainsFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == "my Type" }) {
+			t.Errorf("headers %q, want one named as it was", r.Headers)
 		}
 	}
 }
