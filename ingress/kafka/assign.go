@@ -61,6 +61,9 @@ func (s *session) assign(ctx context.Context, offsets map[string]map[int32]kgo.O
 		s.parts[p.partition.String()] = p
 	}
 	s.mu.Unlock()
+	for _, p := range parts {
+		s.well(p.partition.String())
+	}
 	s.well("assignment")
 	s.well("group " + s.source.Kafka.Group)
 	return offsets, nil

@@ -131,6 +131,9 @@ func (s *session) fetchFailed(topic string, f *kgo.FetchPartition) {
 	if errors.Is(f.Err, context.Canceled) || errors.Is(f.Err, kgo.ErrClientClosed) {
 		return
 	}
+	if _, lost := errors.AsType[*kgo.ErrGroupSession](f.Err); lost {
+		return // OnGroupManageError tells it, and the client joins again
+	}
 	at, text := "topic "+topic, f.Err.Error()
 	if f.Partition >= 0 && topic != "" {
 		at = partition{topic: topic, n: f.Partition}.String()

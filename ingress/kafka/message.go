@@ -24,6 +24,7 @@ const (
 	keyField       = "Forebay-Source-Key"       // of a record that has one
 	timeField      = "Forebay-Source-Time"      // the record's timestamp
 	tombstoneField = "Forebay-Source-Tombstone" // true: its value was null
+	namesField     = "Forebay-Source-Names"     // of its headers, those that are written in another way as fields
 )
 
 // timeFormat is RFC 3339 with milliseconds.
@@ -98,6 +99,9 @@ func (m *maker) fields(r *kgo.Record) []buffer.Field {
 	if len(fields) > 0 {
 		fields = ingress.Storable(fields)
 	}
+	if names := namesOf(r, fields); names != "" {
+		fields = append(fields, buffer.Field{Name: namesField, Value: names})
+	}
 	if !typed && looksLikeJSON(r.Value) {
 		fields = append(fields, buffer.Field{Name: "Content-Type", Value: "application/json"})
 	}
@@ -142,24 +146,47 @@ func sourceOf(r *kgo.Record) string {
 	return string(strconv.AppendInt(b, r.Offset, 10))
 }
 
+// namesOf are the names of a record's headers as they were, where its fields have them in
+// another way: to a reader of Kafka eventType is not Eventtype. Those of CloudEvents and of
+// traces are known.
+func namesOf(r *kgo.Record, fields []buffer.Field) string {
+	var names []string
+	for _, h := range r.Headers {
+		name := fieldName(h.Key)
+		if name == h.Key || strings.HasPrefix(name, "Ce-") || name == "Traceparent" || name == "Tracestate" {
+			continue
+		}
+		kept := slices.ContainsFunc(fields, func(f buffer.Field) bool { return f.Name == name })
+		if key := escaped(h.Key); kept && !slices.Contains(names, key) {
+			names = append(names, key)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
 // fieldName is a header's name as that of a field: ce_type is Ce-Type, as CloudEvents
 // have it, and a byte that no field's name has is written %20.
 func fieldName(key string) string {
 	if rest, ok := strings.CutPrefix(key, "ce_"); ok {
 		key = "ce-" + rest
 	}
-	if strings.IndexFunc(key, func(c rune) bool { return !isToken(c) }) >= 0 {
-		var b strings.Builder
-		for i := range len(key) {
-			if c := key[i]; isToken(rune(c)) {
-				b.WriteByte(c)
-			} else {
-				fmt.Fprintf(&b, "%%%02X", c)
-			}
-		}
-		key = b.String()
+	return textproto.CanonicalMIMEHeaderKey(escaped(key))
+}
+
+// escaped has no byte that no field's name has.
+func escaped(key string) string {
+	if strings.IndexFunc(key, func(c rune) bool { return !isToken(c) }) < 0 {
+		return key
 	}
-	return textproto.CanonicalMIMEHeaderKey(key)
+	var b strings.Builder
+	for i := range len(key) {
+		if c := key[i]; isToken(rune(c)) {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
 }
 
 // isToken reports whether a field's name may have c, RFC 9110 section 5.6.2.

@@ -59,6 +59,7 @@ func TestMessage(t *testing.T) {
 			{Name: "Content-Type", Value: "application/json"},
 			{Name: "Forebay-Source", Value: "orders.raw/3/1042"},
 			{Name: "Forebay-Source-Key", Value: "berlin 7"},
+			{Name: "Forebay-Source-Names", Value: "x-shop, X-SHOP, my%20header, x-colons, x-empty, x-request-id, idempotency-key, x-storefront-key"},
 			{Name: "Forebay-Source-Time", Value: "2027-11-11T00:26:03.045Z"},
 			{Name: "Idempotency-Key", Value: "i-1"},
 			{Name: "My%20header", Value: ":w6QK:"},

@@ -209,7 +209,9 @@ func TestRefused(t *testing.T) {
 func TestRefusedNowhere(t *testing.T) {
 	b := newBench(t)
 	b.policy = strings.Replace(b.policy, "from: oldest", "from: oldest, on_refused: { topic: missing }", 1)
-	b.produce("orders.raw", 0, values("a", strings.Repeat("x", 100<<10+1), "b")...)
+	records := values("a", strings.Repeat("x", 100<<10+1), "b")
+	records[1].Timestamp = time.Now().Add(-48 * time.Hour) // it has lain there for long
+	b.produce("orders.raw", 0, records...)
 	b.start()
 	if s := b.untilState(Failing); !strings.Contains(s.LastError, "write refused records to topic missing: UNKNOWN_TOPIC_OR_PARTITION") {
 		t.Errorf("last error %q", s.LastError)

@@ -202,7 +202,7 @@ func (s *session) newClient(member string) (*kgo.Client, error) {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), // those move the place on
 		kgo.FetchMaxBytes(fetchMax), kgo.FetchMaxPartitionBytes(fetchMax/2), kgo.MaxConcurrentFetches(3),
 		kgo.MaxDecompressBatchBytes(inflatedMax),
-		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchMaxBytes(refusedMax), kgo.UnknownTopicRetries(0), kgo.RecordDeliveryTimeout(2*requestTimeout),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchMaxBytes(refusedMax), kgo.UnknownTopicRetries(0),
 	)
 	return kgo.NewClient(opts...)
 }

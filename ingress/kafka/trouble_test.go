@@ -180,6 +180,23 @@ func TestOutcast(t *testing.T) {
 	b.want("a", "b", "b", "b")
 }
 
+// TestGroupRefuses: what a group refused once does not stick to the source that it takes then.
+func TestGroupRefuses(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.cluster.ControlKey(kmsg.JoinGroup.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		resp := req.ResponseKind().(*kmsg.JoinGroupResponse)
+		resp.ErrorCode = kerr.GroupMaxSizeReached.Code
+		return resp, nil, true
+	})
+	b.produce("orders.raw", 0, values("a")...)
+	b.start()
+	b.want("a")
+	if s := b.untilState(Running); s.LastError != "" || !strings.Contains(b.logged(), kerr.GroupMaxSizeReached.Message) {
+		t.Errorf("last error %q; the log:\n%s", s.LastError, b.logged())
+	}
+}
+
 // TestReload: sources come, go and change without losing their place.
 func TestReload(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -174,9 +175,9 @@ func (t *trial) batches(topic string, most int64) {
 func (t *trial) group(name string, right kmsg.ACLOperation, verb string) {
 	req := kmsg.NewPtrDescribeGroupsRequest()
 	req.Groups, req.IncludeAuthorizedOperations = []string{name}, true
-	resp, err := req.RequestWith(t.ctx, t.client)
-	if err == nil && len(resp.Groups) > 0 {
-		err = kerr.ErrorForCode(resp.Groups[0].ErrorCode)
+	resp, err := t.describe(req)
+	for young(err) && pause(t.ctx) {
+		resp, err = t.describe(req)
 	}
 	switch {
 	case errors.Is(err, kerr.GroupIDNotFound):
@@ -186,5 +187,29 @@ func (t *trial) group(name string, right kmsg.ACLOperation, verb string) {
 		t.fail("", "group %s: %v", name, err)
 	case len(resp.Groups) > 0 && !allows(resp.Groups[0].AuthorizedOperations, right):
 		t.fail("grant it", "no right to %s group %s", verb, name)
+	}
+}
+
+func (t *trial) describe(req *kmsg.DescribeGroupsRequest) (*kmsg.DescribeGroupsResponse, error) {
+	resp, err := req.RequestWith(t.ctx, t.client)
+	if err == nil && len(resp.Groups) > 0 {
+		err = kerr.ErrorForCode(resp.Groups[0].ErrorCode)
+	}
+	return resp, err
+}
+
+// young reports whether an error is of a cluster that no group has come to yet: it makes
+// the topic for groups when it is asked for the first one.
+func young(err error) bool {
+	return errors.Is(err, kerr.CoordinatorNotAvailable) || errors.Is(err, kerr.CoordinatorLoadInProgress) || errors.Is(err, kerr.NotCoordinator)
+}
+
+// pause waits before the next try, and reports whether there is time for it.
+func pause(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(100 * time.Millisecond):
+		return true
 	}
 }

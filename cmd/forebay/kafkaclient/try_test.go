@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,6 +77,28 @@ func TestTry(t *testing.T) {
 		if diff := cmp.Diff(tt.want, said(tt.got)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
+	}
+}
+
+// A cluster that no group has come to yet makes the topic for groups when it is asked for one.
+func TestTryYoungCluster(t *testing.T) {
+	cluster := kfake.MustCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"))
+	defer cluster.Close()
+	var asked atomic.Int64
+	cluster.ControlKey(int16(kmsg.DescribeGroups), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if asked.Add(1) > 6 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.DescribeGroupsResponse)
+		group := kmsg.NewDescribeGroupsResponseGroup()
+		group.Group, group.ErrorCode = req.(*kmsg.DescribeGroupsRequest).Groups[0], kerr.CoordinatorNotAvailable.Code
+		resp.Groups = append(resp.Groups, group)
+		return resp, nil, true
+	})
+	source := policies.Source{Kafka: &policies.KafkaSource{KafkaConnection: connection(t, cluster.ListenAddrs(), ""), Topics: []string{"orders"}, Group: "forebay"}}
+	if found := TrySource(t.Context(), source); len(found) > 0 || asked.Load() < 7 {
+		t.Errorf("%+v after %d questions, want nothing once the cluster is ready", found, asked.Load())
 	}
 }
 

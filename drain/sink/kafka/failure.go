@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"forebay/drain"
 )
@@ -33,7 +32,7 @@ func outcome(err error, topic string) drain.Outcome {
 		return drain.Outcome{Class: drain.Permanent, Status: statusInvalid, Error: "record refused: " + err.Error()}
 	case isAny(err, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InvalidTopicException):
 		return drain.Outcome{Class: drain.Retry, Status: statusNoTopic, Error: fmt.Sprintf("no topic %s: %v", topic, err)}
-	case isAny(err, context.DeadlineExceeded, kgo.ErrRecordTimeout), timedOut(err):
+	case errors.Is(err, context.DeadlineExceeded), timedOut(err):
 		return drain.Outcome{Class: drain.Timeout, Error: "timeout: " + err.Error()}
 	default:
 		return drain.Outcome{Class: drain.Retry, Error: category(err) + ": " + err.Error()}

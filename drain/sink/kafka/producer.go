@@ -85,5 +85,5 @@ func (p *producer) closeUnused() {
 // records that it was to give up and cannot, with which later ones of the partition
 // would time out too.
 func spent(err error) bool {
-	return isAny(err, kerr.ClusterAuthorizationFailed, kerr.UnknownTopicID, kgo.ErrRecordTimeout, context.DeadlineExceeded)
+	return isAny(err, kerr.ClusterAuthorizationFailed, kerr.UnknownTopicID, context.DeadlineExceeded)
 }

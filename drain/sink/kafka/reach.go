@@ -98,7 +98,7 @@ func (r *reach) known() (sure bool, losses uint64) {
 
 // explain adds to a time-out what connections failed with meanwhile.
 func (r *reach) explain(err error) error {
-	if !isAny(err, context.DeadlineExceeded, kgo.ErrRecordTimeout) {
+	if !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	r.mu.Lock()

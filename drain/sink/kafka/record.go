@@ -2,6 +2,8 @@ package kafka
 
 import (
 	"encoding/base64"
+	"net/textproto"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -57,7 +59,7 @@ func copyOf[T string | []byte](p *packer, s T) []byte {
 // fields become headers: the message's own, less what belongs to a connection, and
 // ours. Their names are as in HTTP, but for those that consumers look for as Kafka has
 // them: of a trace, and of CloudEvents. A message that was a record has its key again,
-// no value where it had none, and the bytes of its headers.
+// no value where it had none, and the names and bytes of its headers.
 func (p *packer) fields(m drain.Delivery, r *kgo.Record) {
 	at, traced := len(p.headers), false
 	add := func(name, value string) {
@@ -65,6 +67,7 @@ func (p *packer) fields(m drain.Delivery, r *kgo.Record) {
 	}
 	fields := m.Fields()
 	record := slices.ContainsFunc(fields, func(f buffer.Field) bool { return f.Name == "Forebay-Source" })
+	names := namesOf(fields)
 	for _, f := range fields {
 		if record {
 			f.Value = plain(f.Value)
@@ -79,6 +82,9 @@ func (p *packer) fields(m drain.Delivery, r *kgo.Record) {
 			r.Key = copyOf(p, f.Value)
 		case name == "Forebay-Source-Tombstone":
 			r.Value = nil
+		case name == namesField:
+		case names[name] != "":
+			add(names[name], f.Value)
 		case strings.HasPrefix(name, "Ce-"):
 			add("ce_"+strings.ToLower(name[len("Ce-"):]), f.Value)
 		case !drain.OfConnection(name) && !ours(name):
@@ -94,6 +100,25 @@ func (p *packer) fields(m drain.Delivery, r *kgo.Record) {
 		add(f.Name, f.Value)
 	}
 	r.Headers = p.headers[at:len(p.headers):len(p.headers)]
+}
+
+// namesField has the names of a record's headers as they were, with bytes that no
+// field's name has as %20.
+const namesField = "Forebay-Source-Names"
+
+// namesOf are those names, by that of the field.
+func namesOf(fields []buffer.Field) map[string]string {
+	i := slices.IndexFunc(fields, func(f buffer.Field) bool { return f.Name == namesField })
+	if i < 0 {
+		return nil
+	}
+	names := make(map[string]string)
+	for name := range strings.SplitSeq(fields[i].Value, ", ") {
+		if was, err := url.PathUnescape(name); err == nil {
+			names[textproto.CanonicalMIMEHeaderKey(name)] = was
+		}
+	}
+	return names
 }
 
 // plain is what a source wrote as a byte sequence, since a field cannot hold it, or

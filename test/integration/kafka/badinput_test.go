@@ -48,7 +48,7 @@ sinks:
   - { name: events, kafka: { brokers: ["BROKER"], topic: OUT }, slow_start: 0s }
   - { name: nobody, kafka: { brokers: ["NOWHERE"], topic: OUT } }
 drains:
-  - { name: to-events, stream: orders, sink: events, retry: { backoff: { initial: 1s, max: 2s } } }
+  - { name: to-events, stream: orders, sink: events, retry: { max_attempts: 100, backoff: { initial: 1s, max: 2s } } }
   - { name: to-nobody, stream: others, sink: nobody }
 routes:
   - { name: others, match: { methods: [POST], path: /v1/others }, mode: buffer, stream: others }

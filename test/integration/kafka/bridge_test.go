@@ -44,7 +44,7 @@ func TestBridge(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-produce(t, writer, 0, orders, customers)
-	tombstone := &kgo.Record{Key: []byte("c0"), Headers: []kgo.RecordHeader{{Key: "why", Value: []byte("\x00gone")}}}
+	tombstone := &kgo.Record{Key: []byte("c0"), Headers: []kgo.RecordHeader{{Key: "whyGone", Value: []byte("\x00gone")}}}
 	if err := writer.ProduceSync(t.Context(), tombstone).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestBridge(t *testing.T) {
 			last = r.Timestamp
 		}
 		if r.Value == nil {
-			if gone++; string(r.Key) != "c0" || header(r, "why") != "\x00gone" {
+			if gone++; string(r.Key) != "c0" || header(r, "whyGone") != "\x00gone" {
 				t.Errorf("a tombstone of %q, %q", r.Key, r.Headers)
 			}
 			return
