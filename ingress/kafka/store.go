@@ -129,6 +129,8 @@ type share struct {
 // batch is what is stored in one commit.
 type batch struct {
 	msgs    []buffer.Message
+	origins []buffer.Origin // of msgs
+	making  *making
 	shares  []share
 	refused []*kgo.Record // to be written to their topic before
 	bytes   int
@@ -212,6 +214,11 @@ func (b *batch) full() bool { return len(b.msgs) >= maxBatch || b.bytes >= maxBa
 
 // fill makes messages of what was picked, each partition in order.
 func (s *session) fill(b *batch) {
+	n := 0
+	for i := range b.shares {
+		n += len(b.shares[i].records)
+	}
+	b.msgs, b.origins, b.making = make([]buffer.Message, 0, n), make([]buffer.Origin, n), s.make.batch()
 	for i := range b.shares {
 		s.fillFrom(b, &b.shares[i])
 	}
@@ -223,11 +230,15 @@ func (s *session) fillFrom(b *batch, x *share) {
 			return
 		}
 		if !r.Attrs.IsControl() {
-			msg, why := s.make.message(r)
+			i := len(b.msgs)
+			b.msgs = b.msgs[:i+1]
+			why := b.making.message(r, &b.msgs[i], &b.origins[i])
+			if why != nil {
+				b.msgs = b.msgs[:i]
+			}
 			switch {
 			case why == nil:
-				b.msgs = append(b.msgs, msg)
-				b.bytes += len(msg.Body) + len(r.Key)
+				b.bytes += len(r.Value) + len(r.Key)
 				x.count++
 			case s.source.RefusedTopic == "":
 				x.stop, x.to.next = why, r.Offset
