@@ -46,8 +46,9 @@ func (s *session) store(ctx context.Context) {
 // storeOn stores batches until there is none to be made.
 func (s *session) storeOn(ctx context.Context) {
 	pause := firstPause
+	var b batch
 	for ctx.Err() == nil {
-		some, err := s.storeOnce(ctx)
+		some, err := s.storeOnce(ctx, &b)
 		if why := pauseOf(err); why != "" {
 			s.pause(why)
 			sleep(ctx, pause/2+rand.N(pause/2))
@@ -136,11 +137,11 @@ type batch struct {
 	bytes   int
 }
 
-// storeOnce stores one batch; some says that there was one.
-func (s *session) storeOnce(ctx context.Context) (some bool, err error) {
+// storeOnce stores one batch, in the memory of b; some says that there was one.
+func (s *session) storeOnce(ctx context.Context, b *batch) (some bool, err error) {
 	s.storing.RLock()
 	defer s.storing.RUnlock()
-	b := s.pick()
+	s.pick(b)
 	if len(b.shares) == 0 {
 		if !s.busy() {
 			s.resume() // what could not be stored is another's now
@@ -148,25 +149,27 @@ func (s *session) storeOnce(ctx context.Context) (some bool, err error) {
 		}
 		return false, nil
 	}
-	defer s.letGo(&b)
-	s.fill(&b)
+	defer s.letGo(b)
+	s.fill(b)
 	if _, closed := s.cfg.Closed(s.source.Stream); closed && len(b.msgs) > 0 {
 		return false, errClosed
 	}
-	if err := s.writeRefused(ctx, &b); err != nil {
+	if err := s.writeRefused(ctx, b); err != nil {
 		return false, err
 	}
-	if err := s.append(ctx, &b); err != nil {
+	if err := s.append(ctx, b); err != nil {
 		return false, err
 	}
-	s.stored(&b)
+	s.stored(b)
 	s.resume()
 	s.well("storing")
 	return true, nil
 }
 
 // pick takes about a batch of what is pending, of partitions that are in no other one.
-func (s *session) pick() (b batch) {
+func (s *session) pick(b *batch) {
+	clear(b.shares) // or the records of the last batch would be kept
+	*b = batch{msgs: b.msgs[:0], origins: b.origins, shares: b.shares[:0]}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var records int
@@ -186,7 +189,6 @@ func (s *session) pick() (b batch) {
 		records, bytes = records+len(x.records), bytes+p.bytes
 		b.shares = append(b.shares, x)
 	}
-	return b
 }
 
 // busy reports whether anything is being stored.
@@ -218,7 +220,10 @@ func (s *session) fill(b *batch) {
 	for i := range b.shares {
 		n += len(b.shares[i].records)
 	}
-	b.msgs, b.origins, b.making = make([]buffer.Message, 0, n), make([]buffer.Origin, n), s.make.batch()
+	if n > cap(b.msgs) {
+		b.msgs, b.origins = make([]buffer.Message, 0, n), make([]buffer.Origin, n)
+	}
+	b.making = s.make.batch()
 	for i := range b.shares {
 		s.fillFrom(b, &b.shares[i])
 	}
