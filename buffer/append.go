@@ -21,6 +21,10 @@ const blockTarget = 256 << 10
 // goroutine, so that the committer has only to write.
 const packAt = 64 << 10
 
+// hurryAt is the length from which an append is compressed in less time and not to
+// the least: whoever sends so much at once has more that waits.
+const hurryAt = 2 << 20
+
 // group is what one commit takes, and where its callers wait.
 type group struct {
 	parts   []*part
@@ -292,6 +296,10 @@ func (p *part) mark(start int) {
 // are in the envelope, which is written last.
 func (e *Engine) packParts(msgs []Message, size int64) []*part {
 	var parts []*part
+	pack := e.comp.Pack
+	if size >= hurryAt {
+		pack = e.comp.PackFast
+	}
 	for i := 0; i < len(msgs); {
 		mean := int(size)/len(msgs) + 1
 		most := min(blockTarget/mean+2, len(msgs)-i)
@@ -304,7 +312,7 @@ func (e *Engine) packParts(msgs []Message, size int64) []*part {
 			p.raw = appendRecord(p.raw, &msgs[i], same)
 			p.mark(start)
 		}
-		p.payload, p.codec = e.comp.Pack(p.raw)
+		p.payload, p.codec = pack(p.raw)
 		parts = append(parts, p)
 	}
 	return parts

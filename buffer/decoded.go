@@ -214,10 +214,7 @@ func (d *decoded) keys(i int) (key string, cancel []string) {
 		in.Uint()
 	}
 	if in.Len() > 0 {
-		cancel = make([]string, in.Count(1))
-		for i := range cancel {
-			cancel[i] = in.String()
-		}
+		cancel = readCancelKeys(&in)
 	}
 	return key, cancel
 }

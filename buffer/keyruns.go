@@ -61,9 +61,7 @@ func (r keyRuns) sort() keyRuns {
 	if len(r.fresh) == 0 {
 		return r
 	}
-	run := slices.Clone(r.fresh)
-	sortEntries(run)
-	return keyRuns{runs: append(slices.Clip(r.runs), run)}
+	return keyRuns{runs: append(slices.Clip(r.runs), sortedEntries(r.fresh))}
 }
 
 // allRuns is every entry in sorted runs, by stream.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -80,10 +81,38 @@ func (m mask) probe(hash uint64) (a, b uint64) {
 }
 
 func compareEntries(a, b keyEntry) int {
-	return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.offset, b.offset))
+	if a.hash != b.hash {
+		return cmp.Compare(a.hash, b.hash)
+	}
+	return cmp.Compare(a.offset, b.offset)
 }
 
-func sortEntries(list []keyEntry) { slices.SortFunc(list, compareEntries) }
+// sortedEntries returns a sorted copy. Hashes are spread evenly, so that their first bits
+// put most entries in their place; what is left to sort is a few with the same ones.
+func sortedEntries(list []keyEntry) []keyEntry {
+	shift := 64 - min(16, bits.Len(uint(len(list))))
+	ends := make([]int32, 1<<(64-shift)+1)
+	for _, x := range list {
+		ends[x.hash>>shift+1]++
+	}
+	for i := 1; i < len(ends); i++ {
+		ends[i] += ends[i-1]
+	}
+	sorted := make([]keyEntry, len(list))
+	for _, x := range list {
+		at := &ends[x.hash>>shift] // where the next one of its bucket goes; its end, when all are there
+		sorted[*at] = x
+		*at++
+	}
+	from := int32(0)
+	for _, end := range ends[:len(ends)-1] {
+		if end-from > 1 {
+			slices.SortFunc(sorted[from:end], compareEntries)
+		}
+		from = end
+	}
+	return sorted
+}
 
 // leadOf is how many bytes of a hash say its bucket.
 func leadOf(entries int) int {

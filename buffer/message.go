@@ -26,23 +26,28 @@ type Message struct {
 	// DeliverAfter is when a first attempt may start, and Deadline when the message is
 	// late whatever its drains say; in milliseconds, zero: neither.
 	DeliverAfter, Deadline time.Time
-	Batch                  string // what the message came in, as Forebay-Batch names it; empty: alone
-	Index                  int    // the place in it, from 0; without a batch it is not stored
-	Owner                  Owner  // whose receipt it has, which [Receipts] tells; a message that is taken has none
+	Batch                  string  // what the message came in, as Forebay-Batch names it; empty: alone
+	Index                  int     // the place in it, from 0; without a batch it is not stored
+	Origin                 *Origin // of a source's record; nil: it was none. It is shared as Header is
+	Owner                  Owner   // whose receipt it has, which [Receipts] tells; a message that is taken has none
 }
 
 // Field is a header field as sent. Names are in canonical form.
 type Field struct{ Name, Value string }
 
 // Fields is the header that a sink gets: Header, which it may be, and for a message
-// of a batch Forebay-Batch, in its place by name.
+// of a batch Forebay-Batch, of a source Forebay-Source and its like, in their places by name.
 func (m *Message) Fields() []Field {
-	if m.Batch == "" {
-		return m.Header
+	header := m.Header
+	if m.Batch != "" {
+		batch := Field{"Forebay-Batch", m.Batch + "; index=" + strconv.Itoa(m.Index)}
+		i, _ := slices.BinarySearchFunc(header, batch.Name, func(f Field, name string) int { return strings.Compare(f.Name, name) })
+		header = slices.Insert(slices.Clip(header), i, batch)
 	}
-	batch := Field{"Forebay-Batch", m.Batch + "; index=" + strconv.Itoa(m.Index)}
-	i, _ := slices.BinarySearchFunc(m.Header, batch.Name, func(f Field, name string) int { return strings.Compare(f.Name, name) })
-	return slices.Insert(slices.Clip(m.Header), i, batch)
+	if m.Origin != nil {
+		header = m.Origin.fields(header)
+	}
+	return header
 }
 
 // timed reports whether the message has times of its own.

@@ -16,10 +16,12 @@ import (
 //	string   ordering key
 //	uvarint  bytes of the answer
 //	uvarint  number of cancel keys, then each
+//	uvarint  0, or 1: no cancel keys are said; then the origin
 //
-// where a string is a uvarint length and its bytes. The last three are stored up
+// where a string is a uvarint length and its bytes. The last four are stored up
 // to the last that says something. Cancel keys that are stored are said, even if
-// there are none: then the message cannot be cancelled by a key.
+// there are none, unless the origin says otherwise: then the message cannot be cancelled
+// by a key.
 //
 // A head is
 //
@@ -60,7 +62,18 @@ func appendRecord(dst []byte, m *Message, alike bool) []byte {
 			dst = block.AppendString(dst, key)
 		}
 	}
+	if fields >= tailOrigin {
+		dst = m.Origin.append(append(dst, unsaid(m)), m.Key)
+	}
 	return dst
+}
+
+// unsaid is 1 where cancel keys are stored, before an origin, that nobody said.
+func unsaid(m *Message) byte {
+	if m.CancelKeys == nil {
+		return 1
+	}
+	return 0
 }
 
 func appendHead(dst []byte, m *Message) []byte {
@@ -89,10 +102,13 @@ const (
 	tailKey = 1 + iota
 	tailAnswer
 	tailCancel
+	tailOrigin
 )
 
 func tailFields(m *Message) int {
 	switch {
+	case m.Origin != nil:
+		return tailOrigin
 	case m.CancelKeys != nil:
 		return tailCancel
 	case m.KeepAnswer > 0:
@@ -120,6 +136,9 @@ func recordLen(m *Message, alike bool) int {
 		for _, key := range m.CancelKeys {
 			n += stringLen(len(key))
 		}
+	}
+	if fields >= tailOrigin {
+		n += 1 + m.Origin.len(m.Key)
 	}
 	return n
 }
@@ -184,12 +203,24 @@ func parseOwn(in *block.Reader, m *Message) error {
 		m.KeepAnswer = int(min(in.Uint(), 1<<30))
 	}
 	if in.Len() > 0 {
-		m.CancelKeys = make([]string, in.Count(1))
-		for i := range m.CancelKeys {
-			m.CancelKeys[i] = in.String()
-		}
+		m.CancelKeys = readCancelKeys(in)
+	}
+	if in.Len() > 0 {
+		m.Origin = parseOrigin(in, m.Key)
 	}
 	return in.Err()
+}
+
+// readCancelKeys reads them, and what is before an origin: nil where none are said.
+func readCancelKeys(in *block.Reader) []string {
+	keys := make([]string, in.Count(1))
+	for i := range keys {
+		keys[i] = in.String()
+	}
+	if in.Len() > 0 && in.Uint() == 1 {
+		return nil
+	}
+	return keys
 }
 
 // setBody makes the message share the memory of its body.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"forebay/buffer"
 	"forebay/buffer/block"
@@ -206,4 +207,15 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("rewritten: %v (-want +got):\n%s", err, cmp.Diff(want, got))
 		}
 	})
+}
+
+// TestSourceTime: the time of a record is written as time.Format would.
+func TestSourceTime(t *testing.T) {
+	for _, at := range []time.Time{{}, time.UnixMilli(-1), time.UnixMilli(1_800_000_000_007), time.UnixMilli(253_402_300_800_000), time.Date(2027, 1, 2, 23, 4, 59, 999_999_999, time.FixedZone("", -7200))} {
+		m := buffer.Message{Origin: &buffer.Origin{Time: at}}
+		want := []buffer.Field{{Name: buffer.SourceField, Value: "0"}, {Name: buffer.SourceTime, Value: at.UTC().Format(buffer.SourceTimeFormat)}}
+		if diff := cmp.Diff(want, m.Fields()); diff != "" {
+			t.Errorf("fields (-want +got):\n%s", diff)
+		}
+	}
 }

@@ -211,7 +211,7 @@ func checkSum(h *Header, sum uint32) error {
 	if sum != h.Sum {
 		return fmt.Errorf("%w: seq %d has another checksum than its envelope says", ErrDamaged, h.Seq)
 	}
-	if h.Kind < Messages || h.Kind > Keys || h.Codec > Zstd {
+	if h.Kind < Messages || h.Kind > Keys || h.Codec > S2 {
 		return fmt.Errorf("%w: seq %d has kind %d, codec %d", ErrDamaged, h.Seq, h.Kind, h.Codec)
 	}
 	return nil

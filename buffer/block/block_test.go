@@ -31,15 +31,20 @@ func TestSealOpen(t *testing.T) {
 	c := newCoder(t)
 	for name, tc := range map[string]struct {
 		raw   []byte
+		pack  func([]byte) ([]byte, Codec)
 		codec Codec
 	}{
-		"empty":          {nil, Raw},
-		"short":          {[]byte("x"), Raw},
-		"repetitive":     {bytes.Repeat([]byte(`{"sku":"85123A"}`), 5000), Zstd},
-		"incompressible": {incompressible(100_000), Raw},
+		"empty":                {nil, c.Pack, Raw},
+		"short":                {[]byte("x"), c.Pack, Raw},
+		"repetitive":           {bytes.Repeat([]byte(`{"sku":"85123A"}`), 5000), c.Pack, Zstd},
+		"incompressible":       {incompressible(100_000), c.Pack, Raw},
+		"empty, fast":          {nil, c.PackFast, Raw},
+		"short, fast":          {[]byte("x"), c.PackFast, Raw},
+		"repetitive, fast":     {bytes.Repeat([]byte(`{"sku":"85123A"}`), 5000), c.PackFast, S2},
+		"incompressible, fast": {incompressible(100_000), c.PackFast, Raw},
 	} {
 		t.Run(name, func(t *testing.T) {
-			payload, codec := c.Pack(tc.raw)
+			payload, codec := tc.pack(tc.raw)
 			if codec != tc.codec {
 				t.Errorf("codec = %d, want %d", codec, tc.codec)
 			}
@@ -95,6 +100,9 @@ func FuzzOpen(f *testing.F) {
 	h := Header{Kind: Messages, Codec: Zstd, Seq: 1, RawLen: 1600}
 	payload, _ := c.Pack(bytes.Repeat([]byte("0123456789abcdef"), 100))
 	f.Add(seven.Seal(nil, &h, payload))
+	h.Codec = S2
+	fast, _ := c.PackFast(bytes.Repeat([]byte("0123456789abcdef"), 100))
+	f.Add(seven.Seal(nil, &h, fast))
 	f.Add([]byte("FBLK"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, p, err := seven.Open(b)

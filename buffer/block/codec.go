@@ -1,8 +1,11 @@
 package block
 
 import (
+	"bytes"
 	"fmt"
+	"sync"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -13,6 +16,7 @@ type Codec uint8
 const (
 	Raw  Codec = 0
 	Zstd Codec = 1
+	S2   Codec = 2
 )
 
 const (
@@ -27,6 +31,8 @@ type Coder struct {
 	Sealer
 	enc *zstd.Encoder
 	dec *zstd.Decoder
+	// fast holds memory for the longest that a payload may become.
+	fast sync.Pool
 }
 
 // NewCoder returns a coder that uses at most n goroutines' worth of state at a time.
@@ -46,18 +52,44 @@ func NewCoder(n int) (*Coder, error) {
 // Pack compresses raw, unless a sample of it does not shrink by a tenth; then
 // it returns raw itself.
 func (c *Coder) Pack(raw []byte) ([]byte, Codec) {
-	if len(raw) > 4*sampleSize {
-		// The middle: heads of payloads (method, path, field names) shrink in any case.
-		mid := len(raw)/2 - sampleSize/2
-		if n := len(c.enc.EncodeAll(raw[mid:mid+sampleSize], make([]byte, 0, sampleSize+64))); n > sampleSize*9/10 {
-			return raw, Raw
-		}
+	if !c.shrinks(raw) {
+		return raw, Raw
 	}
 	packed := c.enc.EncodeAll(raw, make([]byte, 0, len(raw)/3+256))
+	return smaller(raw, packed, Zstd)
+}
+
+// PackFast is Pack in a quarter of the time, for half as much again on disk.
+func (c *Coder) PackFast(raw []byte) ([]byte, Codec) {
+	if !c.shrinks(raw) {
+		return raw, Raw
+	}
+	room, _ := c.fast.Get().(*[]byte)
+	if room == nil {
+		room = new([]byte)
+	}
+	defer c.fast.Put(room)
+	if most := s2.MaxEncodedLen(len(raw)); cap(*room) < most {
+		*room = make([]byte, most)
+	}
+	return smaller(raw, bytes.Clone(s2.Encode((*room)[:cap(*room)], raw)), S2)
+}
+
+// shrinks looks at the middle: heads of payloads (method, path, field names) shrink in any
+// case. What is short is not worth the look.
+func (c *Coder) shrinks(raw []byte) bool {
+	if len(raw) <= 4*sampleSize {
+		return true
+	}
+	mid := len(raw)/2 - sampleSize/2
+	return len(c.enc.EncodeAll(raw[mid:mid+sampleSize], make([]byte, 0, sampleSize+64))) <= sampleSize*9/10
+}
+
+func smaller(raw, packed []byte, codec Codec) ([]byte, Codec) {
 	if len(packed) >= len(raw) {
 		return raw, Raw
 	}
-	return packed, Zstd
+	return packed, codec
 }
 
 // Unpack returns what Pack was given. The result is a new slice, never a part of payload.
@@ -72,6 +104,14 @@ func (c *Coder) Unpack(h Header, payload []byte) ([]byte, error) {
 	case Zstd:
 		var err error
 		if raw, err = c.dec.DecodeAll(payload, raw); err != nil {
+			return nil, fmt.Errorf("%w: seq %d: %w", ErrDamaged, h.Seq, err)
+		}
+	case S2:
+		if n, err := s2.DecodedLen(payload); err != nil || n != int(h.RawLen) {
+			return nil, fmt.Errorf("%w: seq %d inflates to %d bytes, its envelope says %d", ErrDamaged, h.Seq, n, h.RawLen)
+		}
+		var err error
+		if raw, err = s2.Decode(raw[:h.RawLen], payload); err != nil {
 			return nil, fmt.Errorf("%w: seq %d: %w", ErrDamaged, h.Seq, err)
 		}
 	}

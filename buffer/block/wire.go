@@ -69,8 +69,10 @@ func (r *Reader) Byte() byte {
 }
 
 // String takes a length and as many bytes.
-func (r *Reader) String() string {
-	n := r.Uint()
+func (r *Reader) String() string { return r.Take(r.Uint()) }
+
+// Take takes n bytes.
+func (r *Reader) Take(n uint64) string {
 	if n > uint64(len(r.b)) {
 		r.fail("string")
 		return ""

@@ -303,5 +303,9 @@ func clone(msg buffer.Message) buffer.Message {
 	msg.Header = slices.Clone(msg.Header)
 	msg.Body = slices.Clone(msg.Body)
 	msg.CancelKeys = slices.Clone(msg.CancelKeys) // nil stays nil: the ordering key
+	if msg.Origin != nil {
+		origin := *msg.Origin
+		msg.Origin = &origin
+	}
 	return msg
 }

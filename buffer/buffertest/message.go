@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"time"
 
 	"forebay/buffer"
 )
@@ -17,6 +18,7 @@ func messageSections() []section {
 			streams: []buffer.Stream{{Name: "orders", Drains: []string{"mail"}, MaxMessageBytes: 4 << 20}},
 			run:     largeMessages,
 		},
+		{name: "records of a source", streams: oneDrain(), run: sourced},
 		{name: "append keeps nothing of its arguments", streams: oneDrain(), run: keepsNothing},
 		{name: "messages of a batch come back each as its own", streams: oneDrain(), run: batches},
 	}
@@ -95,6 +97,31 @@ func batchOf(name string, from, n int) []buffer.Message {
 		}
 	}
 	return msgs
+}
+
+// records returns messages that were records, which share a header: with keys of their
+// own and with that of the message, with and without cancel keys. No two have one key.
+func records(from, n int) []buffer.Message {
+	header := []buffer.Field{{Name: "Content-Type", Value: "application/json"}, {Name: "Forebay-Source", Value: "t/0"}, {Name: "X-Last"}}
+	msgs := make([]buffer.Message, n)
+	for i := range msgs {
+		m, key := &msgs[i], fmt.Sprint("k", from+i)
+		*m = buffer.Message{Method: "POST", Target: "/record", Header: header, Body: noise(uint64(i), 200), Key: [2]string{key, ""}[i/4%2]}
+		m.Origin = &buffer.Origin{Offset: int64(i) << (i % 50), Time: time.UnixMilli(int64(i-1) << (i % 40)), Keyed: i%4 > 0, Key: [4]string{"", "", key, "own"}[i%4]}
+		if i > 6 {
+			m.CancelKeys = [3][]string{{}, {"c" + key, "d" + key}, nil}[i%3]
+		}
+	}
+	return msgs
+}
+
+func sourced(f *fixture) {
+	want := append(records(0, 30), small(0))
+	want = append(want, records(40, 20)...)
+	f.append("orders", want...)
+	large := records(100, 3000) // more than one block
+	f.append("orders", large...)
+	f.wantMessages(f.takeAll("mail"), 0, append(want, large...))
 }
 
 func batches(f *fixture) {

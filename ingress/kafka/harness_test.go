@@ -273,7 +273,7 @@ func (b *bench) untilState(want State) Status {
 }
 
 func field(m buffer.Message, name string) string {
-	for _, f := range m.Header {
+	for _, f := range m.Fields() {
 		if f.Name == name {
 			return f.Value
 		}

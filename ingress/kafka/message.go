@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -18,17 +20,10 @@ import (
 	"forebay/policies"
 )
 
-// The fields that tell a sink which record a message was.
 const (
-	sourceField    = "Forebay-Source"           // TOPIC/PARTITION/OFFSET
-	keyField       = "Forebay-Source-Key"       // of a record that has one
-	timeField      = "Forebay-Source-Time"      // the record's timestamp
-	tombstoneField = "Forebay-Source-Tombstone" // true: its value was null
+	tombstoneField = "Forebay-Source-Tombstone" // true: the record's value was null
 	namesField     = "Forebay-Source-Names"     // of its headers, those that are written in another way as fields
 )
-
-// timeFormat is RFC 3339 with milliseconds.
-const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // maxFields bounds the header fields of a message that a record makes, in bytes: sinks
 // refuse a request with more.
@@ -47,36 +42,73 @@ type maker struct {
 	set    *policies.Set
 }
 
-// message makes one. It keeps the record's value.
-func (m *maker) message(r *kgo.Record) (buffer.Message, *refusal) {
-	if n := int64(len(r.Value)); n > m.stream.MaxMessageBytes {
-		return buffer.Message{}, &refusal{"too-large", fmt.Sprintf("its value has %d bytes, max_message_bytes of stream %s is %d", n, m.stream.Name, m.stream.MaxMessageBytes)}
-	}
-	fields := m.fields(r)
-	size := 0
-	for _, f := range fields {
-		size += len(f.Name) + len(f.Value)
-	}
-	if size > maxFields {
-		return buffer.Message{}, &refusal{"headers-too-large", fmt.Sprintf("its key and headers have %d bytes, the most is %d", size, maxFields)}
-	}
-	msg := buffer.Message{Method: http.MethodPost, Target: m.path, Header: fields, Body: r.Value}
-	field := func(name string) []string { return valuesOf(name, r, fields) }
-	if !m.stream.OrderingKey.IsZero() {
-		msg.Key, _ = m.stream.OrderingKey.Extract(field, r.Value)
-	}
-	msg.CancelKeys = m.stream.CancelKey.Extract(field, r.Value)
-	return msg, nil
+// making makes the messages of one batch. They share the memory of their records, and
+// those in a row with the same headers share their header fields.
+type making struct {
+	*maker
+	head
+	field func(name string) []string // of record, for keys
+
+	record *kgo.Record
+	msg    *buffer.Message
+	one    [1]string
 }
 
-func valuesOf(name string, r *kgo.Record, fields []buffer.Field) (values []string) {
+// head is what records in a row of one partition have in common.
+type head struct {
+	of       *kgo.Record // the first; nil: there was none
+	jsonLike bool
+	fields   []buffer.Field
+	size     int // of the fields, in bytes
+}
+
+// originSize bounds what the origin's fields have beside the key, in bytes.
+const originSize = 96
+
+func (m *maker) batch() *making {
+	k := &making{maker: m}
+	k.field = k.valuesOf
+	return k
+}
+
+// message makes msg and its origin of a record.
+func (k *making) message(r *kgo.Record, msg *buffer.Message, origin *buffer.Origin) *refusal {
+	if n := int64(len(r.Value)); n > k.stream.MaxMessageBytes {
+		return &refusal{"too-large", fmt.Sprintf("its value has %d bytes, max_message_bytes of stream %s is %d", n, k.stream.Name, k.stream.MaxMessageBytes)}
+	}
+	if jsonLike := looksLikeJSON(r.Value); !k.fits(r, jsonLike) {
+		k.head = k.headOf(r, jsonLike)
+	}
+	*origin = buffer.Origin{Offset: r.Offset, Time: r.Timestamp, Keyed: r.Key != nil, Key: fieldValue(r.Key)}
+	if size := k.size + len(origin.Key) + originSize; size > maxFields {
+		return &refusal{"headers-too-large", fmt.Sprintf("its key and headers have %d bytes, the most is %d", size, maxFields)}
+	}
+	*msg = buffer.Message{Method: http.MethodPost, Target: k.path, Header: k.fields, Body: r.Value, Origin: origin}
+	k.record, k.msg = r, msg
+	if !k.stream.OrderingKey.IsZero() {
+		msg.Key, _ = k.stream.OrderingKey.Extract(k.field, r.Value)
+	}
+	msg.CancelKeys = k.stream.CancelKey.Extract(k.field, r.Value)
+	return nil
+}
+
+// fits reports whether a record has the same head.
+func (h *head) fits(r *kgo.Record, jsonLike bool) bool {
+	return h.of != nil && h.jsonLike == jsonLike && (h.of.Value == nil) == (r.Value == nil) &&
+		h.of.Partition == r.Partition && h.of.Topic == r.Topic &&
+		slices.EqualFunc(h.of.Headers, r.Headers, func(a, b kgo.RecordHeader) bool { return a.Key == b.Key && bytes.Equal(a.Value, b.Value) })
+}
+
+// valuesOf are the values of a field of the record at hand, until the next call.
+func (k *making) valuesOf(name string) (values []string) {
 	if name == policies.RecordKey {
-		if len(r.Key) == 0 {
+		if len(k.record.Key) == 0 {
 			return nil
 		}
-		return []string{keyText(r.Key)}
+		k.one[0] = keyText(k.record.Key)
+		return k.one[:]
 	}
-	for _, f := range fields {
+	for _, f := range k.msg.Fields() {
 		if f.Name == name {
 			values = append(values, f.Value)
 		}
@@ -84,9 +116,9 @@ func valuesOf(name string, r *kgo.Record, fields []buffer.Field) (values []strin
 	return values
 }
 
-// fields are the record's headers as header fields, and what it was, by name.
-func (m *maker) fields(r *kgo.Record) []buffer.Field {
-	fields := make([]buffer.Field, 0, len(r.Headers)+4)
+// headOf are the record's headers as header fields, and what it was, by name.
+func (m *maker) headOf(r *kgo.Record, jsonLike bool) head {
+	fields := make([]buffer.Field, 0, len(r.Headers)+3)
 	typed := false
 	for _, h := range r.Headers {
 		name := fieldName(h.Key)
@@ -102,41 +134,20 @@ func (m *maker) fields(r *kgo.Record) []buffer.Field {
 	if names := namesOf(r, fields); names != "" {
 		fields = append(fields, buffer.Field{Name: namesField, Value: names})
 	}
-	if !typed && looksLikeJSON(r.Value) {
+	if !typed && jsonLike {
 		fields = append(fields, buffer.Field{Name: "Content-Type", Value: "application/json"})
 	}
-	fields = append(fields, buffer.Field{Name: sourceField, Value: sourceOf(r)})
-	if r.Key != nil {
-		fields = append(fields, buffer.Field{Name: keyField, Value: fieldValue(r.Key)})
-	}
-	fields = append(fields, buffer.Field{Name: timeField, Value: timeText(r.Timestamp)})
+	fields = append(fields, buffer.Field{Name: buffer.SourceField, Value: partition{topic: r.Topic, n: r.Partition}.String()})
 	if r.Value == nil {
 		fields = append(fields, buffer.Field{Name: tombstoneField, Value: "true"})
 	}
 	// Stable: values of one name keep their order.
 	slices.SortStableFunc(fields, func(a, b buffer.Field) int { return strings.Compare(a.Name, b.Name) })
-	return fields
-}
-
-// timeText is timeFormat, a record.
-func timeText(t time.Time) string {
-	t = t.UTC()
-	if y := t.Year(); y < 1000 || y > 9999 {
-		return t.Format(timeFormat)
+	size := 0
+	for _, f := range fields {
+		size += len(f.Name) + len(f.Value)
 	}
-	b := t.AppendFormat(make([]byte, 0, len(timeFormat)), time.DateOnly)
-	h, m, s := t.Clock()
-	ms := t.Nanosecond() / int(time.Millisecond)
-	for _, part := range []struct {
-		before byte
-		n, of  int
-	}{{'T', h, 10}, {':', m, 10}, {':', s, 10}, {'.', ms, 100}} {
-		b = append(b, part.before)
-		for of := part.of; of > 0; of /= 10 {
-			b = append(b, byte('0'+part.n/of%10))
-		}
-	}
-	return string(append(b, 'Z'))
+	return head{r, jsonLike, fields, size}
 }
 
 func sourceOf(r *kgo.Record) string {
@@ -206,7 +217,7 @@ func fieldValue(value []byte) string {
 		plain = ' ' <= value[i] && value[i] <= '~'
 	}
 	if plain {
-		return string(value)
+		return asText(value)
 	}
 	return bytesText(value)
 }
@@ -216,10 +227,13 @@ func bytesText(value []byte) string { return ":" + base64.StdEncoding.EncodeToSt
 // keyText is a record's key as an ordering key, which people read.
 func keyText(key []byte) string {
 	if utf8.Valid(key) {
-		return string(key)
+		return asText(key)
 	}
 	return bytesText(key)
 }
+
+// asText saves a copy of what a record holds, which nobody writes to.
+func asText(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 func looksLikeJSON(value []byte) bool {
 	for _, c := range value {
@@ -239,7 +253,7 @@ func refusedRecord(r *kgo.Record, topic string, why *refusal, now time.Time) *kg
 		kgo.RecordHeader{Key: "forebay-source", Value: []byte(sourceOf(r))},
 		kgo.RecordHeader{Key: "forebay-reason", Value: []byte(why.reason)},
 		kgo.RecordHeader{Key: "forebay-detail", Value: []byte(why.detail)},
-		kgo.RecordHeader{Key: "forebay-refused-at", Value: []byte(now.UTC().Format(timeFormat))},
+		kgo.RecordHeader{Key: "forebay-refused-at", Value: []byte(now.UTC().Format(buffer.SourceTimeFormat))},
 	)
 	return &kgo.Record{Topic: topic, Key: r.Key, Value: r.Value, Headers: headers, Timestamp: r.Timestamp}
 }

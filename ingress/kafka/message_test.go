@@ -17,6 +17,12 @@ func makerOf(t testing.TB, policy string) maker {
 	return maker{path: set.Sources[0].Path, stream: set.Stream("orders"), set: set}
 }
 
+// one is the message of one record.
+func (m *maker) one(r *kgo.Record) (msg buffer.Message, why *refusal) {
+	why = m.batch().message(r, &msg, new(buffer.Origin))
+	return msg, why
+}
+
 func TestMessage(t *testing.T) {
 	at := time.Date(2027, 11, 11, 8, 26, 3, int(45*time.Millisecond), time.FixedZone("CST", 8*3600))
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -48,10 +54,11 @@ func TestMessage(t *testing.T) {
 		},
 	}
 	m := makerOf(t, onePolicy)
-	got, why := m.message(record)
+	got, why := m.one(record)
 	if why != nil {
 		t.Fatal(why)
 	}
+	got.Header, got.Origin = got.Fields(), nil
 	want := buffer.Message{
 		Method: "POST", Target: "/v1/orders", Body: record.Value, Key: "berlin 7",
 		Header: []buffer.Field{
@@ -59,8 +66,8 @@ func TestMessage(t *testing.T) {
 			{Name: "Content-Type", Value: "application/json"},
 			{Name: "Forebay-Source", Value: "orders.raw/3/1042"},
 			{Name: "Forebay-Source-Key", Value: "berlin 7"},
-			{Name: "Forebay-Source-Names", Value: "x-shop, X-SHOP, my%20header, x-colons, x-empty, x-request-id, idempotency-key, x-storefront-key"},
 			{Name: "Forebay-Source-Time", Value: "2027-11-11T00:26:03.045Z"},
+			{Name: "Forebay-Source-Names", Value: "x-shop, X-SHOP, my%20header, x-colons, x-empty, x-request-id, idempotency-key, x-storefront-key"},
 			{Name: "Idempotency-Key", Value: "i-1"},
 			{Name: "My%20header", Value: ":w6QK:"},
 			{Name: "Traceparent", Value: trace},
@@ -91,8 +98,8 @@ func TestMessageOfLittle(t *testing.T) {
 		"bytes":      {kgo.Record{Key: []byte{0xff, 0}, Value: []byte("x")}, ":/wA=:", ":/wA=:", "", ""},
 		"other text": {kgo.Record{Key: []byte("ä"), Value: []byte("x")}, "ä", ":w6Q=:", "", ""},
 	} {
-		got, why := m.message(&tt.record)
-		if why != nil || got.Key != tt.key || field(got, keyField) != tt.field || field(got, tombstoneField) != tt.tombstone || field(got, "Content-Type") != tt.kind || len(got.Body) != len(tt.record.Value) {
+		got, why := m.one(&tt.record)
+		if why != nil || got.Key != tt.key || field(got, buffer.SourceKeyField) != tt.field || field(got, tombstoneField) != tt.tombstone || field(got, "Content-Type") != tt.kind || len(got.Body) != len(tt.record.Value) {
 			t.Errorf("%s: %+v, %v", name, got, why)
 		}
 	}
@@ -109,7 +116,7 @@ func TestMessageRefused(t *testing.T) {
 		"key":                {kgo.Record{Key: make([]byte, maxFields)}, "headers-too-large"},
 		"headers":            {kgo.Record{Headers: []kgo.RecordHeader{{Key: "a", Value: make([]byte, maxFields/2)}, {Key: "b", Value: make([]byte, maxFields/2)}}}, "headers-too-large"},
 	} {
-		_, why := m.message(&tt.record)
+		_, why := m.one(&tt.record)
 		if (why == nil) != (tt.want == "") || why != nil && why.reason != tt.want {
 			t.Errorf("%s: refused for %v, want %q", name, why, tt.want)
 		}
@@ -119,17 +126,9 @@ func TestMessageRefused(t *testing.T) {
 // TestKeyOfHeader: keys are read from what is stored of the headers.
 func TestKeyOfHeader(t *testing.T) {
 	m := makerOf(t, strings.Replace(onePolicy, `"kafka:key"`, `"header:X-Shop", "kafka:key"`, 1))
-	got, why := m.message(&kgo.Record{Key: []byte("k"), Headers: []kgo.RecordHeader{{Key: "x-shop", Value: []byte("north")}}})
+	got, why := m.one(&kgo.Record{Key: []byte("k"), Headers: []kgo.RecordHeader{{Key: "x-shop", Value: []byte("north")}}})
 	if why != nil || got.Key != "north/k" {
 		t.Errorf("key %q, %v", got.Key, why)
-	}
-}
-
-func TestTimeText(t *testing.T) {
-	for _, at := range []time.Time{{}, time.UnixMilli(-1), time.UnixMilli(1_800_000_000_007), time.UnixMilli(253_402_300_800_000), time.Date(2027, 1, 2, 23, 4, 59, 999_999_999, time.FixedZone("", -7200))} {
-		if got, want := timeText(at), at.UTC().Format(timeFormat); got != want {
-			t.Errorf("timeText = %s, want %s", got, want)
-		}
 	}
 }
 

@@ -29,7 +29,7 @@ func TestReads(t *testing.T) {
 		if m.Method != "POST" || m.Target != "/v1/orders" {
 			t.Errorf("message %s %s, want POST /v1/orders", m.Method, m.Target)
 		}
-		sources = append(sources, field(m, sourceField)+"="+string(m.Body))
+		sources = append(sources, field(m, buffer.SourceField)+"="+string(m.Body))
 	}
 	slices.Sort(sources)
 	if diff := cmp.Diff([]string{"orders.raw/0/0=a", "orders.raw/0/1=b", "orders.raw/1/0=c", "orders.raw/1/1=d"}, sources); diff != "" {
@@ -64,7 +64,7 @@ func TestGoesOn(t *testing.T) {
 	seen := map[string]int{}
 	for _, m := range b.taken() {
 		n, err := strconv.Atoi(string(m.Body))
-		if part := strings.Split(field(m, sourceField), "/")[1]; err != nil || n <= seen[part] && n != 0 {
+		if part := strings.Split(field(m, buffer.SourceField), "/")[1]; err != nil || n <= seen[part] && n != 0 {
 			t.Errorf("%d of partition %s came after %d", n, part, seen[part])
 		} else {
 			seen[part] = n

@@ -46,8 +46,9 @@ func (s *session) store(ctx context.Context) {
 // storeOn stores batches until there is none to be made.
 func (s *session) storeOn(ctx context.Context) {
 	pause := firstPause
+	var b batch
 	for ctx.Err() == nil {
-		some, err := s.storeOnce(ctx)
+		some, err := s.storeOnce(ctx, &b)
 		if why := pauseOf(err); why != "" {
 			s.pause(why)
 			sleep(ctx, pause/2+rand.N(pause/2))
@@ -113,32 +114,11 @@ func (s *session) resume() {
 	}
 }
 
-// share is what a batch has of one partition.
-type share struct {
-	*assigned
-	records []*kgo.Record // that it may take
-	behind  *unread       // what comes after them; nil: nothing that is known
-	to      place         // where the partition is when the batch is stored
-	taken   int           // of records
-	size    int64         // of what is taken, in bytes
-	count   int           // of messages
-	stop    *refusal      // of the record behind them; nil: none
-	skip    bool          // to is behind what cannot be read
-}
-
-// batch is what is stored in one commit.
-type batch struct {
-	msgs    []buffer.Message
-	shares  []share
-	refused []*kgo.Record // to be written to their topic before
-	bytes   int
-}
-
-// storeOnce stores one batch; some says that there was one.
-func (s *session) storeOnce(ctx context.Context) (some bool, err error) {
+// storeOnce stores one batch, in the memory of b; some says that there was one.
+func (s *session) storeOnce(ctx context.Context, b *batch) (some bool, err error) {
 	s.storing.RLock()
 	defer s.storing.RUnlock()
-	b := s.pick()
+	s.pick(b)
 	if len(b.shares) == 0 {
 		if !s.busy() {
 			s.resume() // what could not be stored is another's now
@@ -146,57 +126,21 @@ func (s *session) storeOnce(ctx context.Context) (some bool, err error) {
 		}
 		return false, nil
 	}
-	defer s.letGo(&b)
-	s.fill(&b)
+	defer s.letGo(b)
+	s.fill(b)
 	if _, closed := s.cfg.Closed(s.source.Stream); closed && len(b.msgs) > 0 {
 		return false, errClosed
 	}
-	if err := s.writeRefused(ctx, &b); err != nil {
+	if err := s.writeRefused(ctx, b); err != nil {
 		return false, err
 	}
-	if err := s.append(ctx, &b); err != nil {
+	if err := s.append(ctx, b); err != nil {
 		return false, err
 	}
-	s.stored(&b)
+	s.stored(b)
 	s.resume()
 	s.well("storing")
 	return true, nil
-}
-
-// pick takes about a batch of what is pending, of partitions that are in no other one.
-func (s *session) pick() (b batch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var records int
-	var bytes int64
-	for _, p := range s.parts {
-		if len(p.pending) == 0 && p.unread == nil || p.stopped != nil || p.storing {
-			continue
-		}
-		if records >= maxBatch || bytes >= maxBatchBytes {
-			break
-		}
-		x := share{assigned: p, to: p.place, records: p.pending, behind: p.unread}
-		if most := maxBatch - records; len(x.records) > most {
-			x.records, x.behind = x.records[:most], nil
-		}
-		p.storing = true
-		records, bytes = records+len(x.records), bytes+p.bytes
-		b.shares = append(b.shares, x)
-	}
-	return b
-}
-
-// busy reports whether anything is being stored.
-func (s *session) busy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.parts {
-		if p.storing {
-			return true
-		}
-	}
-	return false
 }
 
 // letGo lets the partitions of a batch be in another one.
@@ -205,55 +149,6 @@ func (s *session) letGo(b *batch) {
 	defer s.mu.Unlock()
 	for _, x := range b.shares {
 		x.assigned.storing = false
-	}
-}
-
-func (b *batch) full() bool { return len(b.msgs) >= maxBatch || b.bytes >= maxBatchBytes }
-
-// fill makes messages of what was picked, each partition in order.
-func (s *session) fill(b *batch) {
-	for i := range b.shares {
-		s.fillFrom(b, &b.shares[i])
-	}
-}
-
-func (s *session) fillFrom(b *batch, x *share) {
-	for _, r := range x.records {
-		if b.full() {
-			return
-		}
-		if !r.Attrs.IsControl() {
-			msg, why := s.make.message(r)
-			switch {
-			case why == nil:
-				b.msgs = append(b.msgs, msg)
-				b.bytes += len(msg.Body) + len(r.Key)
-				x.count++
-			case s.source.RefusedTopic == "":
-				x.stop, x.to.next = why, r.Offset
-				return
-			default:
-				s.refuse(b, x, r, why)
-			}
-		}
-		x.to = place{r.Offset + 1, r.LeaderEpoch}
-		x.taken++
-		x.size += sizeOf(r)
-	}
-	if u := x.behind; u != nil {
-		if s.source.RefusedTopic == "" {
-			x.stop, x.to.next = u.why, u.first.Offset
-			return
-		}
-		s.refuse(b, x, u.first, u.why)
-		x.to, x.skip = place{u.next, -1}, true
-	}
-}
-
-// refuse puts a record among those that are written to their topic, unless it is there.
-func (s *session) refuse(b *batch, x *share, r *kgo.Record, why *refusal) {
-	if r.Offset >= x.produced {
-		b.refused = append(b.refused, refusedRecord(r, s.source.RefusedTopic, why, time.Now()))
 	}
 }
 

@@ -53,21 +53,23 @@ func kafkaSource(ctx context.Context, o options, b *broker) (err error) {
 	fmt.Printf("source: %d rounds, %d records of %d bytes with a key each, %d partitions\n\n", o.rounds, sourceRecords, lineBytes, o.partitions)
 	var ours, bare []float64
 	for i := range o.rounds {
+		var rounds []sourced
 		dir := filepath.Join(o.dir, fmt.Sprintf("source-%d", os.Getpid()))
 		for _, of := range []struct {
 			rates   *[]float64
-			measure func(context.Context, options, *broker, string, string) (float64, error)
+			measure func(context.Context, options, *broker, string, string) (sourced, error)
 		}{{&ours, sourceRate}, {&bare, consumerRate}} {
 			if err := os.MkdirAll(dir, 0o700); err != nil {
 				return err
 			}
-			rate, err := of.measure(ctx, o, b, topic, dir)
+			round, err := of.measure(ctx, o, b, topic, dir)
 			if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
 				return err
 			}
-			*of.rates = append(*of.rates, rate)
+			*of.rates, rounds = append(*of.rates, round.rate), append(rounds, round)
 		}
-		fmt.Printf("round %d   forebay %.0f/s   bare consumer %.0f/s\n", i+1, ours[i], bare[i])
+		us, other := rounds[0], rounds[1]
+		fmt.Printf("round %d   forebay %.0f/s   bare consumer %.0f/s   processor %.2f and %.2f µs a record   stored %.0f and %.0f bytes\n", i+1, us.rate, other.rate, us.cost, other.cost, us.bytes, other.bytes)
 	}
 	fmt.Printf("\nmedians: forebay %.0f/s, bare consumer %.0f/s\n", median(ours), median(bare))
 	return reached(o, "forebay / bare consumer", ours, bare, overConsumer)
@@ -119,50 +121,59 @@ func (c *clock) at(records int) {
 	}
 }
 
-func (c *clock) rate(from int) float64 {
-	return float64(sourceRecords-from) / c.ended.Sub(c.began).Seconds()
+// sourced is how a round went: records a second, the processor time of each record in
+// microseconds, from the start of the process or the client on, and the bytes that it takes.
+type sourced struct{ rate, cost, bytes float64 }
+
+func (c *clock) round(from int, used time.Duration) sourced {
+	return sourced{rate: float64(sourceRecords-from) / c.ended.Sub(c.began).Seconds(), cost: float64(used.Microseconds()) / sourceRecords}
 }
 
 // consumerRate reads the topic and writes what it reads.
-func consumerRate(ctx context.Context, _ options, b *broker, topic, dir string) (float64, error) {
+func consumerRate(ctx context.Context, _ options, b *broker, topic, dir string) (sourced, error) {
+	user, system := ownTimes()
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.public), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
-		return 0, err
+		return sourced{}, err
 	}
 	defer client.Close()
 	file, err := os.Create(filepath.Join(dir, "records"))
 	if err != nil {
-		return 0, err
+		return sourced{}, err
 	}
 	defer file.Close()
 	out := bufio.NewWriterSize(file, 1<<20)
 	var c clock
-	from := 0
+	from, size := 0, 0
 	for n := 0; n < sourceRecords; {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
-			return 0, err
+			return sourced{}, err
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			_, _ = out.Write(r.Key) // Flush says what failed
 			_, _ = out.Write(r.Value)
 			n++
+			size += len(r.Key) + len(r.Value)
 		})
 		if err := errors.Join(out.Flush(), file.Sync()); err != nil {
-			return 0, err
+			return sourced{}, err
 		}
 		if c.at(n); from == 0 && !c.began.IsZero() {
 			from = n
 		}
 	}
-	return c.rate(from), nil
+	userAfter, systemAfter := ownTimes()
+	round := c.round(from, userAfter-user+systemAfter-system)
+	round.bytes = float64(size) / sourceRecords
+	return round, nil
 }
 
 // sourceRate lets the program read it.
-func sourceRate(ctx context.Context, o options, b *broker, topic, dir string) (rate float64, err error) {
+func sourceRate(ctx context.Context, o options, b *broker, topic, dir string) (round sourced, err error) {
 	p, err := startForebay(o.forebay, dir, fmt.Sprintf(sourcePolicy, b.public, topic, fmt.Sprint("bench-", time.Now().UnixNano())))
 	if err != nil {
-		return 0, err
+		return sourced{}, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	var c clock
@@ -173,17 +184,21 @@ func sourceRate(ctx context.Context, o options, b *broker, topic, dir string) (r
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return 0, ctx.Err()
+			return sourced{}, ctx.Err()
 		}
 		n, err := storedOf(ctx, p)
 		if err != nil {
-			return 0, err
+			return sourced{}, err
 		}
 		if c.at(n); from == 0 && !c.began.IsZero() {
 			from = n
 		}
 	}
-	return c.rate(from), nil
+	user, system := p.times()
+	round = c.round(from, user+system)
+	stored, err := p.storedBytes()
+	round.bytes = float64(stored) / sourceRecords
+	return round, err
 }
 
 // storedOf is how many messages the program's one stream has taken.

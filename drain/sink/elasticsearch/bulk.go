@@ -134,7 +134,7 @@ func (s *Sink) indexOf(b *bulk, m *drain.Delivery) (string, error) {
 
 func header(m *drain.Delivery) func(name string) []string {
 	return func(name string) (values []string) {
-		for _, f := range m.Header {
+		for _, f := range m.Fields() {
 			if f.Name == name {
 				values = append(values, f.Value)
 			}

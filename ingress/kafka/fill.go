@@ -1,0 +1,130 @@
+package kafka
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"forebay/buffer"
+)
+
+// share is what a batch has of one partition.
+type share struct {
+	*assigned
+	records []*kgo.Record // that it may take
+	behind  *unread       // what comes after them; nil: nothing that is known
+	to      place         // where the partition is when the batch is stored
+	taken   int           // of records
+	size    int64         // of what is taken, in bytes
+	count   int           // of messages
+	stop    *refusal      // of the record behind them; nil: none
+	skip    bool          // to is behind what cannot be read
+}
+
+// batch is what is stored in one commit.
+type batch struct {
+	msgs    []buffer.Message
+	origins []buffer.Origin // of msgs
+	making  *making
+	shares  []share
+	refused []*kgo.Record // to be written to their topic before
+	bytes   int
+}
+
+// pick takes about a batch of what is pending, of partitions that are in no other one.
+func (s *session) pick(b *batch) {
+	clear(b.shares) // or the records of the last batch would be kept
+	*b = batch{msgs: b.msgs[:0], origins: b.origins, shares: b.shares[:0]}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var records int
+	var bytes int64
+	for _, p := range s.parts {
+		if len(p.pending) == 0 && p.unread == nil || p.stopped != nil || p.storing {
+			continue
+		}
+		if records >= maxBatch || bytes >= maxBatchBytes {
+			break
+		}
+		x := share{assigned: p, to: p.place, records: p.pending, behind: p.unread}
+		if most := maxBatch - records; len(x.records) > most {
+			x.records, x.behind = x.records[:most], nil
+		}
+		p.storing = true
+		records, bytes = records+len(x.records), bytes+p.bytes
+		b.shares = append(b.shares, x)
+	}
+}
+
+// busy reports whether anything is being stored.
+func (s *session) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.parts {
+		if p.storing {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *batch) full() bool { return len(b.msgs) >= maxBatch || b.bytes >= maxBatchBytes }
+
+// fill makes messages of what was picked, each partition in order.
+func (s *session) fill(b *batch) {
+	n := 0
+	for i := range b.shares {
+		n += len(b.shares[i].records)
+	}
+	if n > cap(b.msgs) {
+		b.msgs, b.origins = make([]buffer.Message, 0, n), make([]buffer.Origin, n)
+	}
+	b.making = s.make.batch()
+	for i := range b.shares {
+		s.fillFrom(b, &b.shares[i])
+	}
+}
+
+func (s *session) fillFrom(b *batch, x *share) {
+	for _, r := range x.records {
+		if b.full() {
+			return
+		}
+		if !r.Attrs.IsControl() {
+			i := len(b.msgs)
+			b.msgs = b.msgs[:i+1]
+			why := b.making.message(r, &b.msgs[i], &b.origins[i])
+			if why != nil {
+				b.msgs = b.msgs[:i]
+			}
+			switch {
+			case why == nil:
+				b.bytes += len(r.Value) + len(r.Key)
+				x.count++
+			case s.source.RefusedTopic == "":
+				x.stop, x.to.next = why, r.Offset
+				return
+			default:
+				s.refuse(b, x, r, why)
+			}
+		}
+		x.to = place{r.Offset + 1, r.LeaderEpoch}
+		x.taken++
+		x.size += sizeOf(r)
+	}
+	if u := x.behind; u != nil {
+		if s.source.RefusedTopic == "" {
+			x.stop, x.to.next = u.why, u.first.Offset
+			return
+		}
+		s.refuse(b, x, u.first, u.why)
+		x.to, x.skip = place{u.next, -1}, true
+	}
+}
+
+// refuse puts a record among those that are written to their topic, unless it is there.
+func (s *session) refuse(b *batch, x *share, r *kgo.Record, why *refusal) {
+	if r.Offset >= x.produced {
+		b.refused = append(b.refused, refusedRecord(r, s.source.RefusedTopic, why, time.Now()))
+	}
+}
