@@ -83,7 +83,7 @@ func TestPipeline(t *testing.T) {
 		s.fault(c, n, answered, func() { s.Kill() }, func() { s.Restart() })
 	}
 	s.fault(c, 3, false, func() { c.Kill() }, func() { c.Restart() })
-	account := s.Settle(drain, 5*time.Minute)
+	account := s.Settle(drain, time.Duration(4+rounds(t))*time.Minute)
 	s.compare(c, account)
 	limits(t, c)
 }
