@@ -178,14 +178,14 @@ func TestBatchesOfBytes(t *testing.T) {
 func TestGatheringGivesBytesBack(t *testing.T) {
 	inBatches(t, Batch{Messages: 100, Wait: time.Second}, func(b *bench, s *fakeSink) {
 		budget := wide()
-		budget.Bytes = 20_000_000 // 200,000 may leave at once: two batches
+		budget.Bytes = 30_000_000 // 300,000 may leave at once: three batches
 		b.apply(set(base(limiter.Unlimited), budget))
 		b.pass(time.Second)
-		b.bodies(slices.Repeat([]int{1000}, 190)...)
+		b.bodies(slices.Repeat([]int{1000}, 290)...)
 		b.pass(time.Millisecond)
 		b.bodies(slices.Repeat([]int{1000}, 10)...)
 		b.pass(time.Millisecond)
-		if diff := cmp.Diff([]int{100, 100}, s.batches()); diff != "" {
+		if diff := cmp.Diff([]int{100, 100, 100}, s.batches()); diff != "" {
 			t.Errorf("batches (-want +got):\n%s", diff)
 		}
 	})

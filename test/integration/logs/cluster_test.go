@@ -116,6 +116,9 @@ func (c *cluster) forward(r *http.Request, body io.Reader, size int64) (status i
 	if answer, err = io.ReadAll(resp.Body); err != nil {
 		return 0, nil, err
 	}
+	if resp.StatusCode != http.StatusOK {
+		return resp.StatusCode, answer, nil // which tells of no document
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range []int{http.StatusCreated, http.StatusBadRequest, http.StatusConflict, http.StatusTooManyRequests} {
