@@ -16,7 +16,7 @@ import (
 const (
 	// maxAdded bounds the messages and bytes that are added to a file at once, and addWait
 	// how long they wait for one another: each time costs some tens of milliseconds.
-	maxAdded      = 10_000
+	maxAdded      = 40_000
 	maxAddedBytes = 4 << 20
 	addWait       = time.Second
 	// maxFile bounds the messages of a file: as long as it is written they are in flight,
