@@ -62,6 +62,7 @@ func post(t *testing.T, f *parts.Forebay, o order) time.Duration {
 
 // TestBrokerGone: while the broker is away orders are accepted, and source and drain say
 // what is wrong; once it is back both go on by themselves, at the pace that there was.
+// FOREBAY_AWAY_SECONDS=60 makes it a minute.
 func TestBrokerGone(t *testing.T) {
 	const rate, before, after = 200, 3000, 500
 	away := time.Duration(fromEnv(t, "FOREBAY_AWAY_SECONDS", 15)) * time.Second

@@ -99,7 +99,7 @@ func TestNothingIsThere(t *testing.T) {
 	}
 
 	k.CreateTopic("orders.refused", 1, nil)
-	parts.Until(t, time.Minute, "the source goes on", func() bool { return f.Stream("orders").Accepted == 2*orders })
+	parts.Until(t, 3*time.Minute, "the source goes on", func() bool { return f.Stream("orders").Accepted == 2*orders })
 	if n := count(t, k, "orders.refused"); n != 1 {
 		t.Errorf("%d refused records, want one", n)
 	}

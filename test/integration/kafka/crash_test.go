@@ -163,6 +163,7 @@ func settled(t *testing.T, k *parts.Kafka, topic string) (at map[int32]int64) {
 // TestCrashes: orders go from a topic through a paced drain to a service and through another
 // to a topic, with five kills of the program and two of the broker in between. Each is stored
 // once, arrives at both, and comes twice only where a kill of the program fell between.
+// FOREBAY_RECORDS=1000000 makes it a million of them.
 func TestCrashes(t *testing.T) {
 	orders := fromEnv(t, "FOREBAY_RECORDS", 100_000)
 	began := time.Now()
