@@ -75,9 +75,6 @@ func (b Batch) first(ds []buffer.Delivery) int {
 	return n
 }
 
-// carry is how many batches so many messages are.
-func (b Batch) carry(messages int) int { return (messages + b.size() - 1) / b.size() }
-
 // gather reports whether messages wait for others to leave with, and until when: there
 // are tokens and messages for some, but not for a whole batch. Those that are ripe have
 // waited, and leave however few they are.
