@@ -18,7 +18,7 @@ import (
 const (
 	maxBatch      = 8192    // records of one append
 	maxBatchBytes = 4 << 20 // of their values, about
-	storers       = 2       // appends at a time, of different partitions
+	storers       = 3       // appends at a time, of different partitions: one is made while others wait for their commits
 	refusedMax    = 64 << 20
 
 	firstPause = 50 * time.Millisecond
