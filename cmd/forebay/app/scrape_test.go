@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,17 +105,20 @@ func TestScrapesAllTheWhile(t *testing.T) {
 	addr := ln.Addr().String()
 	ln.Close()
 	stop, ended := make(chan struct{}), make(chan []string, 2)
+	var scraped atomic.Int64
 	for range cap(ended) {
-		go func() { ended <- scrapeUntil(stop, "http://"+addr+"/metrics") }()
+		go func() { ended <- scrapeUntil(stop, "http://"+addr+"/metrics", &scraped) }()
 	}
 	r := start(t, named(s.url, "one"), config.Flag{Setting: "listen.admin.address", Value: addr})
 	for i := range 12 {
 		if err := os.WriteFile(r.policy, []byte(named(s.url, []string{"two", "one"}[i%2])), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		before := scraped.Load()
 		if _, err := r.Reload("test"); err != nil {
 			t.Fatal(err)
 		}
+		until(t, "a page beside the reload", func() bool { return scraped.Load() > before })
 	}
 	r.cancel()
 	if err := <-r.ended; err != nil {
@@ -134,8 +138,8 @@ func TestScrapesAllTheWhile(t *testing.T) {
 	}
 }
 
-// scrapeUntil says of each page what is wrong with it.
-func scrapeUntil(stop <-chan struct{}, url string) (said []string) {
+// scrapeUntil says of each page what is wrong with it, and counts them.
+func scrapeUntil(stop <-chan struct{}, url string, scraped *atomic.Int64) (said []string) {
 	client := &http.Client{Timeout: 20 * time.Second}
 	for {
 		select {
@@ -157,5 +161,6 @@ func scrapeUntil(stop <-chan struct{}, url string) (said []string) {
 		default:
 			said = append(said, "")
 		}
+		scraped.Add(1)
 	}
 }
