@@ -22,7 +22,7 @@ type Sink struct {
 	// SlowStart is how long the rate rises after the breaker has closed; 0: not at all.
 	SlowStart time.Duration
 
-	// One of these, or HTTP, is set; Kafka is not built yet.
+	// One of these, or HTTP, is set.
 	Kafka         *KafkaSink
 	Elasticsearch *ElasticsearchSink
 	WebHDFS       *WebHDFSSink
