@@ -28,6 +28,7 @@ const hurryAt = 2 << 20
 // group is what one commit takes, and where its callers wait.
 type group struct {
 	parts   []*part
+	callers int // of the messages
 	onces   []*onceEntry
 	moves   []*move      // rewritten blocks
 	marks   []sourceMark // of sources, with their messages
@@ -225,7 +226,9 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 	at.part.held += p.size
 	st.waiting += p.size
 	e.held += p.size
-	signal(e.kick)
+	if g.callers++; g.callers == 1 || g.callers >= e.crowd.enough {
+		signal(e.kick)
+	}
 	return a, at, nil, nil
 }
 
@@ -336,4 +339,13 @@ func (g *group) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// pack compresses what small appends made together. Where many callers wait for it
+// processors are short, and less time is worth more than disk.
+func (e *Engine) pack(p *part, callers int) ([]byte, block.Codec) {
+	if callers >= crowdAt {
+		return e.comp.PackFast(p.raw)
+	}
+	return e.comp.Pack(p.raw)
 }

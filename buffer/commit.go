@@ -14,8 +14,8 @@ import (
 const ackDelay = 80 * time.Millisecond
 
 // commitLoop is the committer: it takes all that waits, writes it in one
-// transaction, syncs once, tells everyone, and repeats. It never lingers for
-// more appends: while one sync runs, the next group gathers by itself.
+// transaction, syncs once, tells everyone, and repeats. While one sync runs, the next
+// group gathers by itself; it lingers only while a crowd comes back.
 func (e *Engine) commitLoop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -23,6 +23,11 @@ func (e *Engine) commitLoop() {
 	for {
 		select {
 		case <-e.kick:
+			if wait := e.linger(time.Now()); wait > 0 {
+				timer.Reset(wait)
+				waits = true
+				continue
+			}
 		case <-timer.C:
 		case do := <-e.between:
 			do()
@@ -134,15 +139,17 @@ func (e *Engine) commit() {
 	}
 	for _, p := range b.parts {
 		if !p.closed {
-			p.payload, p.codec = e.comp.Pack(p.raw)
+			p.payload, p.codec = e.pack(p, b.group.callers)
 		}
 	}
+	begin := time.Now()
 	err := e.write(b)
+	took := time.Since(begin)
 	if err != nil && !errors.Is(err, ErrDiskFull) {
 		e.fail(err)
 		err = e.Err()
 	}
-	e.publish(b, err)
+	e.publish(b, err, took)
 	e.sortKeys()
 	e.sortOnces()
 }
@@ -323,8 +330,9 @@ func (e *Engine) flush(b *batch) error {
 }
 
 // publish makes a batch visible after its commit and answers its callers.
-func (e *Engine) publish(b *batch, err error) {
+func (e *Engine) publish(b *batch, err error, took time.Duration) {
 	e.mu.Lock()
+	e.crowd.answered(time.Now(), b.group.callers, took)
 	e.release(b.group)
 	e.settleOnces(b.group, err == nil)
 	failed := err != nil && !errors.Is(err, ErrDiskFull)

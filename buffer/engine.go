@@ -85,6 +85,7 @@ type Engine struct {
 	isNew   bool // the directory has not had a segment
 
 	kick      chan struct{} // something waits for a commit
+	crowd     crowd         // guarded by mu
 	changed   chan struct{} // the first change since the last commit
 	sweep     chan struct{} // work for the janitor
 	sealedOne chan struct{} // it has sealed a segment

@@ -46,15 +46,16 @@ type drain struct {
 	freed   chan struct{} // one slot; the budget may have what it lacked
 	done    chan struct{} // closed by run when nothing is taken any more
 
-	workers    workers           // make the attempts
-	gathered   sync.WaitGroup    // what a collector has
-	collects   sync.WaitGroup    // of batches that are handed to a collector
-	scheduled  atomic.Int64      // about how many messages wait for another attempt
-	collecting atomic.Bool       // one of them is under way
-	known      known             // the loop's alone
-	bunched    atomic.Int64      // attempts that have a connection and wait to be written
-	retries    allowance         // the loop's alone
-	room       []buffer.Delivery // of the last take, for the next; the loop's alone
+	workers    workers                  // make the attempts
+	gathered   sync.WaitGroup           // what a collector has
+	collects   sync.WaitGroup           // of batches that are handed to a collector
+	scheduled  atomic.Int64             // about how many messages wait for another attempt
+	collecting atomic.Bool              // one of them is under way
+	known      known                    // the loop's alone
+	estimate   atomic.Pointer[estimate] // the last estimate; stored with mu held
+	bunched    atomic.Int64             // attempts that have a connection and wait to be written
+	retries    allowance                // the loop's alone
+	room       []buffer.Delivery        // of the last take, for the next; the loop's alone
 	door       door
 
 	mu       sync.Mutex
@@ -70,7 +71,7 @@ func (d *drain) update(now time.Time, p plan) {
 		defer was.finish(d.worldwide())
 	}
 	d.mu.Lock()
-	d.plan.meters.void(d.promises.void())
+	d.disturbed()
 	if p.sink != d.plan.sink {
 		d.plan.sink.budget.Forget(d.freed)
 		d.plan.sink.quit(now, d.core, true)

@@ -12,6 +12,7 @@ import (
 type flow struct {
 	paced, funded level
 	single        int // how many sends are counted yet
+	even          even
 	batch         Batch
 }
 
@@ -50,6 +51,7 @@ func (f *flow) wait(seconds float64) {
 // run sends for so many seconds, or until n messages are sent, and returns how
 // many were, in whole messages, and how long that took.
 func (f *flow) run(seconds, n float64) (sent, took float64) {
+	f.even = even{}
 	if seconds <= 0 {
 		return 0, 0
 	}
@@ -94,6 +96,7 @@ func (f *flow) pour(seconds, n float64) (sent, took float64) {
 		}
 		d := min(holds, seconds-took)
 		if d*rate >= n-sent {
+			f.even = even{rate: rate, before: max(0, n-sent), behind: d*rate - max(0, n-sent)}
 			return n, took + max(0, n-sent)/rate
 		}
 		sent += rate * d

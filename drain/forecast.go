@@ -22,12 +22,18 @@ const (
 // sink's outlook tells: the rates integrated over the windows ahead from what the
 // buckets hold now, and as far as others who take from it leave something. It is false where that is beyond the horizon.
 func (c *core) eta(now time.Time, n float64, o outlook, crowd crowd) (time.Time, bool) {
+	at, _, ok := c.evenly(now, n, o, crowd)
+	return at, ok
+}
+
+// evenly is eta, and who leaves at the same rate.
+func (c *core) evenly(now time.Time, n float64, o outlook, crowd crowd) (time.Time, even, bool) {
 	f, ok := c.forecast(now, o, crowd)
 	if !ok {
-		return time.Time{}, false
+		return time.Time{}, even{}, false
 	}
 	_, at, ok := f.leaves(now, now.Add(horizon), n)
-	return at, ok
+	return at, f.even, ok
 }
 
 // forecast is what an estimate goes through; false: an operator has stopped the sink for good.

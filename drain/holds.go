@@ -158,7 +158,7 @@ func (d *Drains) tidy(name string, now time.Time) {
 func (d *drain) hold(now time.Time, h hands) {
 	d.mu.Lock()
 	if h != d.core.hands {
-		d.plan.meters.void(d.promises.void())
+		d.disturbed()
 	}
 	d.core.setHands(now, h)
 	d.mu.Unlock()

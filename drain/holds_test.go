@@ -109,7 +109,13 @@ func TestLift(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
 		b.apply(set(base(10), wide()))
 		b.fill(1000)
+		if eta, _, _ := b.drains.ETA("d", time.Now(), time.Time{}, 3); eta.IsZero() {
+			t.Error("no eta before the pause")
+		}
 		b.must(b.drains.Pause("d", time.Time{}, ""))
+		if _, _, note := b.drains.ETA("d", time.Now(), time.Time{}, 3); note != "the drain is paused" {
+			t.Errorf("note %q as soon as it is paused", note)
+		}
 		b.pass(time.Hour)
 		if _, _, note := b.drains.ETA("d", time.Now(), time.Time{}, 3); note != "the drain is paused" {
 			t.Errorf("note %q", note)

@@ -153,11 +153,14 @@ func (p *promises) score(off float64) {
 	p.share = max(0, sorted[len(sorted)*9/10])
 }
 
-// margin is what an eta may be off by: nine in ten leave before.
-func (p *promises) margin(wait time.Duration) time.Duration {
-	share := p.share
+// off is the share of a wait that its eta may be off by: nine in ten leave before.
+func (p *promises) off() float64 {
 	if len(p.errors) < fewScored {
-		share = firstMargin
+		return firstMargin
 	}
+	return p.share
+}
+
+func margin(share float64, wait time.Duration) time.Duration {
 	return max(time.Second, time.Duration(share*float64(wait)))
 }

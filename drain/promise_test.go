@@ -61,10 +61,10 @@ func TestSampleIsRenewedSeldom(t *testing.T) {
 func TestPromises(t *testing.T) {
 	var p promises
 	now := start()
-	if got := p.margin(100 * time.Second); got != 15*time.Second {
+	if got := margin(p.off(), 100*time.Second); got != 15*time.Second {
 		t.Errorf("first margin of 100 s = %v", got)
 	}
-	if got := p.margin(time.Second); got != time.Second {
+	if got := margin(p.off(), time.Second); got != time.Second {
 		t.Errorf("least margin = %v", got)
 	}
 	p.takeUp(now, 0)
@@ -79,7 +79,7 @@ func TestPromises(t *testing.T) {
 			continue
 		}
 		eta := now.Add(100 * time.Second)
-		p.open[offset].promise(promise{now, eta, eta.Add(p.margin(100 * time.Second))})
+		p.open[offset].promise(promise{now, eta, eta.Add(margin(p.off(), 100*time.Second))})
 		off := time.Duration((kept+missed)%10) * time.Second
 		if (kept+missed)%10 == 9 {
 			off = 50 * time.Second

@@ -114,6 +114,6 @@ func (d *drain) promise(now time.Time, offset uint64, stands buffer.DrainStatus,
 		d.plan.meters.void(d.promises.give(offset))
 		return time.Time{}
 	}
-	s.promise(promise{made: now, eta: eta, p90: eta.Add(d.promises.margin(eta.Sub(now)))})
+	s.promise(promise{made: now, eta: eta, p90: eta.Add(margin(d.promises.off(), eta.Sub(now)))})
 	return s.due
 }

@@ -148,7 +148,7 @@ func (d *drain) sinkHeld(s *sinkState) {
 	d.mu.Lock()
 	ours := d.plan.sink == s
 	if ours {
-		d.plan.meters.void(d.promises.void())
+		d.disturbed()
 	}
 	d.mu.Unlock()
 	if ours {

@@ -81,27 +81,51 @@ func (d *Drains) ETA(drain string, now, due time.Time, ahead uint64) (eta, p90 t
 
 // eta also says why there is none.
 func (d *drain) eta(now, due time.Time, ahead uint64) (eta, p90 time.Time, note string) {
+	n := float64(ahead)
+	if s := d.estimate.Load(); due.IsZero() && s.covers(now, n) {
+		return s.leaves(now, n)
+	}
 	crowd := d.sink().crowd(now, d)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	o := d.plan.sink.outlook(now)
-	eta, ok := d.core.eta(now, float64(ahead)+1, o, crowd)
+	eta, even, ok := d.core.evenly(now, n+1, o, crowd)
 	if ok && eta.Before(due) { // its turn comes before it may be tried again
 		eta = d.core.opens(due)
 		ok = !eta.IsZero()
 	}
-	switch {
-	case ok:
-		return eta, eta.Add(d.promises.margin(eta.Sub(now))), ""
-	case d.core.hands.pace(now) == Paused:
-		return time.Time{}, time.Time{}, "the drain is paused"
-	case o.held.holds(now):
-		return time.Time{}, time.Time{}, "the sink is paused"
-	case o.lag.stuck(now):
-		return time.Time{}, time.Time{}, "consumers behind the sink lag"
-	default:
-		return time.Time{}, time.Time{}, "no rate in sight"
+	off := d.promises.off()
+	if !ok {
+		note = d.noRate(now, o)
 	}
+	if due.IsZero() {
+		d.estimate.Store(&estimate{made: now, ahead: n, at: eta, even: even, share: off, note: note})
+	}
+	if !ok {
+		return time.Time{}, time.Time{}, note
+	}
+	return eta, eta.Add(margin(off, eta.Sub(now))), ""
+}
+
+// noRate says why no rate is in sight. It requires that mu is held.
+func (d *drain) noRate(now time.Time, o outlook) string {
+	switch {
+	case d.core.hands.pace(now) == Paused:
+		return "the drain is paused"
+	case o.held.holds(now):
+		return "the sink is paused"
+	case o.lag.stuck(now):
+		return "consumers behind the sink lag"
+	default:
+		return "no rate in sight"
+	}
+}
+
+// disturbed says that something came in between that no estimate can know. It
+// requires that mu is held.
+func (d *drain) disturbed() {
+	d.plan.meters.void(d.promises.void())
+	d.estimate.Store(nil)
 }
 
 // present is the plan of now.
