@@ -131,9 +131,10 @@ func TestBatchIsSettledByMessage(t *testing.T) {
 		}
 		policy := set(base(limiter.Unlimited), wide())
 		policy.Sinks[0].Breaker = policies.Breaker{FailureRatio: 0.1, MinRequests: 1, Window: time.Minute, OpenFor: time.Hour}
+		policy.Drains[0].Retry.Initial, policy.Drains[0].Retry.Max = 1000*time.Hour, 1000*time.Hour // they stay scheduled
 		b.apply(policy)
 		b.fill(100)
-		b.pass(time.Millisecond)
+		b.pass(3 * time.Millisecond) // what was put back waits again for a batch that is whole
 		got := b.stats("d")
 		if got.Delivered != 60 || got.Dead["permanent"] != 20 || got.Scheduled != 20 {
 			t.Errorf("delivered %d, dead %d, scheduled %d, want 60, 20 and 20", got.Delivered, got.Dead["permanent"], got.Scheduled)
