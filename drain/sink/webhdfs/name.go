@@ -19,6 +19,12 @@ func (s *Sink) day(m drain.Delivery) string {
 	return m.AcceptedAt.In(s.policy.Location).Format(dayFormat)
 }
 
+// date is day for those who ask for each message.
+func (s *Sink) date(m drain.Delivery) [3]int {
+	year, month, day := m.AcceptedAt.In(s.policy.Location).Date()
+	return [3]int{year, int(month), day}
+}
+
 // folders are those of what was accepted since a time, from the day before, where a file
 // may be left that was given up at midnight, to the day after the present one, for clocks
 // that differ.

@@ -76,18 +76,26 @@ func (s *Sink) Deliver(_ context.Context, msgs []drain.Delivery) []drain.Outcome
 // missing in a file's range could be waiting for later, and would count as delivered at
 // the next start.
 func (s *Sink) Together(msgs []drain.Delivery) int {
-	day, n := s.day(msgs[0]), 1
-	for n < len(msgs) && msgs[n].Offset == msgs[n-1].Offset+1 && s.day(msgs[n]) == day {
+	day, n := s.date(msgs[0]), 1
+	for n < len(msgs) && msgs[n].Offset == msgs[n-1].Offset+1 && s.date(msgs[n]) == day {
 		n++
 	}
 	return n
 }
 
-// Collect implements drain.Collector: it adds a batch to the drain's file, and begins one
-// where there is none. It blocks for at most the sink's total time-out, and is settled
-// when the file has its name.
-func (s *Sink) Collect(ctx context.Context, name string, msgs []drain.Delivery, settled func(drain.Outcome)) {
-	s.writer(name).add(ctx, msgs, settled)
+// Collect implements drain.Collector: it compresses a batch. Writing adds it to the
+// drain's file, and begins one where there is none; it blocks for at most the sink's total
+// time-out, and is settled when the file has its name.
+func (s *Sink) Collect(name string, msgs []drain.Delivery) func(context.Context, func(drain.Outcome)) {
+	a := addition{held: drain.Range{First: msgs[0].Offset, Last: msgs[len(msgs)-1].Offset}, messages: len(msgs), day: s.day(msgs[0])}
+	data, err := s.codec.encode(lines(msgs))
+	if err != nil {
+		return func(_ context.Context, settled func(drain.Outcome)) {
+			settled(drain.Outcome{Error: "compression: " + err.Error(), RetryAfter: deniedWait})
+		}
+	}
+	a.data = data
+	return func(ctx context.Context, settled func(drain.Outcome)) { s.writer(name).add(ctx, a, settled) }
 }
 
 // Finish implements drain.Collector.
