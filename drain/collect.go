@@ -33,10 +33,14 @@ type Collector interface {
 	// Finish delivers what a drain has gathered, without waiting for more. It returns
 	// at once; settled is called for all of it.
 	Finish(drain string)
+	// Place says where messages gather, for as long as the policy is as it is.
+	Place() string
 	// Finished returns what a drain has delivered and may not have been told of, before
-	// a crash say, of messages accepted since a time. It blocks until it is known, or
-	// fails, and is asked once, before the first Collect of the drain.
-	Finished(ctx context.Context, drain string, since time.Time) ([]Range, error)
+	// a crash say, of messages accepted since a time: there, and in other places where
+	// messages have gathered since it was asked before. What is not finished there it
+	// clears away. It blocks until all that is known, or fails, and is asked once, before
+	// the first Collect of the drain.
+	Finished(ctx context.Context, drain string, since time.Time, others []string) ([]Range, error)
 }
 
 // Gathering is one place in which messages of a drain gather.
@@ -66,6 +70,7 @@ type known struct {
 	ranges []Range   // by First
 	again  time.Time // when to ask again; zero: it has answered
 	wait   time.Duration
+	place  string // where messages gather now, as it is noted
 }
 
 // has reports whether a message is among what was delivered.
@@ -80,7 +85,13 @@ func (d *drain) recall(ctx context.Context, now time.Time) time.Time {
 	p := d.present()
 	c := p.sink.collector()
 	k := &d.known
-	if c == nil || k.asked && k.again.IsZero() {
+	if c == nil {
+		return time.Time{}
+	}
+	if k.asked && k.again.IsZero() {
+		if c.Place() != k.place {
+			d.notePlaces(ctx, c.Place(), d.places())
+		}
 		return time.Time{}
 	}
 	if !k.asked {
@@ -89,7 +100,7 @@ func (d *drain) recall(ctx context.Context, now time.Time) time.Time {
 	if now.Before(k.again) {
 		return k.again
 	}
-	ranges, err := c.Finished(ctx, d.worldwide(), d.oldest(now))
+	ranges, err := c.Finished(ctx, d.worldwide(), d.oldest(now), d.places())
 	if err != nil {
 		k.again, k.wait = time.Now().Add(k.wait), min(2*k.wait, askLast)
 		d.log.Warn("what the sink has finished is not known; nothing is sent before", "drain", d.name, "sink", p.sink.name, "err", err)
@@ -97,6 +108,7 @@ func (d *drain) recall(ctx context.Context, now time.Time) time.Time {
 	}
 	sort.Slice(ranges, func(i, j int) bool { return ranges[i].First < ranges[j].First })
 	k.ranges, k.again = ranges, time.Time{}
+	d.notePlaces(ctx, c.Place(), nil)
 	return time.Time{}
 }
 

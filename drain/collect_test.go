@@ -32,6 +32,15 @@ type filer struct {
 	finished []Range         // guarded by mu; as of before the start
 	unknown  int             // guarded by mu; how often that cannot be said
 	asked    int             // guarded by mu
+	place    string          // guarded by mu
+	others   []string        // guarded by mu; that Finished was told of last
+}
+
+// Place implements Collector.
+func (c *filer) Place() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.place
 }
 
 // Collect implements Collector.
@@ -103,9 +112,10 @@ func (c *filer) Finish(string) {
 }
 
 // Finished implements Collector.
-func (c *filer) Finished(context.Context, string, time.Time) ([]Range, error) {
+func (c *filer) Finished(_ context.Context, _ string, _ time.Time, others []string) ([]Range, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.others = others
 	if c.asked++; c.asked <= c.unknown {
 		return nil, errors.New("safe mode")
 	}
@@ -345,6 +355,41 @@ func TestCollectRecalls(t *testing.T) {
 		if n := len(again); n != 30 {
 			t.Errorf("%d messages sent, want the 30 that were not: %v", n, again)
 		}
+	})
+}
+
+// A start looks wherever messages may have gathered since the one before.
+func TestCollectRecallsPlaces(t *testing.T) {
+	inFiles(t, 10, base(limiter.Unlimited), func(b *bench, c *filer) {
+		policy := set(base(limiter.Unlimited), wide())
+		gather := func(place string) {
+			c.mu.Lock()
+			c.place = place
+			c.mu.Unlock()
+			b.apply(policy)
+			b.fill(10)
+			b.pass(time.Second)
+		}
+		want := func(others ...string) {
+			t.Helper()
+			b.restart(policy)
+			b.pass(time.Second)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if !slices.Equal(c.others, others) {
+				t.Errorf("a start looks in %q too, want %q", c.others, others)
+			}
+		}
+		gather("/a")
+		gather("/b")
+		gather("/c")
+		gather("/b")
+		want("", "/a", "/c", "/b")
+		want("/b")
+		for i := range 20 {
+			gather(fmt.Sprint("/", i))
+		}
+		want("/12", "/13", "/14", "/15", "/16", "/17", "/18", "/19")
 	})
 }
 

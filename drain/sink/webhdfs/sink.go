@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -119,22 +120,44 @@ func (s *Sink) writer(name string) *writer {
 	return w
 }
 
+// Place implements drain.Collector.
+func (s *Sink) Place() string { return s.policy.Path }
+
 // Finished implements drain.Collector: it looks at the names of files, and deletes those
-// that were left unfinished.
-func (s *Sink) Finished(ctx context.Context, name string, since time.Time) (ranges []drain.Range, err error) {
-	for _, folder := range s.folders(since, time.Now()) {
-		files, err := s.client.list(ctx, folder)
-		if err != nil {
+// that were left unfinished. Other places are paths of earlier policies; one that the user
+// may not look into any more is passed over.
+func (s *Sink) Finished(ctx context.Context, name string, since time.Time, others []string) (ranges []drain.Range, err error) {
+	now := time.Now()
+	own := s.folders(s.policy.Path, since, now)
+	folders := own
+	for _, place := range others {
+		folders = append(folders, s.folders(place, since, now)...)
+	}
+	for i, folder := range folders {
+		if slices.Contains(folders[:i], folder) {
+			continue
+		}
+		found, err := s.finishedIn(ctx, folder, name)
+		if err != nil && (i < len(own) || !denied(err)) {
 			return nil, err
 		}
-		for _, file := range files {
-			if r, ok := rangeOf(file, name); ok {
-				ranges = append(ranges, r)
-			}
-			if isTemporary(file, name) {
-				if _, err := s.client.remove(ctx, path.Join(folder, file)); err != nil {
-					return nil, err
-				}
+		ranges = append(ranges, found...)
+	}
+	return ranges, nil
+}
+
+func (s *Sink) finishedIn(ctx context.Context, folder, name string) (ranges []drain.Range, err error) {
+	files, err := s.client.list(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		if r, ok := rangeOf(file, name); ok {
+			ranges = append(ranges, r)
+		}
+		if isTemporary(file, name) {
+			if _, err := s.client.remove(ctx, path.Join(folder, file)); err != nil {
+				return ranges, err
 			}
 		}
 	}

@@ -306,7 +306,7 @@ func TestFinished(t *testing.T) {
 		c.files[file] = "x"
 	}
 	s := newSink(t, c.policy())
-	got, err := s.Finished(t.Context(), name, now)
+	got, err := s.Finished(t.Context(), name, now, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,8 +323,31 @@ func TestFinished(t *testing.T) {
 		t.Error("what was left unfinished is still there")
 	}
 	c.refusing(func(string, string, bool) *fault { return &fault{exception: "SafeModeException"} })
-	if _, err := s.Finished(t.Context(), name, now); err == nil || !strings.Contains(err.Error(), "SafeModeException") {
+	if _, err := s.Finished(t.Context(), name, now, nil); err == nil || !strings.Contains(err.Error(), "SafeModeException") {
 		t.Errorf("in safe mode: %v", err)
+	}
+}
+
+// A start looks in the paths of earlier policies too, but for those that are closed by now.
+func TestFinishedElsewhere(t *testing.T) {
+	c := newCluster(t)
+	today := "/old/" + time.Now().UTC().Format(time.DateOnly) + "/"
+	left := ".forebay-" + name + "-00000000000000000014-99.tmp"
+	for _, file := range []string{today + fileOf("3", "9"), today + left, "/flat/" + left, "/closed/" + left} {
+		c.files[file] = "x"
+	}
+	c.refusing(func(_, file string, _ bool) *fault {
+		if strings.HasPrefix(file, "/closed") {
+			return &fault{exception: "AccessControlException"}
+		}
+		return nil
+	})
+	got, err := newSink(t, c.policy()).Finished(t.Context(), name, time.Now(), []string{"/closed", "/old/{date}", "/flat", c.policy().WebHDFS.Path})
+	if diff := cmp.Diff([]drain.Range{{First: 3, Last: 9}}, got); err != nil || diff != "" {
+		t.Errorf("ranges, %v (-want +got):\n%s", err, diff)
+	}
+	if diff := cmp.Diff([]string{"/closed/" + left, today + fileOf("3", "9")}, c.names()); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
 	}
 }
 

@@ -178,7 +178,7 @@ func TestTwoDrains(t *testing.T) {
 	if got := wait(t, otherDone); got.Class != drain.Success || len(done) > 0 {
 		t.Errorf("settled with %+v, and %d of the other", got, len(done))
 	}
-	if _, err := s.Finished(t.Context(), other, noon); err != nil {
+	if _, err := s.Finished(t.Context(), other, noon, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Finish(name)
