@@ -76,7 +76,7 @@ func (e *Engine) Bookmarks(ctx context.Context, source string) ([]Bookmark, erro
 func (e *Engine) KeepBookmarks(ctx context.Context, sources []string) error {
 	return e.change(ctx, func() {
 		for source := range e.bookmarks {
-			if !slices.Contains(sources, source) {
+			if source != noteSource && !slices.Contains(sources, source) {
 				delete(e.bookmarks, source)
 				e.delta.op(opUnmark)
 				e.delta.text(source)

@@ -29,6 +29,7 @@ type flights struct {
 	at   uint64                // its key
 	free *flightRow            // one that is not used
 	n    int
+	end  uint64 // none is at or behind it
 }
 
 type flightRow struct {
@@ -67,7 +68,7 @@ func (t *flights) put(offset uint64, f flight) {
 	}
 	if bit := uint64(1) << (offset % 64); r.has&bit == 0 {
 		r.has |= bit
-		t.n++
+		t.added(offset)
 	}
 	r.flights[offset%64] = f
 }
@@ -84,8 +85,13 @@ func (t *flights) add(offset uint64) bool {
 		return false
 	}
 	r.has |= bit // its flight is zero, as remove leaves it
-	t.n++
+	t.added(offset)
 	return true
+}
+
+func (t *flights) added(offset uint64) {
+	t.n++
+	t.end = max(t.end, offset+1)
 }
 
 // remove forgets a message, if it is there.
@@ -101,10 +107,17 @@ func (t *flights) remove(offset uint64) {
 		delete(t.rows, offset/64)
 		t.free, t.near = r, nil
 	}
+	if t.n == 0 {
+		t.end = 0
+	}
 }
 
-// before is how many are in flight before an offset.
+// before is how many are in flight before an offset. Of a message behind all of them,
+// as most are that somebody asks about, that is known; else it looks at each row.
 func (t *flights) before(offset uint64) (n uint64) {
+	if offset >= t.end {
+		return uint64(t.n)
+	}
 	for at, r := range t.rows {
 		switch {
 		case at < offset/64:

@@ -88,7 +88,9 @@ func (s Status) finishedAt() (t time.Time) {
 }
 
 func (x *DrainStatus) ofWaiting(d *drain, offset uint64) {
-	x.State, x.Ahead = d.state(offset), d.ahead(offset)
+	if x.State = d.state(offset); x.State != Delivering {
+		x.Ahead = d.ahead(offset)
+	}
 	var last Retry
 	if f := d.flight.get(offset); f != nil {
 		last = f.tried()
@@ -98,9 +100,6 @@ func (x *DrainStatus) ofWaiting(d *drain, offset uint64) {
 		x.Due = r.Due
 	}
 	x.Attempts, x.Status, x.Error = last.Attempts, last.Status, last.Error
-	if x.State == Delivering {
-		x.Ahead = 0
-	}
 }
 
 func (x *DrainStatus) ofDeath(dead *death) {

@@ -81,12 +81,17 @@ func (d *Drains) applySinks(now time.Time, set *policies.Set, built map[string]S
 			continue
 		}
 		s := newSinkState(now, p, built[p.Name])
-		s.held, s.lags = d.sinkHolds[p.Name], d.lags
+		s.held, s.lags, s.keeps = d.sinkHolds[p.Name], d.lags, d.cfg.RestChanged
+		s.restore(d.rests[p.Name])
+		delete(d.rests, p.Name)
 		d.sinks[p.Name] = s
 	}
 	for name, s := range d.sinks {
 		if set.Sink(name) == nil {
 			s.close()
+			if r := s.resting(); r.Until.After(now) {
+				d.rests[name] = r
+			}
 			delete(d.sinks, name)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"sort"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,21 +20,27 @@ type Collector interface {
 	// Together is how many of the first messages, at least one, may gather in one
 	// place: the others are handed over later.
 	Together(msgs []Delivery) int
-	// Collect writes a batch of a drain to where its messages gather. It blocks until
-	// they are written, calls [Begin] before that, and may be called again once it has
-	// returned. It calls settled exactly once, from whatever goroutine, also before it
-	// returns: with success once they are delivered, or with what came between. It
-	// ends what it has begun soon after ctx is done. msgs are not to be used after it
-	// has returned, nor after settled was called. The name of the drain is its own in
-	// the whole world: another buffer's drain has another.
-	Collect(ctx context.Context, drain string, msgs []Delivery, settled func(Outcome))
+	// Collect gets a batch of a drain ready to be written to where its messages gather:
+	// compresses it, say. It tells nobody of it, and may be called while the batch
+	// before is written. The name of the drain is its own in the whole world: another
+	// buffer's drain has another. What it returns writes the batch, and is called once
+	// or never, when the batch before is written. It blocks until this one is, and calls
+	// [Begin] before that. It calls settled exactly once, from whatever goroutine, also
+	// before it returns: with success once the messages are delivered, or with what came
+	// between. It ends what it has begun soon after ctx is done. msgs are not to be used
+	// after it has returned, nor after settled was called.
+	Collect(drain string, msgs []Delivery) (write func(ctx context.Context, settled func(Outcome)))
 	// Finish delivers what a drain has gathered, without waiting for more. It returns
 	// at once; settled is called for all of it.
 	Finish(drain string)
+	// Place says where messages gather, for as long as the policy is as it is.
+	Place() string
 	// Finished returns what a drain has delivered and may not have been told of, before
-	// a crash say, of messages accepted since a time. It blocks until it is known, or
-	// fails, and is asked once, before the first Collect of the drain.
-	Finished(ctx context.Context, drain string, since time.Time) ([]Range, error)
+	// a crash say, of messages accepted since a time: there, and in other places where
+	// messages have gathered since it was asked before. What is not finished there it
+	// clears away. It blocks until all that is known, or fails, and is asked once, before
+	// the first Collect of the drain.
+	Finished(ctx context.Context, drain string, since time.Time, others []string) ([]Range, error)
 }
 
 // Gathering is one place in which messages of a drain gather.
@@ -63,6 +70,7 @@ type known struct {
 	ranges []Range   // by First
 	again  time.Time // when to ask again; zero: it has answered
 	wait   time.Duration
+	place  string // where messages gather now, as it is noted
 }
 
 // has reports whether a message is among what was delivered.
@@ -77,7 +85,13 @@ func (d *drain) recall(ctx context.Context, now time.Time) time.Time {
 	p := d.present()
 	c := p.sink.collector()
 	k := &d.known
-	if c == nil || k.asked && k.again.IsZero() {
+	if c == nil {
+		return time.Time{}
+	}
+	if k.asked && k.again.IsZero() {
+		if c.Place() != k.place {
+			d.notePlaces(ctx, c.Place(), d.places())
+		}
 		return time.Time{}
 	}
 	if !k.asked {
@@ -86,7 +100,7 @@ func (d *drain) recall(ctx context.Context, now time.Time) time.Time {
 	if now.Before(k.again) {
 		return k.again
 	}
-	ranges, err := c.Finished(ctx, d.worldwide(), d.oldest(now))
+	ranges, err := c.Finished(ctx, d.worldwide(), d.oldest(now), d.places())
 	if err != nil {
 		k.again, k.wait = time.Now().Add(k.wait), min(2*k.wait, askLast)
 		d.log.Warn("what the sink has finished is not known; nothing is sent before", "drain", d.name, "sink", p.sink.name, "err", err)
@@ -94,6 +108,7 @@ func (d *drain) recall(ctx context.Context, now time.Time) time.Time {
 	}
 	sort.Slice(ranges, func(i, j int) bool { return ranges[i].First < ranges[j].First })
 	k.ranges, k.again = ranges, time.Time{}
+	d.notePlaces(ctx, c.Place(), nil)
 	return time.Time{}
 }
 
@@ -127,43 +142,90 @@ func gatheredOf(ms []Delivery) []gathered {
 	list := make([]gathered, len(ms))
 	for i, m := range ms {
 		list[i] = gathered{offset: m.Offset, size: int64(len(m.Body)), acceptedAt: m.AcceptedAt}
-		if tries := m.Tries; tries != (buffer.Tries{}) {
+		if m.Tries != (buffer.Tries{}) {
+			tries := m.Tries
 			list[i].tries = &tries
 		}
 	}
 	return list
 }
 
-// collect hands a batch to a collector. The slot is free, and the next batch may come,
-// once it is written.
-func (d *drain) collect(ctx context.Context, p plan, v verdict, c Collector, ms []Delivery) {
+// handing is the batches that go to a collector. The zero value has none.
+type handing struct {
+	under  atomic.Int64   // how many have been taken and are not written
+	all    sync.WaitGroup // of them
+	failed atomic.Uint64  // batches that were not written, ever
+	last   chan struct{}  // the loop's alone; closed once the last one was written, or was not; nil: none ever was
+}
+
+// maxUnder bounds them: while one is written the next is got ready, which takes about as
+// long.
+const maxUnder = 2
+
+// full reports whether no more batches are to be taken.
+func (h *handing) full() bool { return h.under.Load() >= maxUnder }
+
+// turn has a batch wait for the one before it, and reports whether all went well with
+// those since it was taken: else it is not the next any more.
+func (h *handing) turn(before <-chan struct{}, failed uint64) bool {
+	if before != nil {
+		<-before
+	}
+	return h.failed.Load() == failed
+}
+
+// handOver starts to hand a batch to a collector. What may not gather together goes back
+// before anything else is taken.
+func (d *drain) handOver(ctx context.Context, p plan, v verdict, c Collector, ms []Delivery) {
 	n := c.Together(ms)
 	if n < len(ms) {
 		d.handBack(p, v, ms[n:])
 		ms = ms[:n]
 	}
+	h := &d.handing
+	before, done, failed := h.last, make(chan struct{}), h.failed.Load()
+	h.last = done
+	h.under.Add(1)
+	h.all.Go(func() {
+		write := c.Collect(d.worldwide(), ms)
+		if !h.turn(before, failed) {
+			write = func(_ context.Context, settled func(Outcome)) {
+				settled(Outcome{Unsent: true, Error: "what comes before it is not written"})
+			}
+		}
+		d.collect(ctx, p, v, ms, write)
+		if now := d.present().sink; now != p.sink || now.collector() != c {
+			c.Finish(d.worldwide()) // the policy has another one by now
+		}
+		close(done)
+		p.sink.budget.Release()
+		h.under.Add(-1)
+		signal(d.freed)
+	})
+}
+
+// collect writes a batch. A breaker hears of it then, and need not wait for the file's end.
+func (d *drain) collect(ctx context.Context, p plan, v verdict, ms []Delivery, write func(context.Context, func(Outcome))) {
 	began, list := time.Now(), gatheredOf(ms)
-	var settled, written atomic.Bool
+	var failed, settled, written atomic.Bool
 	d.gathered.Add(1)
-	c.Collect(WithBegin(ctx, func() error { return d.begin(ctx, p, v, len(list)) }), d.worldwide(), ms, func(o Outcome) {
+	write(WithBegin(ctx, func() error { return d.begin(ctx, p, v, len(list)) }), func(o Outcome) {
 		defer d.gathered.Done()
 		settled.Store(true)
+		failed.Store(o.Class != Success)
 		a := attempt{began: began, wrote: began, now: time.Now(), outcome: o}
 		if !written.Load() || o.RetryAfter > 0 {
 			d.heardGathered(ctx, p, v, a)
 		}
 		d.settleGathered(p, list, a)
 	})
-	if !settled.Load() { // it is written: a breaker need not wait for the file's end
+	switch {
+	case failed.Load():
+		d.handing.failed.Add(1)
+	case !settled.Load():
 		written.Store(true)
 		p.sink.ended(time.Now(), v.term, Outcome{Class: Success})
 	}
-	if now := d.present().sink; now != p.sink || now.collector() != c {
-		c.Finish(d.worldwide()) // the policy has another one by now
-	}
-	p.sink.budget.Release()
-	d.collecting.Store(false)
-	signal(d.freed)
 }
 
 // heardGathered takes note of what a collector says of the sink: once for each batch, and
@@ -224,12 +286,6 @@ func (d *drain) oldest(now time.Time) time.Time {
 		}
 	}
 	return now
-}
-
-// handOver starts to hand a batch to a collector.
-func (d *drain) handOver(ctx context.Context, p plan, v verdict, c Collector, ms []Delivery) {
-	d.collecting.Store(true)
-	d.collects.Go(func() { d.collect(ctx, p, v, c, ms) })
 }
 
 // finish has a collector deliver what it has, since nothing more comes for now.

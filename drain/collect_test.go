@@ -23,17 +23,38 @@ type filer struct {
 	full int // messages of a file, at least
 
 	mu       sync.Mutex
+	ready    int             // guarded by mu; messages that were made ready to be written
 	open     []uint64        // guarded by mu; offsets
+	order    []uint64        // guarded by mu; all that is in files, as it lies there
 	settled  []func(Outcome) // guarded by mu
 	files    []string        // guarded by mu; those that are finished
 	broken   Outcome         // guarded by mu; what the next write comes to, unless it is zero
 	finished []Range         // guarded by mu; as of before the start
 	unknown  int             // guarded by mu; how often that cannot be said
 	asked    int             // guarded by mu
+	place    string          // guarded by mu
+	others   []string        // guarded by mu; that Finished was told of last
+}
+
+// Place implements Collector.
+func (c *filer) Place() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.place
 }
 
 // Collect implements Collector.
-func (c *filer) Collect(ctx context.Context, _ string, msgs []Delivery, settled func(Outcome)) {
+func (c *filer) Collect(_ string, msgs []Delivery) func(context.Context, func(Outcome)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ready += len(msgs)
+	for i := range msgs {
+		msgs[i].ID = fmt.Sprint(msgs[i].Offset) // what seen tells them by
+	}
+	return func(ctx context.Context, settled func(Outcome)) { c.write(ctx, msgs, settled) }
+}
+
+func (c *filer) write(ctx context.Context, msgs []Delivery, settled func(Outcome)) {
 	if Begin(ctx) != nil {
 		settled(Outcome{Unsent: true})
 		return
@@ -66,6 +87,7 @@ func (c *filer) roll() {
 	if len(c.open) == 0 {
 		return
 	}
+	c.order = append(c.order, c.open...)
 	c.files = append(c.files, fmt.Sprintf("%d-%d", c.open[0], c.open[len(c.open)-1]))
 	for _, s := range c.settled {
 		s(Outcome{Class: Success})
@@ -90,9 +112,10 @@ func (c *filer) Finish(string) {
 }
 
 // Finished implements Collector.
-func (c *filer) Finished(context.Context, string, time.Time) ([]Range, error) {
+func (c *filer) Finished(_ context.Context, _ string, _ time.Time, others []string) ([]Range, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.others = others
 	if c.asked++; c.asked <= c.unknown {
 		return nil, errors.New("safe mode")
 	}
@@ -137,6 +160,51 @@ func TestCollect(t *testing.T) {
 		if st, _ := b.drains.SinkStatus(time.Now(), "service"); st.InFlight != 0 {
 			t.Errorf("%d slots in use while nothing is written", st.InFlight)
 		}
+	})
+}
+
+// While a batch is written the next is got ready, and no more.
+func TestCollectGetsReady(t *testing.T) {
+	inFiles(t, 40, base(limiter.Unlimited), func(b *bench, c *filer) {
+		c.slow(10 * time.Second)
+		b.fill(95)
+		ready := func(want int) {
+			t.Helper()
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.ready != want {
+				t.Errorf("%d messages are ready or written, want %d", c.ready, want)
+			}
+		}
+		b.pass(5 * time.Second)
+		ready(20)
+		b.pass(10 * time.Second)
+		ready(30)
+		if c.atOnce() != 1 {
+			t.Errorf("%d batches were written at once", c.atOnce())
+		}
+	})
+}
+
+// What is ready when the batch before it fails goes back with it, and comes behind it
+// again.
+func TestCollectKeepsTurns(t *testing.T) {
+	inFiles(t, 1000, base(limiter.Unlimited), func(b *bench, c *filer) {
+		c.slow(8 * time.Second)
+		b.fill(95)
+		b.pass(12 * time.Second) // the first is written, the second is being written, the third ready
+		c.mu.Lock()
+		c.broken = Outcome{Class: Retry, Error: "lease"} // and it asks for no rest
+		c.mu.Unlock()
+		b.pass(10 * time.Minute)
+		b.stop()
+		b.wantDelivered("d", 95)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !slices.IsSorted(c.order) {
+			t.Errorf("files hold %v", c.order)
+		}
+		b.start(Config{})
 	})
 }
 
@@ -287,6 +355,41 @@ func TestCollectRecalls(t *testing.T) {
 		if n := len(again); n != 30 {
 			t.Errorf("%d messages sent, want the 30 that were not: %v", n, again)
 		}
+	})
+}
+
+// A start looks wherever messages may have gathered since the one before.
+func TestCollectRecallsPlaces(t *testing.T) {
+	inFiles(t, 10, base(limiter.Unlimited), func(b *bench, c *filer) {
+		policy := set(base(limiter.Unlimited), wide())
+		gather := func(place string) {
+			c.mu.Lock()
+			c.place = place
+			c.mu.Unlock()
+			b.apply(policy)
+			b.fill(10)
+			b.pass(time.Second)
+		}
+		want := func(others ...string) {
+			t.Helper()
+			b.restart(policy)
+			b.pass(time.Second)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if !slices.Equal(c.others, others) {
+				t.Errorf("a start looks in %q too, want %q", c.others, others)
+			}
+		}
+		gather("/a")
+		gather("/b")
+		gather("/c")
+		gather("/b")
+		want("", "/a", "/c", "/b")
+		want("/b")
+		for i := range 20 {
+			gather(fmt.Sprint("/", i))
+		}
+		want("/12", "/13", "/14", "/15", "/16", "/17", "/18", "/19")
 	})
 }
 

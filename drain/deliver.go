@@ -23,7 +23,6 @@ func (d *drain) start(ctx context.Context, p plan, v verdict, ds []buffer.Delive
 	}
 	d.mu.Unlock()
 	for i := range ms {
-		ms[i].ID = d.buf.ID(ms[i].Ref)
 		if ms[i].Tries.Attempts > 0 {
 			d.scheduled.Add(-1)
 		}
@@ -31,6 +30,9 @@ func (d *drain) start(ctx context.Context, p plan, v verdict, ds []buffer.Delive
 	if c := p.sink.collector(); c != nil {
 		d.handOver(ctx, p, v, c, ms)
 		return
+	}
+	for i := range ms {
+		ms[i].ID = d.buf.ID(ms[i].Ref)
 	}
 	d.workers.do(func() { d.deliver(ctx, p, v, ms) })
 }

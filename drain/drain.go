@@ -46,17 +46,16 @@ type drain struct {
 	freed   chan struct{} // one slot; the budget may have what it lacked
 	done    chan struct{} // closed by run when nothing is taken any more
 
-	workers    workers                  // make the attempts
-	gathered   sync.WaitGroup           // what a collector has
-	collects   sync.WaitGroup           // of batches that are handed to a collector
-	scheduled  atomic.Int64             // about how many messages wait for another attempt
-	collecting atomic.Bool              // one of them is under way
-	known      known                    // the loop's alone
-	estimate   atomic.Pointer[estimate] // the last estimate; stored with mu held
-	bunched    atomic.Int64             // attempts that have a connection and wait to be written
-	retries    allowance                // the loop's alone
-	room       []buffer.Delivery        // of the last take, for the next; the loop's alone
-	door       door
+	workers   workers                  // make the attempts
+	gathered  sync.WaitGroup           // what a collector has
+	handing   handing                  // what goes there
+	scheduled atomic.Int64             // about how many messages wait for another attempt
+	known     known                    // the loop's alone
+	estimate  atomic.Pointer[estimate] // the last one; stored with mu held
+	bunched   atomic.Int64             // attempts that have a connection and wait to be written
+	retries   allowance                // the loop's alone
+	room      []buffer.Delivery        // of the last take, for the next; the loop's alone
+	door      door
 
 	mu       sync.Mutex
 	plan     plan     // guarded by mu
@@ -138,7 +137,7 @@ func (d *drain) next(ctx context.Context, now time.Time, s *supply) (plan, verdi
 		return d.present(), verdict{again: again}
 	}
 	p, v := d.look(now, s)
-	if v.shut && !d.collecting.Load() {
+	if v.shut && d.handing.under.Load() == 0 {
 		d.finish()
 	}
 	return p, v
@@ -146,7 +145,7 @@ func (d *drain) next(ctx context.Context, now time.Time, s *supply) (plan, verdi
 
 // stop says that nothing is taken any more.
 func (d *drain) stop() {
-	d.collects.Wait()
+	d.handing.all.Wait()
 	d.finish()
 	d.mu.Lock()
 	d.plan.sink.budget.Forget(d.freed)
@@ -165,7 +164,7 @@ func (d *drain) look(now time.Time, s *supply) (plan, verdict) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if int(d.bunched.Load()) >= d.core.mayHold() || d.collecting.Load() {
+	if int(d.bunched.Load()) >= d.core.mayHold() || d.handing.full() {
 		d.plan.sink.quit(now, d.core, false)
 		return d.plan, verdict{} // those that are held go first, and tell
 	}

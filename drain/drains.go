@@ -65,6 +65,9 @@ type Config struct {
 	HoldsChanged func([]Hold)
 	// SinkHoldsChanged is told in the same way of the pauses of sinks.
 	SinkHoldsChanged func([]SinkHold)
+	// RestChanged is told of a pause that a sink asked for and that ends later than the
+	// one before. It must neither block nor call Drains; nil: pauses do not survive a restart.
+	RestChanged func(Rest)
 }
 
 // Drains are all drains of the policy, and the state of their sinks. All
@@ -92,6 +95,7 @@ type Drains struct {
 	hands  map[string]hands      // guarded by mu; by drain
 
 	sinkHolds map[string]SinkHold // guarded by mu; by sink
+	rests     map[string]Rest     // guarded by mu; of sinks that are not in the policy, some of them over
 }
 
 // New returns drains without a policy. It starts nothing. A nil registerer
@@ -116,6 +120,7 @@ func New(cfg Config, buf Buffer, log *slog.Logger, reg prometheus.Registerer) *D
 		hands:   make(map[string]hands),
 
 		sinkHolds: make(map[string]SinkHold),
+		rests:     make(map[string]Rest),
 	}
 	d.doors.Store(&map[string][]*drain{})
 	d.expirer = newExpirer(d)

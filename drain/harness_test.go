@@ -167,6 +167,7 @@ type bench struct {
 	mu   sync.Mutex
 	told [][]string // guarded by mu; the kinds of the holds each time they changed
 	said []string   // guarded by mu; events of drains, as "kind object detail"
+	rest []Rest     // guarded by mu; the pauses that sinks asked for
 }
 
 // inBubble runs a test with drains of a stream named orders.
@@ -188,7 +189,7 @@ func inBubble(t *testing.T, drains []string, test func(b *bench)) {
 
 // start runs new drains on what is in the buffer.
 func (b *bench) start(cfg Config) {
-	cfg.Event, cfg.HoldsChanged, cfg.NewSink = b.hear, b.tell, func(p policies.Sink) (Sink, error) { return b.newSink(p) }
+	cfg.Event, cfg.HoldsChanged, cfg.RestChanged, cfg.NewSink = b.hear, b.tell, b.rests, func(p policies.Sink) (Sink, error) { return b.newSink(p) }
 	b.reg = prometheus.NewRegistry()
 	b.drains = New(cfg, b.buf, slog.New(slog.DiscardHandler), b.reg)
 	ctx, cancel := context.WithCancel(b.t.Context())
@@ -223,6 +224,7 @@ func (b *bench) restart(policy *policies.Set) {
 	b.must(json.Unmarshal(holds, &kept))
 	b.start(Config{StopTimeout: time.Millisecond})
 	b.must(b.drains.Restore(kept))
+	b.drains.RestoreRests(time.Now(), b.rested())
 	b.apply(policy)
 }
 
@@ -252,6 +254,20 @@ func (b *bench) tell(holds []Hold) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.told = append(b.told, kinds)
+}
+
+// rests remembers, as a store would: without the monotonic clock.
+func (b *bench) rests(r Rest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r.Until = r.Until.Round(0)
+	b.rest = append(b.rest, r)
+}
+
+func (b *bench) rested() []Rest {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.rest)
 }
 
 // changes returns what tell was told.

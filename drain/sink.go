@@ -23,7 +23,7 @@ type Sink interface {
 // Delivery is a message with the id that its sink knows it by.
 type Delivery struct {
 	buffer.Delivery
-	ID string
+	ID string // empty for a [Collector], which has the offset
 }
 
 // Outcome is how an attempt went for one message.

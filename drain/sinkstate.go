@@ -23,6 +23,7 @@ type sinkState struct {
 	sink     Sink          // guarded by mu
 	pause    time.Time     // guarded by mu; nothing is sent before
 	asked    asked         // guarded by mu; what pause comes of
+	kept     Rest          // guarded by mu; the last pause that the sink asked for
 	breaker  breaker       // guarded by mu
 	ramp     ramp          // guarded by mu
 	adaptive adaptive      // guarded by mu
@@ -41,6 +42,7 @@ type sinkState struct {
 	turns    *time.Timer   // guarded by mu; for those who wait behind others; nil: nobody ever did
 	looks    uint64        // guarded by mu; of drains that have something to send
 
+	keeps   func(Rest)      // told of kept; nil: nobody is
 	lags    chan<- struct{} // told when the lag is to be read; nil: nobody reads it
 	came    recent          // guarded by mu; live requests that had their turn
 	carried recent          // guarded by mu; the bytes of their bodies
@@ -337,15 +339,6 @@ func (s *sinkState) heard(now time.Time, ask asked) bool {
 	defer s.mu.Unlock()
 	s.counts.add(RetryAfter, ask.result())
 	return s.rest(now, ask)
-}
-
-// rest is heard for who holds mu.
-func (s *sinkState) rest(now time.Time, ask asked) (fresh bool) {
-	fresh = !s.pause.After(now)
-	if until := now.Add(ask.honoured); until.After(s.pause) {
-		s.pause, s.asked = until, ask
-	}
-	return fresh
 }
 
 // mayCancel reports whether answers may cancel messages, and whether this is the

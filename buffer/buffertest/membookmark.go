@@ -56,7 +56,9 @@ func (m *Mem) Bookmarks(ctx context.Context, source string) ([]buffer.Bookmark, 
 func (m *Mem) KeepBookmarks(_ context.Context, sources []string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	maps.DeleteFunc(m.bookmarks, func(source string, _ map[string]string) bool { return !slices.Contains(sources, source) })
+	maps.DeleteFunc(m.bookmarks, func(source string, _ map[string]string) bool {
+		return source != "" && !slices.Contains(sources, source)
+	})
 	return nil
 }
 
@@ -69,4 +71,23 @@ func (m *Mem) Stored(stream string, offset uint64) (buffer.Message, bool) {
 		return buffer.Message{}, false
 	}
 	return s.messages[offset].Message, true
+}
+
+// Note is buffer.Engine's.
+func (m *Mem) Note(_ context.Context, texts map[string]string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.bookmarks[""] == nil { // no source is called so
+		m.bookmarks[""] = make(map[string]string)
+	}
+	maps.Copy(m.bookmarks[""], texts)
+	maps.DeleteFunc(m.bookmarks[""], func(_, text string) bool { return text == "" })
+	return nil
+}
+
+// Notes is buffer.Engine's.
+func (m *Mem) Notes() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.bookmarks[""])
 }

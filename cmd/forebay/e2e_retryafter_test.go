@@ -92,6 +92,33 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// A pause outlasts kill -9.
+func TestRetryAfterOutlivesAKill(t *testing.T) {
+	t.Parallel()
+	const pause = 4 * time.Second
+	late := watchLateness(t)
+	shop := newSink(t, func(log []arrival, _ arrival) answer {
+		if len(log) > 0 {
+			return answer{status: http.StatusOK}
+		}
+		return answer{status: http.StatusTooManyRequests, header: http.Header{"Retry-After": {"4"}}}
+	})
+	site := newSite(t, orderPolicy(shop.url, "50/s"))
+	srv := site.start()
+	postAll(t, srv.public, realOrders(t)[:20], 4)
+	heldBy(t, srv, "retry-after")
+	asked := shop.arrivals()[0].At
+	until(t, time.Minute, "the pause is stored", func() bool { return time.Since(asked) > 300*time.Millisecond+2*late.max() })
+	srv.kill()
+	srv = site.start()
+	if got := settle(t, srv, 20*time.Second); got.Delivered != 20 {
+		t.Errorf("audit = %+v, want all delivered", got)
+	}
+	if n := len(shop.arrivals()) - between(shop.arrivals(), asked.Add(pause), time.Now()); n != 1 {
+		t.Errorf("%d attempts before the end of the pause, want the one that was answered with it", n)
+	}
+}
+
 // A sink that asks for a year gets what the drain honours, and `why` says both.
 func TestRetryAfterOfAYear(t *testing.T) {
 	t.Parallel()

@@ -137,8 +137,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	rests := newRests(engine, a.log)
 	drains := drain.New(drain.Config{
-		NewSink: newSink(a.log), StopTimeout: a.cfg.Shutdown.Timeout, HoldsChanged: op.keeper.drains, SinkHoldsChanged: op.keeper.sinks,
+		NewSink: newSink(a.log), StopTimeout: a.cfg.Shutdown.Timeout, HoldsChanged: op.keeper.drains, SinkHoldsChanged: op.keeper.sinks, RestChanged: rests.changed,
 		Event: func(kind, object, detail string) {
 			op.events.later(time.Now(), admin.Event{Kind: kind, Object: object, Actor: actorProgram, Detail: detail})
 		},
@@ -149,6 +150,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := drains.RestoreSinks(op.keeper.last.Sinks); err != nil {
 		return fmt.Errorf("%s: %w", controlFile, err)
 	}
+	now := time.Now()
+	drains.RestoreRests(now, rests.known(now))
+	startRests(rests, group, &down)
 	op.hands = drains
 	l := &live{engine: engine, drains: drains, fills: &fills{}, sources: a.newSources(engine, op), operator: op}
 	l.reloader = &reloader{

@@ -13,24 +13,32 @@ import (
 const dayFormat = "2006-01-02"
 
 // folder is where the messages of a day lie.
-func (s *Sink) folder(day string) string { return strings.ReplaceAll(s.policy.Path, "{date}", day) }
+func (s *Sink) folder(day string) string { return folderOf(s.policy.Path, day) }
+
+func folderOf(place, day string) string { return strings.ReplaceAll(place, "{date}", day) }
 
 func (s *Sink) day(m drain.Delivery) string {
 	return m.AcceptedAt.In(s.policy.Location).Format(dayFormat)
 }
 
-// folders are those of what was accepted since a time, from the day before, where a file
+// date is day for those who ask for each message.
+func (s *Sink) date(m drain.Delivery) [3]int {
+	year, month, day := m.AcceptedAt.In(s.policy.Location).Date()
+	return [3]int{year, int(month), day}
+}
+
+// folders are those of a place of what was accepted since a time, from the day before, where a file
 // may be left that was given up at midnight, to the day after the present one, for clocks
 // that differ.
-func (s *Sink) folders(since, now time.Time) []string {
-	if s.folder("a") == s.folder("b") {
-		return []string{s.folder("")}
+func (s *Sink) folders(place string, since, now time.Time) []string {
+	if !strings.Contains(place, "{date}") {
+		return []string{place}
 	}
 	var list []string
 	at := since.In(s.policy.Location).AddDate(0, 0, -1)
 	last := now.In(s.policy.Location).AddDate(0, 0, 1).Format(dayFormat)
 	for day := time.Date(at.Year(), at.Month(), at.Day(), 12, 0, 0, 0, time.UTC); len(list) < maxDays; day = day.AddDate(0, 0, 1) {
-		list = append(list, s.folder(day.Format(dayFormat)))
+		list = append(list, folderOf(place, day.Format(dayFormat)))
 		if day.Format(dayFormat) >= last {
 			break
 		}

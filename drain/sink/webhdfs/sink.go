@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,18 +77,26 @@ func (s *Sink) Deliver(_ context.Context, msgs []drain.Delivery) []drain.Outcome
 // missing in a file's range could be waiting for later, and would count as delivered at
 // the next start.
 func (s *Sink) Together(msgs []drain.Delivery) int {
-	day, n := s.day(msgs[0]), 1
-	for n < len(msgs) && msgs[n].Offset == msgs[n-1].Offset+1 && s.day(msgs[n]) == day {
+	day, n := s.date(msgs[0]), 1
+	for n < len(msgs) && msgs[n].Offset == msgs[n-1].Offset+1 && s.date(msgs[n]) == day {
 		n++
 	}
 	return n
 }
 
-// Collect implements drain.Collector: it adds a batch to the drain's file, and begins one
-// where there is none. It blocks for at most the sink's total time-out, and is settled
-// when the file has its name.
-func (s *Sink) Collect(ctx context.Context, name string, msgs []drain.Delivery, settled func(drain.Outcome)) {
-	s.writer(name).add(ctx, msgs, settled)
+// Collect implements drain.Collector: it compresses a batch. Writing adds it to the
+// drain's file, and begins one where there is none; it blocks for at most the sink's total
+// time-out, and is settled when the file has its name.
+func (s *Sink) Collect(name string, msgs []drain.Delivery) func(context.Context, func(drain.Outcome)) {
+	a := addition{held: drain.Range{First: msgs[0].Offset, Last: msgs[len(msgs)-1].Offset}, messages: len(msgs), day: s.day(msgs[0])}
+	data, err := s.codec.encode(lines(msgs))
+	if err != nil {
+		return func(_ context.Context, settled func(drain.Outcome)) {
+			settled(drain.Outcome{Error: "compression: " + err.Error(), RetryAfter: deniedWait})
+		}
+	}
+	a.data = data
+	return func(ctx context.Context, settled func(drain.Outcome)) { s.writer(name).add(ctx, a, settled) }
 }
 
 // Finish implements drain.Collector.
@@ -111,22 +120,44 @@ func (s *Sink) writer(name string) *writer {
 	return w
 }
 
+// Place implements drain.Collector.
+func (s *Sink) Place() string { return s.policy.Path }
+
 // Finished implements drain.Collector: it looks at the names of files, and deletes those
-// that were left unfinished.
-func (s *Sink) Finished(ctx context.Context, name string, since time.Time) (ranges []drain.Range, err error) {
-	for _, folder := range s.folders(since, time.Now()) {
-		files, err := s.client.list(ctx, folder)
-		if err != nil {
+// that were left unfinished. Other places are paths of earlier policies; one that the user
+// may not look into any more is passed over.
+func (s *Sink) Finished(ctx context.Context, name string, since time.Time, others []string) (ranges []drain.Range, err error) {
+	now := time.Now()
+	own := s.folders(s.policy.Path, since, now)
+	folders := own
+	for _, place := range others {
+		folders = append(folders, s.folders(place, since, now)...)
+	}
+	for i, folder := range folders {
+		if slices.Contains(folders[:i], folder) {
+			continue
+		}
+		found, err := s.finishedIn(ctx, folder, name)
+		if err != nil && (i < len(own) || !denied(err)) {
 			return nil, err
 		}
-		for _, file := range files {
-			if r, ok := rangeOf(file, name); ok {
-				ranges = append(ranges, r)
-			}
-			if isTemporary(file, name) {
-				if _, err := s.client.remove(ctx, path.Join(folder, file)); err != nil {
-					return nil, err
-				}
+		ranges = append(ranges, found...)
+	}
+	return ranges, nil
+}
+
+func (s *Sink) finishedIn(ctx context.Context, folder, name string) (ranges []drain.Range, err error) {
+	files, err := s.client.list(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		if r, ok := rangeOf(file, name); ok {
+			ranges = append(ranges, r)
+		}
+		if isTemporary(file, name) {
+			if _, err := s.client.remove(ctx, path.Join(folder, file)); err != nil {
+				return ranges, err
 			}
 		}
 	}

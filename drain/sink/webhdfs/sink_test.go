@@ -34,7 +34,7 @@ func TestFileIsRolled(t *testing.T) {
 	c := newCluster(t)
 	s := newSink(t, c.policy())
 	done, settled := outcomes()
-	s.Collect(t.Context(), name, batch(7, noon, "one", "two\n", `{"a":`+"\n"+`1}`, "not\njson"), settled)
+	s.Collect(name, batch(7, noon, "one", "two\n", `{"a":`+"\n"+`1}`, "not\njson"))(t.Context(), settled)
 	if len(done) != 0 {
 		t.Fatalf("settled with %+v while the file is written", <-done)
 	}
@@ -44,7 +44,7 @@ func TestFileIsRolled(t *testing.T) {
 	if got := s.Gathering(); len(got) != 1 || got[0].Messages != 4 || got[0].Bytes != 25 || got[0].Drain != name {
 		t.Errorf("gathering: %+v", got)
 	}
-	s.Collect(t.Context(), name, batch(11, noon, strings.Repeat("x", 90)), settled)
+	s.Collect(name, batch(11, noon, strings.Repeat("x", 90)))(t.Context(), settled)
 	for range 2 {
 		if got := wait(t, done); got.Class != drain.Success {
 			t.Errorf("settled with %+v", got)
@@ -70,7 +70,7 @@ func TestFileEndsEarly(t *testing.T) {
 		"replaced": func(s *webhdfs.Sink, _ func(drain.Outcome)) { s.CloseIdleConnections() },
 		"age":      func(*webhdfs.Sink, func(drain.Outcome)) {},
 		"the next day": func(s *webhdfs.Sink, f func(drain.Outcome)) {
-			s.Collect(t.Context(), name, batch(9, noon.Add(12*time.Hour), "c"), f)
+			s.Collect(name, batch(9, noon.Add(12*time.Hour), "c"))(t.Context(), f)
 		},
 	} {
 		t.Run(how, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestFileEndsEarly(t *testing.T) {
 			}
 			s := newSink(t, p)
 			done, settled := outcomes()
-			s.Collect(t.Context(), name, batch(7, noon, "a", "b"), settled)
+			s.Collect(name, batch(7, noon, "a", "b"))(t.Context(), settled)
 			end(s, func(drain.Outcome) {})
 			if got := wait(t, done); got.Class != drain.Success {
 				t.Errorf("settled with %+v", got)
@@ -119,8 +119,8 @@ func TestCompression(t *testing.T) {
 			p.WebHDFS.Compression, p.WebHDFS.Roll.MaxBytes = kind, 1<<20
 			s := newSink(t, p)
 			done, settled := outcomes()
-			s.Collect(t.Context(), name, batch(0, noon, "a", "b"), settled)
-			s.Collect(t.Context(), name, batch(2, noon, "c"), settled)
+			s.Collect(name, batch(0, noon, "a", "b"))(t.Context(), settled)
+			s.Collect(name, batch(2, noon, "c"))(t.Context(), settled)
 			s.Finish(name)
 			wait(t, done)
 			file := c.names()[0]
@@ -163,14 +163,14 @@ func TestFailures(t *testing.T) {
 			c := newCluster(t)
 			s := newSink(t, c.policy())
 			done, settled := outcomes()
-			s.Collect(t.Context(), name, batch(0, noon, "a"), settled)
+			s.Collect(name, batch(0, noon, "a"))(t.Context(), settled)
 			c.refusing(func(op, _ string, atData bool) *fault {
 				if op != "APPEND" || atData != tt.atData {
 					return nil
 				}
 				return &fault{tt.exception, tt.after, tt.hang}
 			})
-			s.Collect(t.Context(), name, batch(1, noon, "b"), settled)
+			s.Collect(name, batch(1, noon, "b"))(t.Context(), settled)
 			rests := []time.Duration{tt.rests}
 			if tt.ends {
 				rests = []time.Duration{0, tt.rests} // once for the file
@@ -183,9 +183,9 @@ func TestFailures(t *testing.T) {
 			c.refusing(nil)
 			want := []string{day + fileOf("0", "1")}
 			if again := batch(1, noon, "b"); tt.ends {
-				s.Collect(t.Context(), name, append(batch(0, noon, "a"), again...), settled)
+				s.Collect(name, append(batch(0, noon, "a"), again...))(t.Context(), settled)
 			} else {
-				s.Collect(t.Context(), name, again, settled)
+				s.Collect(name, again)(t.Context(), settled)
 			}
 			s.Finish(name)
 			if got := wait(t, done); got.Class != drain.Success {
@@ -225,7 +225,7 @@ func TestRename(t *testing.T) {
 			})
 			s := newSink(t, c.policy())
 			done, settled := outcomes()
-			s.Collect(t.Context(), name, batch(0, noon, "a"), settled)
+			s.Collect(name, batch(0, noon, "a"))(t.Context(), settled)
 			s.Finish(name)
 			if got := wait(t, done); got.Class != drain.Success {
 				t.Errorf("settled with %+v", got)
@@ -240,7 +240,7 @@ func TestFileIsGone(t *testing.T) {
 	c := newCluster(t)
 	s := newSink(t, c.policy())
 	done, settled := outcomes()
-	s.Collect(t.Context(), name, batch(0, noon, "a"), settled)
+	s.Collect(name, batch(0, noon, "a"))(t.Context(), settled)
 	c.mu.Lock()
 	clear(c.files)
 	c.mu.Unlock()
@@ -262,7 +262,7 @@ func TestStopBeforeTheName(t *testing.T) {
 	s := newSink(t, c.policy())
 	done, settled := outcomes()
 	ctx, cancel := context.WithCancel(t.Context())
-	s.Collect(ctx, name, batch(0, noon, "a"), settled)
+	s.Collect(name, batch(0, noon, "a"))(ctx, settled)
 	s.Finish(name)
 	eventually(t, "a rename is tried", func() bool { return c.did("RENAME") > 0 })
 	cancel()
@@ -276,9 +276,9 @@ func TestNotBegun(t *testing.T) {
 	c := newCluster(t)
 	s := newSink(t, c.policy())
 	done, settled := outcomes()
-	s.Collect(t.Context(), name, batch(0, noon, "a"), settled)
+	s.Collect(name, batch(0, noon, "a"))(t.Context(), settled)
 	closed := drain.WithBegin(t.Context(), func() error { return errors.New("the window has ended") })
-	s.Collect(closed, name, batch(1, noon, "b"), settled)
+	s.Collect(name, batch(1, noon, "b"))(closed, settled)
 	if got := wait(t, done); !got.Unsent {
 		t.Errorf("settled with %+v", got)
 	}
@@ -306,7 +306,7 @@ func TestFinished(t *testing.T) {
 		c.files[file] = "x"
 	}
 	s := newSink(t, c.policy())
-	got, err := s.Finished(t.Context(), name, now)
+	got, err := s.Finished(t.Context(), name, now, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,8 +323,31 @@ func TestFinished(t *testing.T) {
 		t.Error("what was left unfinished is still there")
 	}
 	c.refusing(func(string, string, bool) *fault { return &fault{exception: "SafeModeException"} })
-	if _, err := s.Finished(t.Context(), name, now); err == nil || !strings.Contains(err.Error(), "SafeModeException") {
+	if _, err := s.Finished(t.Context(), name, now, nil); err == nil || !strings.Contains(err.Error(), "SafeModeException") {
 		t.Errorf("in safe mode: %v", err)
+	}
+}
+
+// A start looks in the paths of earlier policies too, but for those that are closed by now.
+func TestFinishedElsewhere(t *testing.T) {
+	c := newCluster(t)
+	today := "/old/" + time.Now().UTC().Format(time.DateOnly) + "/"
+	left := ".forebay-" + name + "-00000000000000000014-99.tmp"
+	for _, file := range []string{today + fileOf("3", "9"), today + left, "/flat/" + left, "/closed/" + left} {
+		c.files[file] = "x"
+	}
+	c.refusing(func(_, file string, _ bool) *fault {
+		if strings.HasPrefix(file, "/closed") {
+			return &fault{exception: "AccessControlException"}
+		}
+		return nil
+	})
+	got, err := newSink(t, c.policy()).Finished(t.Context(), name, time.Now(), []string{"/closed", "/old/{date}", "/flat", c.policy().WebHDFS.Path})
+	if diff := cmp.Diff([]drain.Range{{First: 3, Last: 9}}, got); err != nil || diff != "" {
+		t.Errorf("ranges, %v (-want +got):\n%s", err, diff)
+	}
+	if diff := cmp.Diff([]string{"/closed/" + left, today + fileOf("3", "9")}, c.names()); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
 	}
 }
 
@@ -336,7 +359,7 @@ func TestFailover(t *testing.T) {
 	p.WebHDFS.HTTP.URLs = []*url.URL{at(t, "http://127.0.0.1:1"), at(t, standby.name.URL), at(t, c.name.URL)}
 	s := newSink(t, p)
 	done, settled := outcomes()
-	s.Collect(t.Context(), name, batch(0, noon, "a"), settled)
+	s.Collect(name, batch(0, noon, "a"))(t.Context(), settled)
 	before := standby.did("CREATE")
 	s.Finish(name)
 	if got := wait(t, done); got.Class != drain.Success {
@@ -362,7 +385,7 @@ func TestDataHosts(t *testing.T) {
 	c.moved = "http://evil.example:80"
 	s := newSink(t, c.policy())
 	done, settled := outcomes()
-	s.Collect(t.Context(), name, batch(0, noon, "a"), settled)
+	s.Collect(name, batch(0, noon, "a"))(t.Context(), settled)
 	if got := wait(t, done); got.Class == drain.Success || got.RetryAfter != time.Minute || !strings.Contains(got.Error, "evil.example, which data_hosts does not list") {
 		t.Errorf("settled with %+v", got)
 	}

@@ -18,7 +18,7 @@ func TestRangeHasNoGap(t *testing.T) {
 	s := newSink(t, c.policy())
 	done, settled := outcomes()
 	for _, first := range []uint64{5, 6, 9, 3} {
-		s.Collect(t.Context(), name, batch(first, noon, "x"), settled)
+		s.Collect(name, batch(first, noon, "x"))(t.Context(), settled)
 	}
 	s.Finish(name)
 	for range 4 {
@@ -42,12 +42,12 @@ func TestNameNodeHangs(t *testing.T) {
 	p.WebHDFS.HTTP.URLs, p.WebHDFS.HTTP.Timeout = []*url.URL{at(t, hangs.URL), at(t, c.name.URL)}, time.Second
 	s := newSink(t, p)
 	done, settled := outcomes()
-	s.Collect(t.Context(), name, batch(0, noon, "a"), settled)
+	s.Collect(name, batch(0, noon, "a"))(t.Context(), settled)
 	if got := wait(t, done); got.Class != drain.Timeout || got.RetryAfter != time.Second {
 		t.Errorf("settled with %+v", got)
 	}
 	eventually(t, "the other one is asked", func() bool {
-		s.Collect(t.Context(), name, batch(0, noon, "a"), settled)
+		s.Collect(name, batch(0, noon, "a"))(t.Context(), settled)
 		s.Finish(name)
 		return wait(t, done).Class == drain.Success
 	})
@@ -61,14 +61,14 @@ func TestDataNodeIsGone(t *testing.T) {
 	p.WebHDFS.HTTP.URLs = []*url.URL{at(t, c.name.URL), at(t, standby.name.URL)}
 	s := newSink(t, p)
 	first, settledFirst := outcomes()
-	s.Collect(t.Context(), name, batch(0, noon, "a"), settledFirst)
+	s.Collect(name, batch(0, noon, "a"))(t.Context(), settledFirst)
 	c.moved = "http://127.0.0.1:1"
 	done, settled := outcomes()
 	for n := range 6 {
 		if len(first) > 0 {
 			t.Fatalf("given up after %d times", n)
 		}
-		s.Collect(t.Context(), name, batch(1, noon, "b"), settled)
+		s.Collect(name, batch(1, noon, "b"))(t.Context(), settled)
 		if got := wait(t, done); !strings.Contains(got.Error, "connection refused: 127.0.0.1:1") {
 			t.Errorf("settled with %+v", got)
 		}
@@ -94,12 +94,12 @@ func TestNamesAreRefused(t *testing.T) {
 	done, settled := outcomes()
 	long := strings.Repeat("x", 100)
 	for n := range uint64(4) {
-		s.Collect(t.Context(), name, batch(n, noon, long), settled)
+		s.Collect(name, batch(n, noon, long))(t.Context(), settled)
 	}
 	eventually(t, "all want their names", func() bool { return c.did("RENAME") >= 4 })
 	refused := ""
 	eventually(t, "the reason is known", func() bool {
-		s.Collect(t.Context(), name, batch(4, noon, long), settled)
+		s.Collect(name, batch(4, noon, long))(t.Context(), settled)
 		refused = wait(t, done).Error
 		return strings.Contains(refused, "AccessControlException")
 	})
@@ -125,7 +125,7 @@ func TestFileComesLate(t *testing.T) {
 	})
 	s := newSink(t, c.policy())
 	done, settled := outcomes()
-	s.Collect(t.Context(), name, batch(0, noon, "a"), settled)
+	s.Collect(name, batch(0, noon, "a"))(t.Context(), settled)
 	wait(t, done)
 	eventually(t, "it was deleted once", func() bool { return c.did("DELETE") > 0 })
 	c.mu.Lock()
@@ -145,11 +145,11 @@ func TestFinishAmidAnAddition(t *testing.T) {
 	}
 	s := newSink(t, c.policy())
 	done, settled := outcomes()
-	s.Collect(t.Context(), name, batch(0, noon, "a"), settled)
+	s.Collect(name, batch(0, noon, "a"))(t.Context(), settled)
 	added := make(chan struct{})
 	go func() {
 		defer close(added)
-		s.Collect(t.Context(), name, batch(1, noon, "b"), settled)
+		s.Collect(name, batch(1, noon, "b"))(t.Context(), settled)
 	}()
 	<-arrived
 	s.Finish(name)
@@ -172,13 +172,13 @@ func TestTwoDrains(t *testing.T) {
 	const other = "logs-to-archive-2-0badcafe"
 	done, settled := outcomes()
 	otherDone, otherSettled := outcomes()
-	s.Collect(t.Context(), name, batch(0, noon, "a"), settled)
-	s.Collect(t.Context(), other, batch(0, noon, "b"), otherSettled)
+	s.Collect(name, batch(0, noon, "a"))(t.Context(), settled)
+	s.Collect(other, batch(0, noon, "b"))(t.Context(), otherSettled)
 	s.Finish(other)
 	if got := wait(t, otherDone); got.Class != drain.Success || len(done) > 0 {
 		t.Errorf("settled with %+v, and %d of the other", got, len(done))
 	}
-	if _, err := s.Finished(t.Context(), other, noon); err != nil {
+	if _, err := s.Finished(t.Context(), other, noon, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Finish(name)

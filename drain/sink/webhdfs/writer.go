@@ -27,44 +27,45 @@ type writer struct {
 	open []*file // guarded by mu; all that have no name yet
 }
 
+// addition is a batch as it is to lie in a file.
+type addition struct {
+	held     drain.Range
+	messages int
+	day      string
+	data     []byte
+}
+
 // add adds a batch to the file. Where it cannot be known how much of it arrived, that
 // ends the file.
-func (w *writer) add(ctx context.Context, msgs []drain.Delivery, settled func(drain.Outcome)) {
+func (w *writer) add(ctx context.Context, a addition, settled func(drain.Outcome)) {
 	w.adding.Lock()
 	defer w.adding.Unlock()
-	held := drain.Range{First: msgs[0].Offset, Last: msgs[len(msgs)-1].Offset}
-	n, day := len(msgs), w.sink.day(msgs[0])
-	data, err := w.sink.codec.encode(lines(msgs))
-	if err != nil {
-		settled(drain.Outcome{Error: "compression: " + err.Error(), RetryAfter: deniedWait})
-		return
-	}
-	if w.file != nil && !w.file.goesOn(day, held.First) {
+	if w.file != nil && !w.file.goesOn(a) {
 		w.end()
 	}
-	if err := w.write(ctx, day, held.First, data); err != nil {
+	if err := w.write(ctx, a); err != nil {
 		w.fail(err, settled)
 		return
 	}
 	w.failures = 0
-	if w.file.add(held, n, len(data), settled); w.file.full(w.sink.policy.Roll.MaxBytes) {
+	if w.file.add(a, settled); w.file.full(w.sink.policy.Roll.MaxBytes) {
 		w.end()
 	}
 }
 
-// write adds data to the file, or begins one with it.
-func (w *writer) write(ctx context.Context, day string, first uint64, data []byte) error {
+// write adds to the file, or begins one.
+func (w *writer) write(ctx context.Context, a addition) error {
 	before := func() error { return drain.Begin(ctx) }
 	if w.file != nil {
-		return w.sink.client.append(ctx, w.file.path, data, before)
+		return w.sink.client.append(ctx, w.file.path, a.data, before)
 	}
 	if err := w.backlog(); err != nil {
 		return err
 	}
 	now := time.Now()
-	f := &file{folder: w.sink.folder(day), day: day, began: now, ctx: ctx}
-	f.path = temporary(f.folder, w.drain, first, now)
-	if err := w.sink.client.create(ctx, f.path, data, before); err != nil {
+	f := &file{folder: w.sink.folder(a.day), day: a.day, began: now, ctx: ctx}
+	f.path = temporary(f.folder, w.drain, a.held.First, now)
+	if err := w.sink.client.create(ctx, f.path, a.data, before); err != nil {
 		if arrived(err) {
 			w.left.add(ctx, f.path)
 		}
@@ -247,10 +248,10 @@ type file struct {
 
 // goesOn reports whether a message is the next one of the file. One that is not, because
 // others come later or were given back, begins another, so that a range has no gap.
-func (f *file) goesOn(day string, first uint64) bool {
+func (f *file) goesOn(a addition) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.day == day && first == f.held.Last+1
+	return f.day == a.day && a.held.First == f.held.Last+1
 }
 
 // settle tells of all that the file holds how it went; the sink rests once for it.
@@ -269,16 +270,16 @@ func (f *file) hampered(err error) {
 	}
 }
 
-func (f *file) add(held drain.Range, messages, bytes int, settled func(drain.Outcome)) {
+func (f *file) add(a addition, settled func(drain.Outcome)) {
 	f.settled = append(f.settled, settled)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.messages == 0 {
-		f.held.First = held.First
+		f.held.First = a.held.First
 	}
-	f.held.Last = held.Last
-	f.messages += messages
-	f.bytes += int64(bytes)
+	f.held.Last = a.held.Last
+	f.messages += a.messages
+	f.bytes += int64(len(a.data))
 }
 
 func (f *file) full(bytes int64) bool {

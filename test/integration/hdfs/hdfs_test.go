@@ -87,10 +87,12 @@ func wantLines(t *testing.T, got map[string]int, n int) {
 	}
 }
 
-// TestFiles: what comes while nodes die and the program is killed is in whole files in the end.
+// TestFiles: what comes while nodes die, the program is killed and the path changes is in
+// whole files in the end.
 func TestFiles(t *testing.T) {
 	h := parts.StartHDFS(t, nil)
-	f := parts.StartForebay(t, policy(h, "roll: { max_bytes: 1MiB, max_age: 5s }"), parts.ForebayOptions{})
+	text := policy(h, "roll: { max_bytes: 1MiB, max_age: 5s }")
+	f := parts.StartForebay(t, text, parts.ForebayOptions{})
 	sent := 0
 	more := func(n int) { post(t, f, sent, n); sent += n }
 
@@ -111,6 +113,10 @@ func TestFiles(t *testing.T) {
 	h.DataNode.Kill()
 	more(20_000)
 	h.DataNode.Restart()
+	f.Kill()
+	f.Restart()
+	more(10_000)
+	f.Reload(strings.Replace(text, "/warehouse/logs/", "/warehouse/other/", 1))
 	f.Kill()
 	f.Restart()
 	more(10_000)

@@ -26,47 +26,64 @@ type HDFS struct {
 	DataHost string // of the DataNode: the host:port that WebHDFS redirects to
 	NameNode *Process
 	DataNode *Process
+	Standby  *Process // the other NameNode of a pair; nil: there is none
+	URLs     []string // of both NameNodes of a pair
 
-	classpath, data string
+	classpath, conf, data string
 }
 
 // StartHDFS starts a file system. The settings are lines of hdfs-site.xml, over ours.
 func StartHDFS(t testing.TB, settings map[string]string) *HDFS {
 	t.Helper()
-	lib, conf := filepath.Join(part(t, "hdfs"), "lib", "*"), t.TempDir()
-	name, rpc, data := freePort(t), freePort(t), freePort(t)
-	h := &HDFS{t: t, URL: "http://" + local(name), DataHost: local(data), classpath: conf + ":" + lib, data: filepath.Join(conf, "data")}
-	site := hdfsSite(conf)
-	site["dfs.namenode.http-address"] = local(name)
-	site["dfs.namenode.rpc-address"] = local(rpc)
-	site["dfs.datanode.http.address"] = local(data)
-	site["dfs.datanode.address"] = local(freePort(t))
-	site["dfs.datanode.ipc.address"] = local(freePort(t))
+	h, site := newHDFS(t)
+	name, rpc := local(freePort(t)), local(freePort(t))
+	h.URL = "http://" + name
+	site["dfs.namenode.http-address"], site["dfs.namenode.rpc-address"] = name, rpc
 	maps.Copy(site, settings)
-	write(t, filepath.Join(conf, "hdfs-site.xml"), "%s", siteXML(site))
-	write(t, filepath.Join(conf, "core-site.xml"), "%s", siteXML(map[string]string{"fs.defaultFS": "hdfs://" + local(rpc)}))
-	write(t, filepath.Join(conf, "log4j.properties"), "%s", "log4j.rootLogger=INFO,out\n"+
-		"log4j.appender.out=org.apache.log4j.ConsoleAppender\nlog4j.appender.out.target=System.err\nlog4j.appender.out.layout=org.apache.log4j.PatternLayout\n"+
-		"log4j.appender.out.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n\n")
-	for _, app := range []string{"hdfs", "datanode"} { // which the jars lack, and the servers look for
-		if err := os.MkdirAll(filepath.Join(conf, "webapps", app), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-
-	server := func(heap, class string, args ...string) *exec.Cmd {
-		return h.java(heap, append([]string{"org.apache.hadoop.hdfs.server." + class}, args...)...)
-	}
-	run(t, server("128m", "namenode.NameNode", "-format", "-nonInteractive"))
-	h.NameNode = &Process{t: t, name: "namenode", within: 2 * time.Minute, ready: h.lists, command: func() *exec.Cmd {
-		return server("128m", "namenode.NameNode")
-	}}
-	h.DataNode = &Process{t: t, name: "datanode", within: 2 * time.Minute, ready: h.stores, command: func() *exec.Cmd {
-		return server("96m", "datanode.DataNode")
-	}}
+	h.configure(site, rpc)
+	run(t, h.server("128m", "namenode.NameNode", "-format", "-nonInteractive"))
+	h.NameNode = h.process("namenode", h.lists, "128m", "namenode.NameNode")
+	h.DataNode = h.process("datanode", h.stores, "96m", "datanode.DataNode")
 	h.NameNode.start()
 	h.DataNode.start()
 	return h
+}
+
+// newHDFS is a file system without NameNodes, and its settings.
+func newHDFS(t testing.TB) (*HDFS, map[string]string) {
+	t.Helper()
+	lib, conf, data := filepath.Join(part(t, "hdfs"), "lib", "*"), t.TempDir(), local(freePort(t))
+	h := &HDFS{t: t, DataHost: data, conf: conf, classpath: conf + ":" + lib, data: filepath.Join(conf, "data")}
+	site := hdfsSite(conf)
+	site["dfs.datanode.http.address"] = data
+	site["dfs.datanode.address"] = local(freePort(t))
+	site["dfs.datanode.ipc.address"] = local(freePort(t))
+	return h, site
+}
+
+// configure writes what all of its servers read.
+func (h *HDFS) configure(site map[string]string, authority string) {
+	h.t.Helper()
+	write(h.t, filepath.Join(h.conf, "hdfs-site.xml"), "%s", siteXML(site))
+	write(h.t, filepath.Join(h.conf, "core-site.xml"), "%s", siteXML(map[string]string{"fs.defaultFS": "hdfs://" + authority}))
+	write(h.t, filepath.Join(h.conf, "log4j.properties"), "%s", "log4j.rootLogger=INFO,out\n"+
+		"log4j.appender.out=org.apache.log4j.ConsoleAppender\nlog4j.appender.out.target=System.err\nlog4j.appender.out.layout=org.apache.log4j.PatternLayout\n"+
+		"log4j.appender.out.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n\n")
+	for _, app := range []string{"hdfs", "datanode"} { // which the jars lack, and the servers look for
+		if err := os.MkdirAll(filepath.Join(h.conf, "webapps", app), 0o700); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+func (h *HDFS) server(heap, class string, args ...string) *exec.Cmd {
+	return h.java(heap, append([]string{"org.apache.hadoop.hdfs.server." + class}, args...)...)
+}
+
+func (h *HDFS) process(name string, ready func() bool, heap, class string, args ...string) *Process {
+	return &Process{t: h.t, name: name, within: 2 * time.Minute, ready: ready, command: func() *exec.Cmd {
+		return h.server(heap, class, args...)
+	}}
 }
 
 // java is a command of Hadoop's.
