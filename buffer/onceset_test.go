@@ -39,7 +39,7 @@ func TestOnceSet(t *testing.T) {
 		t.Fatalf("%d runs and %d fresh records, want two runs and some", len(s.runs), len(s.fresh))
 	}
 	path := filepath.Join(t.TempDir(), "a.once")
-	if damage, err := saveOnces(path, coder, s.tables(coder), false); damage != nil || err != nil {
+	if damage, err := saveOnces(path, coder, s.tables(coder), nil); damage != nil || err != nil {
 		t.Fatal(damage, err)
 	}
 	file, damage, err := openOnces(path, coder)
@@ -149,7 +149,7 @@ func TestOnceMerge(t *testing.T) {
 			s.add(r)
 		}
 		path := oncePath(dir, uint64(f), uint64(f))
-		if _, err := saveOnces(path, coder, s.tables(coder), false); err != nil {
+		if _, err := saveOnces(path, coder, s.tables(coder), nil); err != nil {
 			t.Fatal(err)
 		}
 		x, _, err := openOnces(path, coder)
@@ -173,7 +173,7 @@ func TestOnceMerge(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := oncePath(dir, 0, files-1)
-	damage, err := saveOnces(path, coder, tables, true)
+	damage, err := saveOnces(path, coder, tables, nil)
 	if damage == nil || err != nil {
 		t.Fatalf("merge with damage: %v, %v", damage, err)
 	}

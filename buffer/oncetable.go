@@ -150,11 +150,22 @@ func (d *onceDir) addChunk(first [16]byte, pos int64) {
 	d.places = binary.LittleEndian.AppendUint64(d.places, uint64(pos))
 }
 
-func (d *onceDir) add(r onceRecord) {
-	a, b := d.probe(r.Key)
-	d.bits.add(a, b, filterProbes)
-	d.until = max(d.until, r.until)
-	d.records++
+// add adds the records of a chunk. As with a look-up, the memory of all is read before
+// that of one is needed.
+func (d *onceDir) add(list []onceRecord) {
+	var probes [oncesPerChunk][2]uint64
+	read := byte(0)
+	for i := range list {
+		a, b := d.probe(list[i].Key)
+		probes[i] = [2]uint64{a, b}
+		read |= d.bits.block(a)[0]
+		d.until = max(d.until, list[i].until)
+	}
+	runtime.KeepAlive(read)
+	for i := range list {
+		d.bits.add(probes[i][0], probes[i][1], filterProbes)
+	}
+	d.records += uint64(len(list))
 }
 
 // probe is what the filter is asked for a key with. All files of a directory that
@@ -193,7 +204,6 @@ func newOnceWriter(w io.Writer, c *block.Coder, most int) *onceWriter {
 }
 
 func (w *onceWriter) add(r onceRecord) error {
-	w.dir.add(r)
 	if w.list = append(w.list, r); len(w.list) < oncesPerChunk {
 		return nil
 	}
@@ -205,6 +215,7 @@ func (w *onceWriter) flush() error {
 	if len(w.list) == 0 {
 		return nil
 	}
+	w.dir.add(w.list)
 	payload := appendOnceChunk(w.buf[:0], w.list)
 	w.buf = payload
 	h := block.Header{Kind: block.Onces, Count: uint32(len(w.list)), RawLen: uint32(len(payload)), Chain: w.sum}
