@@ -25,7 +25,7 @@ func (c *onceCursor) advance() error {
 		if c.more = c.next < c.t.dir.chunks(); !c.more {
 			return nil
 		}
-		x, err := c.t.chunk(c.next)
+		x, err := c.t.chunk(c.next, c.x.sealed)
 		c.next++
 		switch {
 		case err == nil:

@@ -41,7 +41,7 @@ func (t *onceTable) read(key [16]byte) (r onceRecord, found bool, err error) {
 	if i < 0 {
 		return r, false, nil
 	}
-	x, err := t.chunk(i)
+	x, err := t.chunk(i, nil)
 	if err != nil {
 		return r, false, fmt.Errorf("read idempotency records: %w", err)
 	}
@@ -96,8 +96,9 @@ func fetchLines(tables []*onceTable, clear, masked uint64) {
 	runtime.KeepAlive(read) // or the compiler would leave it out
 }
 
-// chunk reads one chunk.
-func (t *onceTable) chunk(i int) (x onceChunk, err error) {
+// chunk reads one chunk, into memory that is not needed any more where that is large
+// enough.
+func (t *onceTable) chunk(i int, into []byte) (x onceChunk, err error) {
 	pos, end := t.dir.pos(i), t.size
 	if i+1 < t.dir.chunks() {
 		end = t.dir.pos(i + 1)
@@ -110,13 +111,14 @@ func (t *onceTable) chunk(i int) (x onceChunk, err error) {
 		return x, err
 	}
 	defer f.Close()
-	b := make([]byte, end-pos)
+	b := slices.Grow(into[:0], int(end-pos))[:end-pos]
 	if _, err := f.ReadAt(b, pos); err != nil && !errors.Is(err, io.EOF) {
 		return x, err
 	}
 	if x, err = openOnceChunk(b, t.coder); err != nil {
 		err = fmt.Errorf("%s: %w", t.path, err)
 	}
+	x.sealed = b
 	return x, err
 }
 
@@ -192,7 +194,8 @@ type onceWriter struct {
 	size  int64
 	sum   uint32 // of the last chunk: each is chained to the one before
 	list  []onceRecord
-	buf   []byte
+	buf   []byte // of payloads
+	out   []byte // of what is written
 }
 
 // newOnceWriter writes at most so many records.
@@ -219,7 +222,8 @@ func (w *onceWriter) flush() error {
 	payload := appendOnceChunk(w.buf[:0], w.list)
 	w.buf = payload
 	h := block.Header{Kind: block.Onces, Count: uint32(len(w.list)), RawLen: uint32(len(payload)), Chain: w.sum}
-	sealed := w.coder.Seal(make([]byte, 0, block.Overhead+len(payload)), &h, payload)
+	sealed := w.coder.Seal(slices.Grow(w.out[:0], block.Overhead+len(payload)), &h, payload)
+	w.out = sealed
 	w.dir.addChunk(w.list[0].Key, w.size)
 	w.size, w.sum, w.list = w.size+int64(len(sealed)), h.Sum, w.list[:0]
 	_, err := w.w.Write(sealed)
