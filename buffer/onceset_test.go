@@ -164,6 +164,13 @@ func TestOnceMerge(t *testing.T) {
 	if row := mergeable(tables[1:]); row != nil {
 		t.Fatalf("%d files are merged, want none below %d", len(row), files)
 	}
+	ended := errors.New("the engine ended")
+	if _, err := saveOnces(oncePath(dir, 0, files-1), coder, tables, func() error { return ended }); !errors.Is(err, ended) {
+		t.Fatalf("a merge that is ended = %v, want %v", err, ended)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, onceDirName, "*")); len(left) != 2*files || err != nil {
+		t.Fatalf("a merge that was ended left something: %v, %v", left, err)
+	}
 	b, err := os.ReadFile(tables[3].path)
 	if err != nil {
 		t.Fatal(err)
