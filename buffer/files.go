@@ -89,6 +89,7 @@ func writeFileFrom(path string, write func(io.Writer) error) error {
 		err = os.Rename(tmp, path)
 	}
 	if err != nil {
+		_ = os.Remove(tmp) // or the next start does
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return segment.SyncDir(filepath.Dir(path))

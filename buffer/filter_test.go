@@ -45,7 +45,7 @@ func TestFiltersTellNothing(t *testing.T) {
 	for _, keys := range []*block.DataKeys{nil, mine, other} {
 		d := &onceDir{bits: onceFilter(n), mask: keys}
 		for i := range n {
-			d.add(onceRecord{Key: key(i)})
+			d.add([]onceRecord{{Key: key(i)}})
 		}
 		filters[keys] = d.bits
 	}

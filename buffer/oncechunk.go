@@ -63,6 +63,7 @@ func appendOnceChunk(dst []byte, list []onceRecord) []byte {
 // onceChunk is a chunk to be read from.
 type onceChunk struct {
 	n            int
+	sealed       []byte // as it was read from a file
 	keys, bodies []byte
 	fields       [onceFields]struct {
 		least uint64

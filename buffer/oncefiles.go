@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"time"
 
@@ -36,8 +35,8 @@ func onceSpan(path string) (first, last uint64, ok bool) {
 
 // saveOnces makes a file of the records of tables, oldest first, and its filter,
 // durable when it returns. Of a key that was used again after its TTL the later
-// record counts. Where it can wait it gives way to all others.
-func saveOnces(path string, c *block.Coder, tables []*onceTable, canWait bool) (damage, err error) {
+// record counts. Between chunks it calls rest, which may end it; nil: it does not.
+func saveOnces(path string, c *block.Coder, tables []*onceTable, rest func() error) (damage, err error) {
 	most := 0
 	for _, t := range tables {
 		most += int(t.dir.records)
@@ -46,8 +45,10 @@ func saveOnces(path string, c *block.Coder, tables []*onceTable, canWait bool) (
 	err = writeFileFrom(path, func(to io.Writer) (err error) {
 		w = newOnceWriter(to, c, most)
 		damage, err = mergeOnces(tables, func(r onceRecord) error {
-			if canWait && len(w.list) == 0 {
-				runtime.Gosched()
+			if rest != nil && len(w.list) == 0 {
+				if err := rest(); err != nil {
+					return err
+				}
 			}
 			return w.add(r)
 		})
@@ -176,7 +177,7 @@ func (e *Engine) compactOnces() error {
 		first, _, _ := onceSpan(row[0].path)
 		_, last, _ := onceSpan(row[len(row)-1].path)
 		path := oncePath(e.cfg.Dir, first, last)
-		damage, err := saveOnces(path, e.comp, row, true)
+		damage, err := saveOnces(path, e.comp, row, e.paced().rest)
 		if err != nil {
 			return err
 		}

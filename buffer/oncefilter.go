@@ -147,11 +147,12 @@ func (t *onceTable) rebuildFilter() (damage error, err error) {
 		}
 		first := c.key(0)
 		copy(d.places[i*oncePlace:], first[:])
-		for k := range c.n {
-			r := c.record(k)
-			d.add(r)
-			after = r.Key
+		list := make([]onceRecord, c.n)
+		for k := range list {
+			list[k] = c.record(k)
 		}
+		d.add(list)
+		after = c.key(c.n - 1)
 		increment(&after)
 	}
 	sum := uint32(0)

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"forebay/buffer/block"
@@ -14,6 +15,7 @@ type onceCursor struct {
 	x      onceChunk
 	i      int
 	head   onceRecord // the one the cursor is at
+	lead   uint64     // the first bytes of its key, which order most
 	more   bool       // it is not at the end
 	damage error
 }
@@ -23,7 +25,7 @@ func (c *onceCursor) advance() error {
 		if c.more = c.next < c.t.dir.chunks(); !c.more {
 			return nil
 		}
-		x, err := c.t.chunk(c.next)
+		x, err := c.t.chunk(c.next, c.x.sealed)
 		c.next++
 		switch {
 		case err == nil:
@@ -35,7 +37,13 @@ func (c *onceCursor) advance() error {
 		}
 	}
 	c.head = c.x.record(c.i)
+	c.lead = binary.BigEndian.Uint64(c.head.Key[:])
 	return nil
+}
+
+// upTo reports whether the key of a cursor is not above that of another.
+func (c *onceCursor) upTo(other *onceCursor) bool {
+	return c.lead < other.lead || c.lead == other.lead && compareKeys(c.head.Key, other.head.Key) <= 0
 }
 
 // mergeOnces gives the records of tables in the order of their keys, of each key the
@@ -51,7 +59,7 @@ func mergeOnces(tables []*onceTable, each func(onceRecord) error) (damage, err e
 	for {
 		var least *onceCursor
 		for _, c := range cursors {
-			if c.more && (least == nil || compareKeys(c.head.Key, least.head.Key) <= 0) {
+			if c.more && (least == nil || c.upTo(least)) {
 				least = c
 			}
 		}

@@ -39,7 +39,7 @@ func TestOnceSet(t *testing.T) {
 		t.Fatalf("%d runs and %d fresh records, want two runs and some", len(s.runs), len(s.fresh))
 	}
 	path := filepath.Join(t.TempDir(), "a.once")
-	if damage, err := saveOnces(path, coder, s.tables(coder), false); damage != nil || err != nil {
+	if damage, err := saveOnces(path, coder, s.tables(coder), nil); damage != nil || err != nil {
 		t.Fatal(damage, err)
 	}
 	file, damage, err := openOnces(path, coder)
@@ -149,7 +149,7 @@ func TestOnceMerge(t *testing.T) {
 			s.add(r)
 		}
 		path := oncePath(dir, uint64(f), uint64(f))
-		if _, err := saveOnces(path, coder, s.tables(coder), false); err != nil {
+		if _, err := saveOnces(path, coder, s.tables(coder), nil); err != nil {
 			t.Fatal(err)
 		}
 		x, _, err := openOnces(path, coder)
@@ -164,6 +164,13 @@ func TestOnceMerge(t *testing.T) {
 	if row := mergeable(tables[1:]); row != nil {
 		t.Fatalf("%d files are merged, want none below %d", len(row), files)
 	}
+	ended := errors.New("the engine ended")
+	if _, err := saveOnces(oncePath(dir, 0, files-1), coder, tables, func() error { return ended }); !errors.Is(err, ended) {
+		t.Fatalf("a merge that is ended = %v, want %v", err, ended)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, onceDirName, "*")); len(left) != 2*files || err != nil {
+		t.Fatalf("a merge that was ended left something: %v, %v", left, err)
+	}
 	b, err := os.ReadFile(tables[3].path)
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +180,7 @@ func TestOnceMerge(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := oncePath(dir, 0, files-1)
-	damage, err := saveOnces(path, coder, tables, true)
+	damage, err := saveOnces(path, coder, tables, nil)
 	if damage == nil || err != nil {
 		t.Fatalf("merge with damage: %v, %v", damage, err)
 	}

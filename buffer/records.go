@@ -66,7 +66,7 @@ func (e *Engine) file(s *segmentRef) error {
 	}
 	if tables := r.onces.tables(e.comp); err == nil && len(tables) > 0 {
 		path := oncePath(e.cfg.Dir, s.id, s.id)
-		if _, err = saveOnces(path, e.comp, tables, false); err == nil {
+		if _, err = saveOnces(path, e.comp, tables, nil); err == nil {
 			onces, _, err = openOnces(path, e.comp) // written a moment ago
 		}
 	}

@@ -110,17 +110,24 @@ func (e *Engine) rewriter() {
 	if err := e.openTables(); err != nil && e.Err() == nil {
 		e.log.Error("a table of keys cannot be opened; look-ups try again", "err", err)
 	}
-	tick := time.NewTicker(rewriteEvery)
-	defer tick.Stop()
+	e.spaced(rewriteEvery, func() {
+		if err := e.compactOnces(); err != nil && e.Err() == nil {
+			e.log.Error("files of idempotency records stay apart; it is tried again", "err", err)
+		}
+		if err := e.rewrite(); err != nil && e.Err() == nil {
+			e.log.Error("a rewrite of segments ended early; it is tried again", "err", err)
+		}
+	})
+}
+
+// spaced does something again and again until the engine ends, with a pause from the
+// end of one to the beginning of the next. A ticker would have ticked meanwhile: two
+// looks in a row see no appends between them, and take a busy intake for a quiet one.
+func (e *Engine) spaced(pause time.Duration, do func()) {
 	for {
 		select {
-		case <-tick.C:
-			if err := e.compactOnces(); err != nil && e.Err() == nil {
-				e.log.Error("files of idempotency records stay apart; it is tried again", "err", err)
-			}
-			if err := e.rewrite(); err != nil && e.Err() == nil {
-				e.log.Error("a rewrite of segments ended early; it is tried again", "err", err)
-			}
+		case <-time.After(pause):
+			do()
 		case <-e.stop:
 			return
 		case <-e.failed:

@@ -155,3 +155,25 @@ func TestNginxIsMissing(t *testing.T) {
 		t.Errorf("startNginx = %v, want an error that says what to install", err)
 	}
 }
+
+func TestProfiles(t *testing.T) {
+	before := costSoFar()
+	p := profiles{dir: filepath.Join(t.TempDir(), "p")}
+	for _, tenth := range []int{0, 1, 10} {
+		if err := p.next(tenth); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made, err := filepath.Glob(filepath.Join(p.dir, "*"))
+	if err != nil || len(made) != 2 || filepath.Base(made[0]) != "tenth-1.pprof" || filepath.Base(made[1]) != "tenth-2.pprof" {
+		t.Errorf("profiles of two tenths are %v, %v", made, err)
+	}
+	for looks := 0; costSoFar().less(before).CPU <= 0; looks++ { // the kernel counts in steps
+		if looks == 1e6 {
+			t.Fatal("nothing is told of the processor")
+		}
+	}
+	if err := (&profiles{}).next(0); err != nil {
+		t.Errorf("without a directory: %v", err)
+	}
+}

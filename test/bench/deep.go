@@ -68,7 +68,7 @@ func (d *deepRun) child(ctx context.Context, arg string) (*exec.Cmd, io.Reader, 
 		return nil, nil, err
 	}
 	cmd := exec.CommandContext(ctx, self, arg, "-dir", d.data, "-orders", d.orders,
-		"-messages", strconv.Itoa(d.messages), "-callers", strconv.Itoa(d.callers))
+		"-messages", strconv.Itoa(d.messages), "-callers", strconv.Itoa(d.callers), "-profiles", d.profiles)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -85,7 +85,7 @@ func (d *deepRun) fill(ctx context.Context) error {
 	}
 	var marks []deepMark
 	t := tabwriter.NewWriter(os.Stdout, 11, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "messages\tmessages/s\tanonymous\tpeak\tmapped\tdisk\t")
+	fmt.Fprintln(t, "messages\tmessages/s\tprocessor\tof it GC\twritten\tread\tanonymous\tpeak\tmapped\tdisk\t")
 	err = readMarks(out, func(m deepMark) {
 		kinds, _ := diskByKind(d.data) // a file that went meanwhile is none
 		if m.Messages == 0 {
@@ -97,7 +97,9 @@ func (d *deepRun) fill(ctx context.Context) error {
 			last = marks[len(marks)-1]
 		}
 		marks = append(marks, m)
-		fmt.Fprintf(t, "%d\t%.0f\t%s\t%s\t%s\t%s\t\n", m.Messages, float64(m.Messages-last.Messages)/(m.Seconds-last.Seconds),
+		n, c := float64(m.Messages-last.Messages), m.Cost.less(last.Cost)
+		fmt.Fprintf(t, "%d\t%.0f\t%.2f µs\t%.2f µs\t%.0f B\t%.0f B\t%s\t%s\t%s\t%s\t\n", m.Messages, n/(m.Seconds-last.Seconds),
+			c.CPU/n*1e6, c.GC/n*1e6, float64(c.Written)/n, float64(c.Read)/n,
 			mib(m.Memory.Anonymous), mib(m.Peak), mib(m.Memory.Mapped), mib(total(kinds)))
 		_ = t.Flush()
 	})

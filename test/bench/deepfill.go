@@ -41,6 +41,7 @@ type deepOptions struct {
 	dir, orders string
 	messages    int
 	callers     int
+	profiles    string
 }
 
 func deepFlags(name string, args []string) (deepOptions, error) {
@@ -50,6 +51,7 @@ func deepFlags(name string, args []string) (deepOptions, error) {
 	flags.StringVar(&o.orders, "orders", "", "orders for bodies, one a line")
 	flags.IntVar(&o.messages, "messages", 0, "messages")
 	flags.IntVar(&o.callers, "callers", 0, "appends under way at a time")
+	flags.StringVar(&o.profiles, "profiles", "", "where CPU profiles go")
 	return o, flags.Parse(args)
 }
 
@@ -69,6 +71,7 @@ type deepMark struct {
 	Seconds  float64            `json:"seconds"`
 	Peak     int64              `json:"peak"` // anonymous, since the mark before, in bytes
 	Memory   memory             `json:"memory"`
+	Cost     cost               `json:"cost"`           // so far
 	Heap     map[string]float64 `json:"heap,omitempty"` // bytes by structure, after a collection
 	IDs      []string           `json:"ids,omitempty"`
 }
@@ -130,12 +133,16 @@ func (f *filler) watch() {
 func (f *filler) run() error {
 	f.begin = time.Now()
 	tenth := f.messages / 10
+	p := profiles{dir: f.profiles}
 	for i := range 10 {
+		if err := p.next(i); err != nil {
+			return err
+		}
 		if err := f.appendRange(i*tenth, (i+1)*tenth); err != nil {
 			return err
 		}
 		if i == 9 {
-			return nil // the last mark waits for the drain
+			return p.next(10) // the last mark waits for the drain
 		}
 		if err := f.mark((i+1)*tenth, i == 0); err != nil {
 			return err
@@ -214,7 +221,7 @@ func (f *filler) finish() error {
 // mark says where the process is. Of the whole it collects garbage first, to say
 // what takes the memory that is left.
 func (f *filler) mark(messages int, whole bool) error {
-	m := deepMark{Messages: messages, Seconds: time.Since(f.begin).Seconds(), Peak: f.peak.Swap(0)}
+	m := deepMark{Messages: messages, Seconds: time.Since(f.begin).Seconds(), Peak: f.peak.Swap(0), Cost: costSoFar()}
 	if whole {
 		paused := time.Now()
 		runtime.GC()

@@ -17,7 +17,7 @@ import (
 type options struct {
 	forebay, orders, dir string
 	nginx, caddy, kafka  string
-	row                  string
+	row, profiles        string
 	partitions           int
 	connections, rounds  int
 	warm, measure        time.Duration
@@ -104,6 +104,7 @@ func run(measure func(context.Context, options) error, connections int) error {
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds; each measures all, one after the other")
 	flags.IntVar(&seconds, "seconds", seconds, "seconds measured of each, after one of warming up")
 	flags.IntVar(&o.messages, "messages", 10_000_000, "messages of a deep backlog")
+	flags.StringVar(&o.profiles, "profiles", "", "where CPU profiles of a deep backlog's tenths go; empty: none are made")
 	flags.BoolVar(&o.hold, "hold", false, "fail where a deep backlog costs more than it may, or Kafka is not far enough behind")
 	flags.IntVar(&o.callers, "callers", 1024, "appends under way at a time, into a deep backlog")
 	if err := flags.Parse(os.Args[2:]); err != nil {
