@@ -112,12 +112,12 @@ type Packed struct {
 
 // PackBatch does what a large append does before it waits for a commit.
 func (e *Engine) PackBatch(msgs []Message) (blocks []Packed) {
-	p, err := e.prepare(msgs)
+	p, err := e.prepare("orders", msgs)
 	if err != nil {
 		panic(err)
 	}
 	for _, x := range p.parts {
-		blocks = append(blocks, Packed{asString(x.raw), len(x.at), len(x.payload)})
+		blocks = append(blocks, Packed{asString(x.raw), x.count, len(x.payload)})
 	}
 	return blocks
 }
