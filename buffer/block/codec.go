@@ -61,9 +61,6 @@ func (c *Coder) Pack(raw []byte) ([]byte, Codec) {
 
 // PackFast is Pack in a quarter of the time, for half as much again on disk.
 func (c *Coder) PackFast(raw []byte) ([]byte, Codec) {
-	if !c.shrinks(raw) {
-		return raw, Raw
-	}
 	room, _ := c.fast.Get().(*[]byte)
 	if room == nil {
 		room = new([]byte)
@@ -72,7 +69,11 @@ func (c *Coder) PackFast(raw []byte) ([]byte, Codec) {
 	if most := s2.MaxEncodedLen(len(raw)); cap(*room) < most {
 		*room = make([]byte, most)
 	}
-	return smaller(raw, bytes.Clone(s2.Encode((*room)[:cap(*room)], raw)), S2)
+	packed := s2.Encode((*room)[:cap(*room)], raw)
+	if len(packed) > len(raw)*9/10 {
+		return raw, Raw
+	}
+	return bytes.Clone(packed), S2
 }
 
 // shrinks looks at the middle: heads of payloads (method, path, field names) shrink in any
