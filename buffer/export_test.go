@@ -103,6 +103,13 @@ func RewritePayload(raw string, count int, keep func(offset int) bool) string {
 	return string(m.raw)
 }
 
+// Cached is what blocks in memory take, in bytes.
+func (e *Engine) Cached() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.cached
+}
+
 // Packed is one block of a large append.
 type Packed struct {
 	Raw    string
