@@ -17,14 +17,6 @@ import (
 // one is begun, in bytes.
 const blockTarget = 256 << 10
 
-// packAt is the length from which an append compresses on its caller's own
-// goroutine, so that the committer has only to write.
-const packAt = 64 << 10
-
-// hurryAt is the length from which an append is compressed in less time and not to
-// the least: whoever sends so much at once has more that waits.
-const hurryAt = 2 << 20
-
 // group is what one commit takes, and where its callers wait.
 type group struct {
 	parts   []*part
@@ -52,8 +44,14 @@ type part struct {
 	owners []ownerRun
 	held   int64 // bytes of append memory
 
-	payload []byte
-	codec   block.Codec
+	packed
+}
+
+// packed is what is written of a part.
+type packed struct {
+	payload       []byte
+	codec         block.Codec
+	count, rawLen int // of messages, and of what the payload inflates to
 }
 
 // maxParts bounds the blocks of one group. A large append may go over it, by
@@ -79,7 +77,7 @@ func (e *Engine) Append(ctx context.Context, name string, now time.Time, msgs []
 // zero key is none.
 func (e *Engine) appendNew(ctx context.Context, name string, now time.Time, msgs []Message, key onceClaim, marks []sourceMark) (Accepted, *onceEntry, error) {
 	begin := time.Now()
-	p, err := e.prepare(msgs)
+	p, err := e.prepare(name, msgs)
 	if err != nil {
 		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, err)
 	}
@@ -125,7 +123,7 @@ func (p *prepared) recycle() {
 	}
 }
 
-func (e *Engine) prepare(msgs []Message) (*prepared, error) {
+func (e *Engine) prepare(name string, msgs []Message) (*prepared, error) {
 	if len(msgs) == 0 {
 		return nil, errors.New("no messages")
 	}
@@ -139,7 +137,7 @@ func (e *Engine) prepare(msgs []Message) (*prepared, error) {
 		return nil, fmt.Errorf("%w: %d bytes at once", ErrTooLarge, p.size)
 	}
 	if p.size >= packAt {
-		p.parts = e.packParts(msgs, p.size)
+		p.parts = e.packParts(name, msgs, p.size)
 		return p, nil
 	}
 	p.records = scratches.Get().(*scratch)
@@ -295,32 +293,6 @@ func (p *part) mark(start int) {
 	_, _ = p.note(asString(p.raw), start) // as it was written here
 }
 
-// packParts makes finished blocks of a large append. Their offsets and times
-// are in the envelope, which is written last.
-func (e *Engine) packParts(msgs []Message, size int64) []*part {
-	var parts []*part
-	pack := e.comp.Pack
-	if size >= hurryAt {
-		pack = e.comp.PackFast
-	}
-	for i := 0; i < len(msgs); {
-		mean := int(size)/len(msgs) + 1
-		most := min(blockTarget/mean+2, len(msgs)-i)
-		p := &part{closed: true, raw: make([]byte, 0, most*mean+headLen(&msgs[i])), places: places{at: make([]recordPlace, 0, most)}}
-		for ; i < len(msgs) && len(p.raw) < blockTarget; i++ {
-			p.keys = e.keyHash.entries(p.keys, uint64(len(p.at)), msgs[i].Key, msgs[i].CancelKeys)
-			p.owners = own(p.owners, len(p.at), 1, msgs[i].Owner)
-			same, start := len(p.at) > 0 && alike(msgs, i), len(p.raw)
-			p.raw = append(p.raw, 0) // accepted_at is the base time
-			p.raw = appendRecord(p.raw, &msgs[i], same)
-			p.mark(start)
-		}
-		p.payload, p.codec = pack(p.raw)
-		parts = append(parts, p)
-	}
-	return parts
-}
-
 // join adds the caller to the next commit and asks for it. The caller holds mu
 // and waits for the group after it let go.
 func (e *Engine) join() (*group, error) {
@@ -339,13 +311,4 @@ func (g *group) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// pack compresses what small appends made together. Where many callers wait for it
-// processors are short, and less time is worth more than disk.
-func (e *Engine) pack(p *part, callers int) ([]byte, block.Codec) {
-	if callers >= crowdAt {
-		return e.comp.PackFast(p.raw)
-	}
-	return e.comp.Pack(p.raw)
 }

@@ -139,7 +139,7 @@ func (e *Engine) commit() {
 	}
 	for _, p := range b.parts {
 		if !p.closed {
-			p.payload, p.codec = e.pack(p, b.group.callers)
+			p.pack(e.packing(b.group.callers))
 		}
 	}
 	begin := time.Now()
@@ -257,10 +257,10 @@ func (e *Engine) encode(b *batch, snapshot ops) {
 			first = p.stream.next // changed by this goroutine alone
 		}
 		p.first = first
-		next[p.stream] = first + uint64(len(p.at))
+		next[p.stream] = first + uint64(p.count)
 		e.sealPacked(b, block.Header{
 			Kind: block.Messages, Codec: p.codec, Flags: p.flags, First: first, Base: p.base,
-			Stream: p.stream.num, Count: uint32(len(p.at)), RawLen: uint32(len(p.raw)),
+			Stream: p.stream.num, Count: uint32(p.count), RawLen: uint32(p.rawLen),
 		}, p.payload)
 	}
 	for _, m := range b.moves {
@@ -322,7 +322,7 @@ func (e *Engine) flush(b *batch) error {
 	messages := 0 // fewer than the group's where they were refused
 	for _, p := range b.parts {
 		e.grown[p.stream] = true
-		messages += len(p.at)
+		messages += p.count
 	}
 	e.count += messages
 	e.metrics.committed(messages, time.Since(begin))
@@ -421,6 +421,9 @@ func (e *Engine) index(p *part, ref *blockRef) {
 	if ref.owed > 0 {
 		e.active.live++
 		s.bytes += int64(ref.size)
+	}
+	if p.raw == nil {
+		return
 	}
 	dec := &decoded{first: ref.first, base: ref.base, data: asString(p.raw), places: p.places, spare: cap(p.raw) - len(p.raw)}
 	if dec.readHeads() == nil { // as it was written here

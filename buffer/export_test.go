@@ -103,6 +103,13 @@ func RewritePayload(raw string, count int, keep func(offset int) bool) string {
 	return string(m.raw)
 }
 
+// Cached is what blocks in memory take, in bytes.
+func (e *Engine) Cached() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.cached
+}
+
 // Packed is one block of a large append.
 type Packed struct {
 	Raw    string
@@ -112,12 +119,12 @@ type Packed struct {
 
 // PackBatch does what a large append does before it waits for a commit.
 func (e *Engine) PackBatch(msgs []Message) (blocks []Packed) {
-	p, err := e.prepare(msgs)
+	p, err := e.prepare("orders", msgs)
 	if err != nil {
 		panic(err)
 	}
 	for _, x := range p.parts {
-		blocks = append(blocks, Packed{asString(x.raw), len(x.at), len(x.payload)})
+		blocks = append(blocks, Packed{asString(x.raw), x.count, len(x.payload)})
 	}
 	return blocks
 }

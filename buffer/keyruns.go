@@ -76,21 +76,38 @@ func allRuns(k openKeys) map[uint32][][]keyEntry {
 // sortedKeys merges runs.
 func sortedKeys(runs [][]keyEntry) iter.Seq[keyEntry] {
 	return func(yield func(keyEntry) bool) {
-		left := slices.DeleteFunc(slices.Clone(runs), func(run []keyEntry) bool { return len(run) == 0 })
-		for len(left) > 0 {
-			least := 0
-			for i := range left {
-				if compareEntries(left[i][0], left[least][0]) < 0 {
-					least = i
-				}
-			}
-			if !yield(left[least][0]) {
+		heap := slices.DeleteFunc(slices.Clone(runs), func(run []keyEntry) bool { return len(run) == 0 })
+		for i := len(heap)/2 - 1; i >= 0; i-- {
+			sink(heap, i)
+		}
+		for len(heap) > 0 {
+			if !yield(heap[0][0]) {
 				return
 			}
-			if left[least] = left[least][1:]; len(left[least]) == 0 {
-				left = slices.Delete(left, least, least+1)
+			if heap[0] = heap[0][1:]; len(heap[0]) == 0 {
+				heap[0] = heap[len(heap)-1]
+				heap = heap[:len(heap)-1]
 			}
+			sink(heap, 0)
 		}
+	}
+}
+
+// sink puts the ith run where none below begins with a lesser entry.
+func sink(heap [][]keyEntry, i int) {
+	for {
+		least := 2*i + 1
+		if least >= len(heap) {
+			return
+		}
+		if right := least + 1; right < len(heap) && compareEntries(heap[right][0], heap[least][0]) < 0 {
+			least = right
+		}
+		if compareEntries(heap[i][0], heap[least][0]) <= 0 {
+			return
+		}
+		heap[i], heap[least] = heap[least], heap[i]
+		i = least
 	}
 }
 

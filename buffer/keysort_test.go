@@ -30,3 +30,23 @@ func TestSortedEntries(t *testing.T) {
 		}
 	}
 }
+
+// TestSortedKeys merges runs of any number and length.
+func TestSortedKeys(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for n := range 40 {
+		var runs [][]keyEntry
+		var want []keyEntry
+		for range n {
+			run := make([]keyEntry, r.IntN(20))
+			for i := range run {
+				run[i] = keyEntry{r.Uint64N(50), r.Uint64()}
+			}
+			want, runs = append(want, run...), append(runs, sortedEntries(run))
+		}
+		slices.SortFunc(want, compareEntries)
+		if got := slices.Collect(sortedKeys(runs)); !slices.Equal(got, want) {
+			t.Errorf("%d runs are not merged", n)
+		}
+	}
+}

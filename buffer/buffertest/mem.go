@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -299,12 +300,21 @@ func size(msg buffer.Message) int64 {
 	return int64(n)
 }
 
+// clone copies texts too: a source's are memory that is used again.
 func clone(msg buffer.Message) buffer.Message {
 	msg.Header = slices.Clone(msg.Header)
+	for i := range msg.Header {
+		msg.Header[i].Value = strings.Clone(msg.Header[i].Value)
+	}
 	msg.Body = slices.Clone(msg.Body)
+	msg.Key = strings.Clone(msg.Key)
 	msg.CancelKeys = slices.Clone(msg.CancelKeys) // nil stays nil: the ordering key
+	for i := range msg.CancelKeys {
+		msg.CancelKeys[i] = strings.Clone(msg.CancelKeys[i])
+	}
 	if msg.Origin != nil {
 		origin := *msg.Origin
+		origin.Key = strings.Clone(origin.Key)
 		msg.Origin = &origin
 	}
 	return msg

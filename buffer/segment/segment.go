@@ -65,6 +65,7 @@ type Segment struct {
 
 	db     *badger.DB // while it is written
 	log    *os.File   // likewise
+	mapped mapping    // of the log, by Badger
 	end    int64      // of what is in the log
 	blocks int        // written
 	bytes  int64      // of the value log, about
@@ -119,7 +120,7 @@ func (s *Segment) create() error {
 			return err
 		}
 	}
-	if err := adviseRandom(s.Dir); err != nil {
+	if s.mapped, err = adviseRandom(s.Dir); err != nil {
 		return fmt.Errorf("segment %s: %w", s.Dir, err)
 	}
 	if err := SyncDir(s.Dir); err != nil {
@@ -227,15 +228,20 @@ func (s *Segment) Bytes() int64 { return s.bytes }
 func (s *Segment) Commit(blocks []Block) error {
 	txn := s.db.NewTransactionAt(math.MaxUint64, true)
 	defer txn.Discard()
+	end := s.end // of what is committed, or behind it
 	for _, b := range blocks {
 		if err := txn.SetEntry(badger.NewEntry(key(b.Seq), b.Data)); err != nil {
 			return fmt.Errorf("commit block %d: %w", b.Seq, err)
 		}
 		s.blocks++
 		s.bytes += Size(b.Data)
+		end += Size(b.Data)
 	}
 	if err := txn.CommitAt(blocks[len(blocks)-1].Seq+1, nil); err != nil {
 		return fmt.Errorf("write %s: %w", s.Dir, err)
+	}
+	if err := s.mapped.letGo(s.end, end); err != nil {
+		return fmt.Errorf("sync %s: %w", s.Dir, err)
 	}
 	if err := s.sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", s.Dir, err)

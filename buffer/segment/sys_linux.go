@@ -33,21 +33,25 @@ func (s *Segment) sync() error {
 	}
 }
 
+// mapping is where Badger has mapped a log.
+type mapping struct{ from, to uintptr }
+
 // adviseRandom keeps the kernel from backing the mappings of the files in dir
 // with large folios, of which every msync would write up to 1 MiB for a page.
-// Badger does not hand its mappings out, so they are found by path.
-func adviseRandom(dir string) error {
+// Badger does not hand its mappings out, so they are found by path. It returns that of
+// the log.
+func adviseRandom(dir string) (log mapping, err error) {
 	abs, err := filepath.Abs(dir)
 	if err == nil {
 		abs, err = filepath.EvalSymlinks(abs) // as the kernel names them
 	}
 	if err != nil {
-		return fmt.Errorf("find mappings: %w", err)
+		return log, fmt.Errorf("find mappings: %w", err)
 	}
 	found := 0
 	maps, err := os.Open("/proc/self/maps")
 	if err != nil {
-		return fmt.Errorf("find mappings: %w", err)
+		return log, fmt.Errorf("find mappings: %w", err)
 	}
 	defer maps.Close()
 	lines := bufio.NewScanner(maps)
@@ -57,19 +61,45 @@ func adviseRandom(dir string) error {
 		if i < 0 || filepath.Dir(line[i:]) != abs {
 			continue
 		}
-		var from, to uintptr
-		if _, err := fmt.Sscanf(line, "%x-%x", &from, &to); err != nil {
-			return fmt.Errorf("read mapping %q: %w", line, err)
+		var m mapping
+		if _, err := fmt.Sscanf(line, "%x-%x", &m.from, &m.to); err != nil {
+			return log, fmt.Errorf("read mapping %q: %w", line, err)
 		}
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_RANDOM); errno != 0 {
-			return fmt.Errorf("madvise: %w", errno)
+		if err := m.advise(0, m.len(), unix.MADV_RANDOM); err != nil {
+			return log, err
+		}
+		if filepath.Base(line) == LogFile {
+			log = m
 		}
 		found++
 	}
 	if err := lines.Err(); err != nil || found > 0 {
-		return err
+		return log, err
 	}
-	return fmt.Errorf("find mappings: none of %s", abs)
+	return log, fmt.Errorf("find mappings: none of %s", abs)
+}
+
+func (m mapping) len() int64 { return int64(m.to - m.from) }
+
+func (m mapping) advise(from, to int64, advice uintptr) error {
+	if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.from+uintptr(from), uintptr(to-from), advice); errno != 0 {
+		return fmt.Errorf("madvise: %w", errno)
+	}
+	return nil
+}
+
+// letGo takes what was written from one place of the log to another out of the mapping
+// that it was written through, at once. It stays in the page cache, and dirty. A sync
+// would otherwise write-protect page after page, each with an interrupt to all processors
+// that run the process: half of what it costs. Beyond the end of the mapping nothing is
+// done: Badger may have moved it then.
+func (m mapping) letGo(from, to int64) error {
+	const page, few = 4 << 10, 64 << 10
+	from &^= page - 1
+	if to = (to + page - 1) &^ (page - 1); to-from < few || to >= m.len() {
+		return nil
+	}
+	return m.advise(from, to, unix.MADV_DONTNEED)
 }
 
 // noReadahead keeps the kernel from caching pages that were reserved and never

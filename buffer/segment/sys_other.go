@@ -17,7 +17,12 @@ func Reserve(*os.File, int64) error { return nil }
 // not known to cover here.
 func (s *Segment) sync() error { return s.db.Sync() }
 
-func adviseRandom(string) error { return nil }
+// mapping is nothing here.
+type mapping struct{}
+
+func adviseRandom(string) (mapping, error) { return mapping{}, nil }
+
+func (mapping) letGo(int64, int64) error { return nil }
 
 func noReadahead(*os.File) error { return nil }
 

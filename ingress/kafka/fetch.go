@@ -61,6 +61,25 @@ func (s *session) hasRoom() bool {
 // sizeOf is what a record takes in memory, in bytes, about.
 func sizeOf(r *kgo.Record) int64 { return int64(len(r.Key)+len(r.Value)) + recordBytes }
 
+// add takes over what was not there before. Records come in order.
+func (p *assigned) add(records []*kgo.Record) {
+	for len(records) > 0 && records[0].Offset < p.want {
+		records = records[1:]
+	}
+	if len(records) == 0 {
+		return
+	}
+	p.want = records[len(records)-1].Offset + 1
+	for _, r := range records {
+		p.bytes += sizeOf(r)
+	}
+	if len(p.pending) == 0 {
+		p.pending = records
+	} else {
+		p.pending = append(p.pending, records...)
+	}
+}
+
 func (s *session) take(t *kgo.FetchTopic, f *kgo.FetchPartition) {
 	name := partition{topic: t.Topic, n: f.Partition}.String()
 	s.mu.Lock()
@@ -80,13 +99,7 @@ func (s *session) take(t *kgo.FetchTopic, f *kgo.FetchPartition) {
 	if f.LastStableOffset >= 0 {
 		p.end = max(p.end, f.LastStableOffset)
 	}
-	for _, r := range f.Records {
-		if r.Offset >= p.want {
-			p.pending = append(p.pending, r)
-			p.bytes += sizeOf(r)
-			p.want = r.Offset + 1
-		}
-	}
+	p.add(f.Records)
 	s.mu.Unlock()
 	switch lost, ok := errors.AsType[*kgo.ErrDataLoss](f.Err); {
 	case ok:

@@ -122,6 +122,15 @@ func (s *session) fillFrom(b *batch, x *share) {
 	}
 }
 
+// recycle gives the memory of stored records back: nothing of them is looked at any more.
+func (b *batch) recycle() {
+	for _, x := range b.shares {
+		for _, r := range x.records[:x.taken] {
+			r.Recycle()
+		}
+	}
+}
+
 // refuse puts a record among those that are written to their topic, unless it is there.
 func (s *session) refuse(b *batch, x *share, r *kgo.Record, why *refusal) {
 	if r.Offset >= x.produced {

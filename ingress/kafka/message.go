@@ -255,5 +255,6 @@ func refusedRecord(r *kgo.Record, topic string, why *refusal, now time.Time) *kg
 		kgo.RecordHeader{Key: "forebay-detail", Value: []byte(why.detail)},
 		kgo.RecordHeader{Key: "forebay-refused-at", Value: []byte(now.UTC().Format(buffer.SourceTimeFormat))},
 	)
-	return &kgo.Record{Topic: topic, Key: r.Key, Value: r.Value, Headers: headers, Timestamp: r.Timestamp}
+	// Copies: a client may hold what it gave up to produce for longer than the source the record.
+	return &kgo.Record{Topic: topic, Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value), Headers: headers, Timestamp: r.Timestamp}
 }

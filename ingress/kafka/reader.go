@@ -178,6 +178,7 @@ type session struct {
 	room    chan struct{} // a token when less is pending, or nothing is waited for any more
 	end     context.CancelCauseFunc
 	dials   dials
+	pool    pool
 	leaving atomic.Bool // what was stored is told the group
 	again   time.Time   // when another session is needed, as a partition is not fetched any more; zero: it is not. Guarded by mu
 }
@@ -193,7 +194,7 @@ func (s *session) newClient(member string) (*kgo.Client, error) {
 		return nil, err
 	}
 	opts = append(opts,
-		kgo.WithHooks(&s.dials, s),
+		kgo.WithHooks(&s.dials, &s.pool, s), kgo.WithPools(&s.pool),
 		kgo.ConsumeTopics(k.Topics...), kgo.ConsumerGroup(k.Group), kgo.InstanceID(member),
 		kgo.SessionTimeout(sessionTimeout), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		kgo.AdjustFetchOffsetsFn(s.assign), kgo.OnPartitionsRevoked(s.revoked), kgo.OnPartitionsLost(s.lost),

@@ -232,6 +232,7 @@ func (s *session) stored(b *batch) {
 	}
 	s.mu.Unlock()
 	signal(s.room)
+	b.recycle()
 	if len(stopped) > 0 {
 		s.client.PauseFetchPartitions(stopped)
 	}
