@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -35,6 +36,7 @@ type Sink struct {
 	reach     *reach
 	// together is held by attempts; who has to be alone takes all of it.
 	together *semaphore.Weighted
+	attempts sync.Pool // of *attempt
 }
 
 // New builds a sink on a client's options, which say how to connect. It connects
@@ -107,13 +109,25 @@ func (s *Sink) Deliver(ctx context.Context, msgs []drain.Delivery) []drain.Outco
 	if drain.Begin(ctx) != nil {
 		return all(msgs, drain.Outcome{Unsent: true, Error: "not sent"})
 	}
-	errs := s.produce(ctx, p, records(s.policy.Topic, msgs))
-	if slices.ContainsFunc(errs, spent) {
+	a, _ := s.attempts.Get().(*attempt)
+	if a == nil {
+		a = new(attempt)
+	}
+	a.load(s.policy.Topic, msgs)
+	s.produce(ctx, p, a)
+	outcomes := make([]drain.Outcome, len(msgs))
+	for i, err := range a.errs {
+		if err != nil {
+			outcomes[i] = outcome(s.reach.explain(err), s.policy.Topic)
+		} else {
+			outcomes[i].Class = drain.Success
+		}
+	}
+	if slices.ContainsFunc(a.errs, spent) {
 		s.producers.replace(p)
 	}
-	outcomes := make([]drain.Outcome, len(msgs))
-	for i, err := range errs {
-		outcomes[i] = outcome(s.reach.explain(err), s.policy.Topic)
+	if !a.open {
+		s.attempts.Put(a)
 	}
 	return outcomes
 }
