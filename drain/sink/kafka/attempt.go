@@ -12,8 +12,9 @@ import (
 	"forebay/drain"
 )
 
-// attempt is the records of an attempt, and what becomes of them. Its memory is used
-// for another one unless records are left open.
+// attempt is the records of an attempt, and what becomes of them. Its memory goes to
+// another one unless records were left open: of those that have ended the producer
+// knows nothing any more.
 type attempt struct {
 	packer
 	all []int // the indexes of the records
@@ -22,10 +23,13 @@ type attempt struct {
 	errs  []error       // guarded by mu while records are sent
 	left  int           // guarded by mu; how many have not ended
 	ended chan struct{} // closed when none is left
-	open  bool          // guarded by mu; the producer still has records of which nothing is known. Nobody listens any more
+	// open says that records were given up which the producer may still have. Nobody
+	// listens any more. guarded by mu while records are sent
+	open bool
 }
 
-// place is where it is noted how a record ends. It goes with the record, as its context.
+// place says which record one is. It goes with it as its context, so that one function
+// hears of all.
 type place struct {
 	context.Context
 
@@ -104,7 +108,7 @@ func (a *attempt) giveUp(of []int, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, i := range of {
-		if a.errs[i] == errOpen {
+		if errors.Is(a.errs[i], errOpen) {
 			a.errs[i], a.open = err, true
 		}
 	}
