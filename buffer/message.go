@@ -40,7 +40,7 @@ type Field struct{ Name, Value string }
 func (m *Message) Fields() []Field {
 	header := m.Header
 	if m.Batch != "" {
-		batch := Field{"Forebay-Batch", m.Batch + "; index=" + strconv.Itoa(m.Index)}
+		batch := Field{"Forebay-Batch", string(m.AppendPlace(nil))}
 		i, _ := slices.BinarySearchFunc(header, batch.Name, func(f Field, name string) int { return strings.Compare(f.Name, name) })
 		header = slices.Insert(slices.Clip(header), i, batch)
 	}
@@ -48,6 +48,11 @@ func (m *Message) Fields() []Field {
 		header = m.Origin.fields(header)
 	}
 	return header
+}
+
+// AppendPlace appends the value of Forebay-Batch, of a message that has a batch.
+func (m *Message) AppendPlace(dst []byte) []byte {
+	return strconv.AppendInt(append(append(dst, m.Batch...), "; index="...), int64(m.Index), 10)
 }
 
 // timed reports whether the message has times of its own.

@@ -27,9 +27,14 @@ func (m Delivery) Traceparent() string { return Traceparent(m.ID) }
 
 // Traceparent is derived from an id, so that every attempt is in the same trace. That
 // is not sampled: it is for others to decide.
-func Traceparent(id string) string {
+func Traceparent(id string) string { return string(AppendTraceparent(nil, id)) }
+
+// AppendTraceparent appends that of an id.
+func AppendTraceparent(dst []byte, id string) []byte {
 	sum := sha256.Sum256([]byte(id))
-	return "00-" + hex.EncodeToString(sum[:16]) + "-" + hex.EncodeToString(sum[16:24]) + "-00"
+	dst = hex.AppendEncode(append(dst, "00-"...), sum[:16])
+	dst = hex.AppendEncode(append(dst, '-'), sum[16:24])
+	return append(dst, "-00"...)
 }
 
 // OfConnection reports whether a field, its name in canonical form, speaks of a

@@ -54,7 +54,7 @@ func BenchmarkDeliver(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer client.Close()
-		recs := records(topic, msgs)
+		recs := new(packer).pack(topic, msgs)
 		b.ReportAllocs()
 		var wg sync.WaitGroup
 		for b.Loop() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -15,9 +16,9 @@ import (
 )
 
 // What an attempt takes. Brokers get batches by partition, made of what all attempts
-// have at the moment.
+// have at the moment: larger attempts make no larger batches, and more memory to walk.
 const (
-	maxMessages = 1000
+	maxMessages = 500
 	maxBytes    = 4 << 20
 )
 
@@ -35,6 +36,7 @@ type Sink struct {
 	reach     *reach
 	// together is held by attempts; who has to be alone takes all of it.
 	together *semaphore.Weighted
+	attempts sync.Pool // of *attempt whose records the producer has forgotten
 }
 
 // New builds a sink on a client's options, which say how to connect. It connects
@@ -60,6 +62,7 @@ func New(p policies.Sink, opts []kgo.Opt) (*Sink, error) {
 		kgo.ProduceRequestTimeout(max(min(k.Timeout, produceTimeout), time.Second)),
 		kgo.UnknownTopicRetries(1),
 		kgo.MetadataMinAge(metadataAge),
+		kgo.ProducerLinger(0), // an attempt has all that it will have
 		kgo.MaxBufferedRecords(max(1, p.Budget.Concurrency)*maxMessages),
 	)
 	if k.Acks == policies.AcksLeader {
@@ -107,15 +110,29 @@ func (s *Sink) Deliver(ctx context.Context, msgs []drain.Delivery) []drain.Outco
 	if drain.Begin(ctx) != nil {
 		return all(msgs, drain.Outcome{Unsent: true, Error: "not sent"})
 	}
-	errs := s.produce(ctx, p, records(s.policy.Topic, msgs))
-	if slices.ContainsFunc(errs, spent) {
-		s.producers.replace(p)
-	}
+	a := s.attempt(msgs)
+	s.produce(ctx, p, a)
 	outcomes := make([]drain.Outcome, len(msgs))
-	for i, err := range errs {
+	for i, err := range a.errs {
 		outcomes[i] = outcome(s.reach.explain(err), s.policy.Topic)
 	}
+	if slices.ContainsFunc(a.errs, spent) {
+		s.producers.replace(p)
+	}
+	if !a.open {
+		s.attempts.Put(a)
+	}
 	return outcomes
+}
+
+// attempt returns one at some messages, in the memory of an earlier one where there is one.
+func (s *Sink) attempt(msgs []drain.Delivery) *attempt {
+	a, ok := s.attempts.Get().(*attempt)
+	if !ok {
+		a = new(attempt)
+	}
+	a.load(s.policy.Topic, msgs)
+	return a
 }
 
 func all(msgs []drain.Delivery, o drain.Outcome) []drain.Outcome {
