@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -67,7 +68,7 @@ func TestCutOffAttemptIsNotUsedAgain(t *testing.T) {
 	a.end(0, nil)
 	a.giveUp(a.all, context.DeadlineExceeded)
 	a.end(1, nil)
-	if !a.open || a.errs[0] != nil || a.errs[1] != context.DeadlineExceeded {
+	if !a.open || a.errs[0] != nil || !errors.Is(a.errs[1], context.DeadlineExceeded) {
 		t.Errorf("open %v, %v; want an open attempt that hears of nothing more", a.open, a.errs)
 	}
 }
