@@ -20,7 +20,9 @@ import (
 )
 
 const (
-	fetchMax = 8 << 20 // bytes of one answer of a broker, about
+	// fetchMax is the bytes of one answer of a broker, about: so few that what they inflate to
+	// is still near the processor when it is stored.
+	fetchMax = 4 << 20
 	// inflatedMax bounds what a batch of records holds, in bytes: producers make them of
 	// 1 MiB at most, unless they are told otherwise.
 	inflatedMax = 64 << 20
