@@ -49,7 +49,7 @@ func TestRestsAreKept(t *testing.T) {
 		}
 		for range 1000 {
 			r.changed(rest)
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 		}
 		rest.Until = rest.Until.Add(time.Second)
 		r.changed(rest)
