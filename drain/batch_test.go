@@ -130,7 +130,6 @@ func TestBatchIsSettledByMessage(t *testing.T) {
 			}
 		}
 		policy := set(base(limiter.Unlimited), wide())
-		policy.Drains[0].Retry.Initial, policy.Drains[0].Retry.Max = time.Hour, time.Hour // no retry is due at once
 		policy.Sinks[0].Breaker = policies.Breaker{FailureRatio: 0.1, MinRequests: 1, Window: time.Minute, OpenFor: time.Hour}
 		policy.Drains[0].Retry.Initial, policy.Drains[0].Retry.Max = 1000*time.Hour, 1000*time.Hour // they stay scheduled
 		b.apply(policy)
