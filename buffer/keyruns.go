@@ -78,7 +78,7 @@ func sortedKeys(runs [][]keyEntry) iter.Seq[keyEntry] {
 	return func(yield func(keyEntry) bool) {
 		heap := slices.DeleteFunc(slices.Clone(runs), func(run []keyEntry) bool { return len(run) == 0 })
 		for i := len(heap)/2 - 1; i >= 0; i-- {
-			sink(heap, i)
+			sift(heap, i)
 		}
 		for len(heap) > 0 {
 			if !yield(heap[0][0]) {
@@ -88,13 +88,13 @@ func sortedKeys(runs [][]keyEntry) iter.Seq[keyEntry] {
 				heap[0] = heap[len(heap)-1]
 				heap = heap[:len(heap)-1]
 			}
-			sink(heap, 0)
+			sift(heap, 0)
 		}
 	}
 }
 
-// sink puts the ith run where none below begins with a lesser entry.
-func sink(heap [][]keyEntry, i int) {
+// sift puts the ith run where none below begins with a lesser entry.
+func sift(heap [][]keyEntry, i int) {
 	for {
 		least := 2*i + 1
 		if least >= len(heap) {

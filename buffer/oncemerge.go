@@ -3,6 +3,7 @@ package buffer
 import (
 	"encoding/binary"
 	"errors"
+	"io/fs"
 
 	"forebay/buffer/block"
 )
@@ -30,6 +31,9 @@ func (c *onceCursor) advance() error {
 		switch {
 		case err == nil:
 			c.x, c.i = x, 0
+		case errors.Is(err, fs.ErrNotExist): // all that it had is over, and it was removed meanwhile
+			c.more = false
+			return nil
 		case !errors.Is(err, block.ErrDamaged):
 			return err
 		case c.damage == nil:

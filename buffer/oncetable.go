@@ -112,9 +112,11 @@ func (t *onceTable) chunk(i int, into []byte) (x onceChunk, err error) {
 	}
 	defer f.Close()
 	b := slices.Grow(into[:0], int(end-pos))[:end-pos]
-	if _, err := f.ReadAt(b, pos); err != nil && !errors.Is(err, io.EOF) {
+	n, err := f.ReadAt(b, pos)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return x, err
 	}
+	clear(b[n:]) // of what was there before
 	if x, err = openOnceChunk(b, t.coder); err != nil {
 		err = fmt.Errorf("%s: %w", t.path, err)
 	}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Work that can wait rests for four times as long as each stint took, while messages
-// come: it takes a fifth of a core at most from those who append.
+// Work that can wait rests for four times as long as each stint took, while blocks come
+// and there is space: it takes a fifth of a core at most from those who append.
 const (
 	stint     = 5 * time.Millisecond
 	restShare = 4
@@ -34,7 +34,7 @@ func (p *paced) rest() error {
 		return nil
 	}
 	p.e.mu.Lock()
-	quiet, err := p.e.active.last == p.newest, p.e.stopped()
+	quiet, err := p.e.active.last == p.newest || p.e.full != nil, p.e.stopped()
 	p.newest = p.e.active.last
 	p.e.mu.Unlock()
 	if err != nil {

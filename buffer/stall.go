@@ -51,7 +51,7 @@ func (e *Engine) refusePending(err error) {
 	e.release(g)
 	e.settleOnces(g, false)
 	g.answer.give(err)
-	g.parts, g.onces, g.marks, g.answer = nil, nil, nil, newAnswer()
+	g.parts, g.onces, g.marks, g.callers, g.answer = nil, nil, nil, 0, newAnswer()
 }
 
 // release gives back the append memory of a group. The caller holds mu.

@@ -82,7 +82,7 @@ func (d *Drains) applySinks(now time.Time, set *policies.Set, built map[string]S
 		}
 		s := newSinkState(now, p, built[p.Name])
 		s.held, s.lags, s.keeps = d.sinkHolds[p.Name], d.lags, d.cfg.RestChanged
-		s.restore(d.rests[p.Name])
+		s.restore(now, d.rests[p.Name], patience(set, p.Name))
 		delete(d.rests, p.Name)
 		d.sinks[p.Name] = s
 	}

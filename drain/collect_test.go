@@ -21,6 +21,8 @@ import (
 type filer struct {
 	*fakeSink
 	full int // messages of a file, at least
+	// How long a take lasts, getting ready, and what comes before Begin.
+	takes, readies, asks time.Duration
 
 	mu       sync.Mutex
 	ready    int             // guarded by mu; messages that were made ready to be written
@@ -45,6 +47,7 @@ func (c *filer) Place() string {
 
 // Collect implements Collector.
 func (c *filer) Collect(_ string, msgs []Delivery) func(context.Context, func(Outcome)) {
+	time.Sleep(c.readies)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ready += len(msgs)
@@ -55,6 +58,7 @@ func (c *filer) Collect(_ string, msgs []Delivery) func(context.Context, func(Ou
 }
 
 func (c *filer) write(ctx context.Context, msgs []Delivery, settled func(Outcome)) {
+	time.Sleep(c.asks)
 	if Begin(ctx) != nil {
 		settled(Outcome{Unsent: true})
 		return
@@ -97,6 +101,7 @@ func (c *filer) roll() {
 
 // Together implements Collector: messages whose offsets have the same hundreds.
 func (c *filer) Together(msgs []Delivery) int {
+	time.Sleep(c.takes)
 	n := 1
 	for n < len(msgs) && msgs[n].Offset/100 == msgs[0].Offset/100 {
 		n++
@@ -390,6 +395,11 @@ func TestCollectRecallsPlaces(t *testing.T) {
 			gather(fmt.Sprint("/", i))
 		}
 		want("/12", "/13", "/14", "/15", "/16", "/17", "/18", "/19")
+		long := strings.Repeat("x", 400)
+		gather("/" + long)
+		gather("/a" + long)
+		gather("/b" + long)
+		want("/a"+long, "/b"+long) // as many as fit into a note
 	})
 }
 
@@ -421,4 +431,48 @@ func TestKnown(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("known: %v, want %v", got, want)
 	}
+}
+
+// What was taken before a batch was refused goes back before anything else is taken, and
+// is written in its order, once.
+func TestCollectAfterARefusal(t *testing.T) {
+	for _, takes := range []time.Duration{0, 20 * time.Millisecond} { // the refusal comes after a take, and amid one
+		inFiles(t, 10, stepAtHalfPast(t), func(b *bench, c *filer) {
+			c.slow(time.Second)
+			c.takes, c.readies, c.asks = takes, 50*time.Millisecond, 5*time.Millisecond
+			b.pass(29*time.Minute + 50*time.Second + 300*time.Millisecond)
+			b.fill(200)
+			b.pass(10 * time.Minute) // over the edge of the window, where what was taken before it is refused
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if len(c.order) != 200 || !slices.IsSorted(c.order) {
+				t.Errorf("takes last %v: files %v, want all of 200 in order", takes, c.files)
+			}
+			if c.ready < 210 || c.ready > 240 {
+				t.Errorf("takes last %v: %d messages were made ready, want a batch or two of ten more than once", takes, c.ready)
+			}
+		})
+	}
+}
+
+// stepAtHalfPast has another rate from 00:30 on, and is never closed.
+func stepAtHalfPast(t *testing.T) policies.Schedule {
+	t.Helper()
+	set, errs := policies.Parse([]policies.File{{Name: "p.yaml", Data: []byte(`
+version: 1
+time_intervals:
+  - name: night
+    intervals: [{ times: [{ start_time: "00:30", end_time: "06:30" }], location: UTC }]
+streams: [{ name: orders }]
+sinks: [{ name: service, http: { urls: ["http://service"] } }]
+drains:
+  - name: d
+    stream: orders
+    sink: service
+    schedule: { base: 100000/s, entries: [{ name: night, during: [night], rate: 200000/s }] }
+`)}})
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	return set.Drains[0].Schedule
 }

@@ -12,6 +12,7 @@ type handing struct {
 	under  atomic.Int64   // how many have been taken and are not written
 	all    sync.WaitGroup // of them
 	failed atomic.Uint64  // batches that were not written, ever
+	seen   uint64         // the loop's alone; failed, before what was taken last
 	last   chan struct{}  // the loop's alone; closed once the last one was written, or was not; nil: none ever was
 }
 
@@ -19,8 +20,17 @@ type handing struct {
 // long.
 const maxUnder = 2
 
-// full reports whether no more batches are to be taken.
-func (h *handing) full() bool { return h.under.Load() >= maxUnder }
+// full reports whether no more batches are to be taken now: there are enough, or what was
+// taken before a failure has to go back before anything else is taken.
+func (h *handing) full() bool {
+	under := h.under.Load()
+	failed := h.failed.Load()
+	if under >= maxUnder || under > 0 && failed != h.seen {
+		return true
+	}
+	h.seen = failed
+	return false
+}
 
 // turn has a batch wait for the one before it, and reports whether all went well with
 // those since it was taken: else it is not the next any more.
@@ -40,7 +50,7 @@ func (d *drain) handOver(ctx context.Context, p plan, v verdict, c Collector, ms
 		ms = ms[:n]
 	}
 	h := &d.handing
-	before, done, failed := h.last, make(chan struct{}), h.failed.Load()
+	before, done, failed := h.last, make(chan struct{}), h.seen
 	h.last = done
 	h.under.Add(1)
 	h.all.Go(func() {

@@ -15,8 +15,9 @@ type noter interface {
 const (
 	// placesNote begins the key of the note in which a drain's places are.
 	placesNote = "places "
-	// maxPlaces bounds them: a policy that says another place many times between two starts.
-	maxPlaces = 8
+	// maxPlaces bounds them, and maxPlacesText what a note takes of them: a policy that
+	// says another place many times between two starts. The oldest go first.
+	maxPlaces, maxPlacesText = 8, 1 << 10
 )
 
 // places are where messages of the drain have gathered since the last start, the newest last.
@@ -40,11 +41,15 @@ func (d *drain) notePlaces(ctx context.Context, place string, others []string) {
 	if !ok || slices.Equal(list, d.places()) {
 		return
 	}
-	text, err := json.Marshal(list[max(0, len(list)-maxPlaces):])
+	list = list[max(0, len(list)-maxPlaces):]
+	text, err := json.Marshal(list)
+	for ; len(text) > maxPlacesText && len(list) > 1; text, err = json.Marshal(list) {
+		list = list[1:]
+	}
 	if err == nil {
 		err = buf.Note(ctx, map[string]string{placesNote + d.name: string(text)})
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		d.log.Warn("after a crash and a change of the policy it will not be known where messages gathered", "drain", d.name, "place", place, "err", err)
 	}
 }

@@ -28,10 +28,19 @@ func (d *Drains) RestoreRests(now time.Time, rests []Rest) {
 	}
 }
 
-// restore lays a pause on a sink that is new.
-func (s *sinkState) restore(r Rest) {
+// restore lays a pause on a sink that is new: for no longer than a Retry-After is honoured
+// now, so that whoever honours less is done with one that was a mistake.
+func (s *sinkState) restore(now time.Time, r Rest, honours time.Duration) {
+	if r.Sink == "" {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	left := r.Until.Sub(now)
+	if honours > 0 { // else no drain has a say
+		left = min(left, honours)
+	}
+	r.Until = now.Add(left) // by the clock that nobody sets
 	s.pause, s.kept = r.Until, r
 	s.asked = asked{wanted: r.Wanted, honoured: r.Honoured, by: r.By}
 }

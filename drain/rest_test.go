@@ -73,6 +73,17 @@ func TestRestOutlivesItsSink(t *testing.T) {
 	})
 }
 
+// Whoever honours less from now on does not wait for one that was a mistake.
+func TestRestIsHonouredForLess(t *testing.T) {
+	resting(t, func(b *bench, _ *fakeSink) {
+		policy := set(base(limiter.Unlimited), wide())
+		policy.Drains[0].Retry.HonourRetryAfter = time.Minute
+		b.restart(policy)
+		b.pass(time.Minute + time.Second)
+		b.wantDelivered("d", 4) // all but the one that was told, whose retry it is
+	})
+}
+
 // Where the clock was set back meanwhile it lasts no longer than it was asked for.
 func TestRestAndTheClock(t *testing.T) {
 	resting(t, func(b *bench, _ *fakeSink) {

@@ -75,6 +75,11 @@ func (m *Mem) Stored(stream string, offset uint64) (buffer.Message, bool) {
 
 // Note is buffer.Engine's.
 func (m *Mem) Note(_ context.Context, texts map[string]string) error {
+	for key, text := range texts {
+		if key == "" || max(len(key), len(text)) > 1<<10 {
+			return fmt.Errorf("note %q: it has to have a key, and 1 KiB at most", key)
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.bookmarks[""] == nil { // no source is called so

@@ -94,12 +94,16 @@ func (m mapping) advise(from, to int64, advice uintptr) error {
 // that run the process: half of what it costs. Beyond the end of the mapping nothing is
 // done: Badger may have moved it then.
 func (m mapping) letGo(from, to int64) error {
-	const page, few = 4 << 10, 64 << 10
+	const few = 64 << 10
+	page := int64(os.Getpagesize())
 	from &^= page - 1
 	if to = (to + page - 1) &^ (page - 1); to-from < few || to >= m.len() {
 		return nil
 	}
-	return m.advise(from, to, unix.MADV_DONTNEED)
+	if err := m.advise(from, to, unix.MADV_DONTNEED); !errors.Is(err, unix.EINVAL) { // as pages are that are locked
+		return err
+	}
+	return nil
 }
 
 // noReadahead keeps the kernel from caching pages that were reserved and never

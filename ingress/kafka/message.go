@@ -246,15 +246,18 @@ func looksLikeJSON(value []byte) bool {
 	return false
 }
 
-// refusedRecord is what becomes of a record that is refused: itself, with where it
-// was and why.
+// refusedRecord is what becomes of a record that is refused: a copy, for its memory is used
+// again, with where it was and why.
 func refusedRecord(r *kgo.Record, topic string, why *refusal, now time.Time) *kgo.Record {
-	headers := append(slices.Clip(r.Headers),
+	headers := make([]kgo.RecordHeader, 0, len(r.Headers)+4)
+	for _, h := range r.Headers {
+		headers = append(headers, kgo.RecordHeader{Key: strings.Clone(h.Key), Value: bytes.Clone(h.Value)})
+	}
+	headers = append(headers,
 		kgo.RecordHeader{Key: "forebay-source", Value: []byte(sourceOf(r))},
 		kgo.RecordHeader{Key: "forebay-reason", Value: []byte(why.reason)},
 		kgo.RecordHeader{Key: "forebay-detail", Value: []byte(why.detail)},
 		kgo.RecordHeader{Key: "forebay-refused-at", Value: []byte(now.UTC().Format(buffer.SourceTimeFormat))},
 	)
-	// Copies: a client may hold what it gave up to produce for longer than the source the record.
 	return &kgo.Record{Topic: topic, Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value), Headers: headers, Timestamp: r.Timestamp}
 }

@@ -36,6 +36,8 @@ type rests struct {
 
 	mu   sync.Mutex
 	news map[string]string // guarded by mu; notes to be written
+
+	failed bool // the last write, which was told; run's alone
 }
 
 func newRests(notes notebook, log *slog.Logger) *rests {
@@ -103,9 +105,11 @@ func (r *rests) write(ctx context.Context) {
 	if len(news) == 0 {
 		return
 	}
-	if err := r.notes.Note(context.WithoutCancel(ctx), news); err != nil {
+	err := r.notes.Note(context.WithoutCancel(ctx), news)
+	if err != nil && !r.failed {
 		r.log.Warn("pauses that sinks asked for will not survive a restart", "err", err)
 	}
+	r.failed = err != nil
 }
 
 // startRests runs it until everything that could tell it of pauses has ended.
