@@ -53,8 +53,7 @@ func (e *Engine) Repeated(ctx context.Context, name string, now time.Time, key O
 // may find that somebody else was first.
 func (e *Engine) once(ctx context.Context, name string, now time.Time, key OnceKey, do func(onceClaim) (Accepted, *onceEntry, error)) (Accepted, bool, error) {
 	key.Key = onceScope(name, key.Key)
-	patience := time.NewTimer(inProgressWait)
-	defer patience.Stop()
+	patience := time.Time{} // when it ends; zero: nobody else has the key, so far
 	for {
 		// Memory first: it has the newest, should the clock have been set back.
 		first, files := e.knownNow(key, now)
@@ -81,13 +80,24 @@ func (e *Engine) once(ctx context.Context, name string, now time.Time, key OnceK
 		if first.group == nil || first.Body != key.Body {
 			return first.replay(name, key)
 		}
-		select {
-		case <-first.group.done: // stored now, or free again
-		case <-patience.C:
-			return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ErrInProgress)
-		case <-ctx.Done():
-			return Accepted{}, false, fmt.Errorf("append to %s: %w", name, ctx.Err())
+		if patience.IsZero() {
+			patience = time.Now().Add(inProgressWait)
 		}
+		if err := first.group.settled(ctx, time.Until(patience)); err != nil {
+			return Accepted{}, false, fmt.Errorf("append to %s: %w", name, err)
+		}
+	}
+}
+
+// settled waits until a group is stored, or its keys are free again.
+func (g *group) settled(ctx context.Context, most time.Duration) error {
+	select {
+	case <-g.done:
+		return nil
+	case <-time.After(most):
+		return ErrInProgress
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -50,11 +50,13 @@ func appendOnceChunk(dst []byte, list []onceRecord) []byte {
 	for i := range list {
 		dst = append(dst, list[i].Body[:]...)
 	}
-	var b [8]byte
 	for k, width := range widths {
+		if width == 0 {
+			continue
+		}
 		for i := range list {
-			binary.LittleEndian.PutUint64(b[:], list[i].fields()[k]-least[k])
-			dst = append(dst, b[:width]...)
+			dst = binary.LittleEndian.AppendUint64(dst, list[i].fields()[k]-least[k])
+			dst = dst[:len(dst)-8+width]
 		}
 	}
 	return dst
@@ -65,11 +67,25 @@ type onceChunk struct {
 	n            int
 	sealed       []byte // as it was read from a file
 	keys, bodies []byte
-	fields       [onceFields]struct {
-		least uint64
-		width int
-		data  []byte
+	fields       [onceFields]onceField
+}
+
+// onceField is one field of the records of a chunk.
+type onceField struct {
+	least uint64
+	width int
+	data  []byte
+}
+
+// at is how far the ith value is above the least.
+func (f *onceField) at(i int) uint64 {
+	from := i * f.width
+	if from+8 <= len(f.data) { // mostly: read at once, and what is not its own cut off
+		return binary.LittleEndian.Uint64(f.data[from:]) & (1<<(8*f.width) - 1)
 	}
+	var b [8]byte
+	copy(b[:], f.data[from:from+f.width])
+	return binary.LittleEndian.Uint64(b[:])
 }
 
 func openOnceChunk(sealed []byte, c *block.Coder) (x onceChunk, err error) {
@@ -101,9 +117,7 @@ func (x *onceChunk) record(i int) onceRecord {
 	var values [onceFields]uint64
 	for k := range x.fields {
 		f := &x.fields[k]
-		var b [8]byte
-		copy(b[:], f.data[i*f.width:(i+1)*f.width])
-		values[k] = f.least + binary.LittleEndian.Uint64(b[:])
+		values[k] = f.least + f.at(i)
 	}
 	r.setFields(values)
 	return r

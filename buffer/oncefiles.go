@@ -67,11 +67,20 @@ func saveOnces(path string, c *block.Coder, tables []*onceTable, rest func() err
 // or damaged. What cannot be read is returned as damage beside a file that can be
 // used; the records concerned are forgotten.
 func openOnces(path string, c *block.Coder) (t *onceTable, damage, err error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open idempotency records: %w", err)
 	}
-	t = &onceTable{path: path, coder: c, size: info.Size()}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, fmt.Errorf("open idempotency records: %w", err)
+	}
+	t = &onceTable{path: path, file: f, coder: c, size: info.Size()}
 	err = t.mapFilter()
 	if errors.Is(err, block.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
 		damage, err = t.rebuildFilter()
@@ -94,7 +103,7 @@ func (e *Engine) findOnceFile(in onceFiles, key [16]byte, now time.Time) (r once
 			e.forgotten(err)
 			continue
 		}
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrClosed) {
 			if e.oncesMoved(in.moves) {
 				return r, false, errFilesMoved
 			}
@@ -242,30 +251,32 @@ func (e *Engine) exchangeOnces(row []*onceTable, merged *onceTable) error {
 	if !placed {
 		old = append(old, merged)
 	}
-	for _, t := range old {
-		if err := e.removeOnces(t.path); err != nil {
-			return err
-		}
-	}
-	return nil
+	return e.dropOnces(old)
 }
 
 // dropOldOnces removes the files of which every key's TTL is over.
 func (e *Engine) dropOldOnces(now time.Time) error {
 	e.mu.Lock()
-	var old []string
+	var old []*onceTable
 	kept := make([]*onceTable, 0, len(e.onceFiles))
 	for _, t := range e.onceFiles {
 		if t.dir.until <= now.UnixMilli() {
-			old = append(old, t.path)
+			old = append(old, t)
 		} else {
 			kept = append(kept, t)
 		}
 	}
 	e.onceFiles = kept
 	e.mu.Unlock()
-	for _, path := range old {
-		if err := e.removeOnces(path); err != nil {
+	return e.dropOnces(old)
+}
+
+// dropOnces removes files that a look-up may be about to read: it is told that they are
+// closed, and the disk has them back at once.
+func (e *Engine) dropOnces(tables []*onceTable) error {
+	for _, t := range tables {
+		_ = t.file.Close() // it was read alone
+		if err := e.removeOnces(t.path); err != nil {
 			return err
 		}
 	}

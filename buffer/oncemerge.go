@@ -31,7 +31,7 @@ func (c *onceCursor) advance() error {
 		switch {
 		case err == nil:
 			c.x, c.i = x, 0
-		case errors.Is(err, fs.ErrNotExist): // all that it had is over, and it was removed meanwhile
+		case errors.Is(err, fs.ErrClosed): // all that it had is over, and it was removed meanwhile
 			c.more = false
 			return nil
 		case !errors.Is(err, block.ErrDamaged):

@@ -21,6 +21,7 @@ const (
 type onceSet struct {
 	fresh   map[[16]byte]onceRecord
 	sorting map[[16]byte]onceRecord // a table in the making
+	spare   map[[16]byte]onceRecord // empty, but as large as the next fresh will be; the committer's
 	runs    []*onceTable            // oldest first
 	seen    bloom                   // of all keys; nil: any may be there
 }
@@ -73,7 +74,8 @@ func (s *onceSet) find(key [16]byte) (r onceRecord, ok bool) {
 
 // onceRunOf makes a table in memory.
 func onceRunOf(c *block.Coder, from map[[16]byte]onceRecord) *onceTable {
-	list := slices.SortedFunc(maps.Values(from), func(a, b onceRecord) int { return compareKeys(a.Key, b.Key) })
+	list := slices.AppendSeq(make([]onceRecord, 0, len(from)), maps.Values(from))
+	slices.SortFunc(list, func(a, b onceRecord) int { return compareKeys(a.Key, b.Key) })
 	var data bytes.Buffer
 	data.Grow(len(list) * 34)
 	w := newOnceWriter(&data, c, len(list))
@@ -88,7 +90,7 @@ func onceRunOf(c *block.Coder, from map[[16]byte]onceRecord) *onceTable {
 func (s *onceSet) settle(c *block.Coder, least int) {
 	if len(s.fresh) >= least {
 		s.runs = append(s.runs, onceRunOf(c, s.fresh))
-		s.fresh = map[[16]byte]onceRecord{}
+		clear(s.fresh)
 	}
 }
 
@@ -101,12 +103,18 @@ func (e *Engine) sortOnces() {
 		e.mu.Unlock()
 		return
 	}
-	s.sorting, s.fresh = s.fresh, map[[16]byte]onceRecord{}
+	full := s.fresh
+	s.sorting, s.fresh, s.spare = full, s.spare, nil
+	if s.fresh == nil {
+		s.fresh = make(map[[16]byte]onceRecord, len(full))
+	}
 	e.mu.Unlock()
-	run := onceRunOf(e.comp, s.sorting)
+	run := onceRunOf(e.comp, full)
 	e.mu.Lock()
 	s.runs, s.sorting = append(s.runs, run), nil
 	e.mu.Unlock()
+	clear(full) // nobody looks into it any more
+	s.spare = full
 }
 
 // merge adds what was gathered later.
@@ -123,6 +131,7 @@ func (s *onceSet) merge(c *block.Coder, later *onceSet) {
 
 // tables are all records, as tables, oldest first. Nothing is added any more.
 func (s *onceSet) tables(c *block.Coder) []*onceTable {
+	s.spare = nil
 	if len(s.fresh) == 0 {
 		return s.runs
 	}

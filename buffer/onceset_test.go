@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"forebay/buffer/block"
 
@@ -226,6 +228,43 @@ func TestOnceFileCoversAnother(t *testing.T) {
 	}{{0, 7, 3, 3, true}, {0, 7, 0, 0, true}, {0, 7, 7, 7, true}, {0, 7, 8, 8, false}, {3, 3, 3, 3, false}, {3, 3, 0, 7, false}, {0, 7, 5, 9, false}} {
 		if got := covers(oncePath("d", tc.first, tc.last), oncePath("d", tc.of, tc.ol)); got != tc.want {
 			t.Errorf("%d-%d covers %d-%d: %v", tc.first, tc.last, tc.of, tc.ol, got)
+		}
+	}
+}
+
+// TestOnceFilesClosed looks into files that a merge has put into another, and into those
+// whose last TTL is over: the one is to be looked for again, the other is not there, and
+// neither is held open.
+func TestOnceFilesClosed(t *testing.T) {
+	e, err := Open(t.Context(), Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	row := onceFilesOf(t, e.comp, onceFan, 100)
+	merged := onceFilesOf(t, e.comp, 1, onceFan*100)[0]
+	key, now := benchKey(0), time.UnixMilli(1e12)
+	e.onceFiles = row
+	_, before := e.knownNow(OnceKey{Key: key}, now)
+	if _, _, err := e.findOnceFile(before, key, now); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.exchangeOnces(row, merged); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := e.findOnceFile(before, key, now); !errors.Is(err, errFilesMoved) {
+		t.Errorf("a look into files that were merged = %v, want to be told", err)
+	}
+	_, before = e.knownNow(OnceKey{Key: key}, now)
+	if err := e.dropOldOnces(now.Add(48 * time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, found, err := e.findOnceFile(before, key, now); found || err != nil {
+		t.Errorf("a look into a file that is over = %v, %v, want nothing", found, err)
+	}
+	for _, x := range append(row, merged) {
+		if _, err := x.file.Stat(); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("%s is open: %v", x.path, err)
 		}
 	}
 }

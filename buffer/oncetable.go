@@ -19,9 +19,10 @@ import (
 // in chunks: a file, with its directory mapped from another, or in memory. It does
 // not change.
 type onceTable struct {
-	path  string // of the file
-	data  []byte // the chunks, in memory
-	size  int64  // of all chunks, in bytes
+	path  string   // of the file
+	file  *os.File // the same, open as long as there is the table; nil: it is in memory
+	data  []byte   // the chunks, in memory
+	size  int64    // of all chunks, in bytes
 	coder *block.Coder
 	dir   *onceDir
 }
@@ -103,16 +104,11 @@ func (t *onceTable) chunk(i int, into []byte) (x onceChunk, err error) {
 	if i+1 < t.dir.chunks() {
 		end = t.dir.pos(i + 1)
 	}
-	if t.path == "" {
+	if t.file == nil {
 		return openOnceChunk(t.data[pos:end], t.coder)
 	}
-	f, err := os.Open(t.path)
-	if err != nil {
-		return x, err
-	}
-	defer f.Close()
 	b := slices.Grow(into[:0], int(end-pos))[:end-pos]
-	n, err := f.ReadAt(b, pos)
+	n, err := t.file.ReadAt(b, pos)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return x, err
 	}
