@@ -12,7 +12,7 @@ const packAt = 64 << 10
 
 // hurryAt is the length from which an append is compressed in less time and not to
 // the least: whoever sends so much at once has more that waits.
-const hurryAt = 2 << 20
+const hurryAt = 1 << 20
 
 // rooms are where blocks that nobody reads soon are gathered: memory that is new costs more
 // than what is done in it.

@@ -203,7 +203,7 @@ func (s *session) newClient(member string) (*kgo.Client, error) {
 		// Where to start is always said; a place that is none is looked at in the next session.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.ConsumeStartOffset(kgo.NewOffset().AtEnd()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), // those move the place on
-		kgo.FetchMaxBytes(fetchMax), kgo.FetchMaxPartitionBytes(fetchMax/2), kgo.MaxConcurrentFetches(3),
+		kgo.FetchMaxBytes(fetchMax), kgo.FetchMaxPartitionBytes(fetchMax/4), kgo.MaxConcurrentFetches(3),
 		kgo.MaxDecompressBatchBytes(inflatedMax),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchMaxBytes(refusedMax), kgo.UnknownTopicRetries(0),
 	)

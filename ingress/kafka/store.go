@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	maxBatch      = 8192    // records of one append
+	maxBatch      = 16384   // records of one append
 	run           = 256     // messages that are made before they are encoded: as many as stay near the processor
-	maxBatchBytes = 4 << 20 // of their values, about
-	storers       = 3       // appends at a time, of different partitions: one is made while others wait for their commits
+	maxBatchBytes = 8 << 20 // of their values, about
+	storers       = 4       // appends at a time, of different partitions: one is made while others wait for their commits
 	refusedMax    = 64 << 20
 
 	firstPause = 50 * time.Millisecond
