@@ -79,12 +79,11 @@ func (w *packer) endPart() {
 	raw := p.raw
 	w.part, w.parts, w.length = nil, append(w.parts, p), w.length+int64(len(raw))
 	p.rawLen = len(raw)
-	switch {
-	case !w.hurry:
-		p.payload, p.codec = w.e.comp.Pack(raw)
-	default:
+	if w.hurry {
 		p.sealable, p.codec = w.e.comp.PackSealable(raw)
 		p.payload = p.sealable[block.HeaderSize:]
+	} else {
+		p.payload, p.codec = w.e.comp.Pack(raw)
 	}
 	if w.room == nil {
 		return
