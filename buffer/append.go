@@ -50,6 +50,7 @@ type part struct {
 // packed is what is written of a part.
 type packed struct {
 	payload       []byte
+	sealable      []byte // payload behind room for its envelope; nil: there is none
 	codec         block.Codec
 	count, rawLen int // of messages, and of what the payload inflates to
 }
@@ -82,6 +83,10 @@ func (e *Engine) appendNew(ctx context.Context, name string, now time.Time, msgs
 		return Accepted{}, nil, fmt.Errorf("append to %s: %w", name, err)
 	}
 	p.marks = marks
+	return e.appendPrepared(ctx, name, begin, now, p, key)
+}
+
+func (e *Engine) appendPrepared(ctx context.Context, name string, begin, now time.Time, p *prepared, key onceClaim) (Accepted, *onceEntry, error) {
 	defer p.recycle()
 	a, at, first, err := e.enqueue(name, now, p, key)
 	if err != nil {
@@ -130,14 +135,15 @@ func (e *Engine) prepare(name string, msgs []Message) (*prepared, error) {
 	p := &prepared{count: len(msgs)}
 	for i := range msgs {
 		p.size += int64(recordLen(&msgs[i], alike(msgs, i))) + 2*binary.MaxVarintLen32
-		p.largest = max(p.largest, int64(len(msgs[i].Body)))
-		p.flags |= flagsOf(&msgs[i])
+		p.look(&msgs[i])
 	}
-	if p.size > appendMemory {
-		return nil, fmt.Errorf("%w: %d bytes at once", ErrTooLarge, p.size)
+	if err := p.fits(); err != nil {
+		return nil, err
 	}
 	if p.size >= packAt {
-		p.parts = e.packParts(name, msgs, p.size)
+		w := e.packer(name, len(msgs), p.size)
+		w.add(msgs)
+		p.parts = w.end()
 		return p, nil
 	}
 	p.records = scratches.Get().(*scratch)
@@ -148,6 +154,19 @@ func (e *Engine) prepare(name string, msgs []Message) (*prepared, error) {
 		p.records.owners = own(p.records.owners, i, 1, msgs[i].Owner)
 	}
 	return p, nil
+}
+
+func (p *prepared) fits() error {
+	if p.size > appendMemory {
+		return fmt.Errorf("%w: %d bytes at once", ErrTooLarge, p.size)
+	}
+	return nil
+}
+
+// look notes what admission asks of a message.
+func (p *prepared) look(m *Message) {
+	p.largest = max(p.largest, int64(len(m.Body)))
+	p.flags |= flagsOf(m)
 }
 
 func flagsOf(m *Message) (f block.Flags) {

@@ -130,12 +130,24 @@ type Bookmarks interface {
 	// bookmarks alone, whatever the stream's bounds, and they are durable when it
 	// returns. An empty At takes a bookmark away.
 	AppendFrom(ctx context.Context, stream string, now time.Time, msgs []Message, source string, marks []Bookmark) (Accepted, error)
+	// Draft begins an append of about n messages of together about size bytes, which is
+	// many: who has to make them saves memory, and much of the time that it takes.
+	Draft(stream string, n int, size int64) Draft
 	// Bookmarks returns those of a source, by part. It waits for the commits that are
 	// under way, so that an append which returned ErrUndecided is decided then.
 	Bookmarks(ctx context.Context, source string) ([]Bookmark, error)
 	// KeepBookmarks takes away the bookmarks of all sources but these. Durable when it
 	// returns.
 	KeepBookmarks(ctx context.Context, sources []string) error
+}
+
+// Draft is an append that is made little by little, by one goroutine. It can be dropped.
+type Draft interface {
+	// Add adds messages, of which nothing is looked at any more when it returns. It neither
+	// fails nor waits for a commit.
+	Add(msgs []Message)
+	// AppendFrom is that of [Bookmarks] with all that was added. It ends the draft.
+	AppendFrom(ctx context.Context, now time.Time, source string, marks []Bookmark) (Accepted, error)
 }
 
 // Bookmark says how far a source has read a part of what it reads. Both texts are the

@@ -76,6 +76,7 @@ type batch struct {
 	carriedBytes  int64
 	heads         []block.Header
 	blocks        []segment.Block // of heads
+	sealable      [][]byte        // the payloads of blocks behind room for their envelopes; nil: there is none
 }
 
 // size is how many blocks a batch takes at most, and how many bytes.
@@ -262,6 +263,7 @@ func (e *Engine) encode(b *batch, snapshot ops) {
 			Kind: block.Messages, Codec: p.codec, Flags: p.flags, First: first, Base: p.base,
 			Stream: p.stream.num, Count: uint32(p.count), RawLen: uint32(p.rawLen),
 		}, p.payload)
+		b.sealable[len(b.sealable)-1] = p.sealable
 	}
 	for _, m := range b.moves {
 		e.sealPacked(b, m.header(), m.payload)
@@ -292,6 +294,7 @@ func (e *Engine) sealPacked(b *batch, h block.Header, payload []byte) {
 	h.Seq, h.Durable = e.seq+uint64(len(b.heads))+1, e.seq
 	b.heads = append(b.heads, h)
 	b.blocks = append(b.blocks, segment.Block{Seq: h.Seq, Data: payload})
+	b.sealable = append(b.sealable, nil)
 }
 
 // flush seals the blocks of a batch and commits them: they are durable when it
@@ -311,11 +314,18 @@ func (e *Engine) flush(b *batch) error {
 	for i := range b.heads {
 		h, payload := &b.heads[i], b.blocks[i].Data
 		h.Chain = chain
-		b.blocks[i].Data = e.comp.Seal(make([]byte, 0, block.Overhead+len(payload)), h, payload)
+		if b.sealable[i] != nil {
+			b.blocks[i].Data = e.comp.SealIn(b.sealable[i], h)
+		} else {
+			b.blocks[i].Data = e.comp.Seal(make([]byte, 0, block.Overhead+len(payload)), h, payload)
+		}
 		chain = h.Sum
 	}
 	if err := e.commitBlocks(e.active.seg, b.blocks); err != nil {
 		return err
+	}
+	for _, m := range b.sealable {
+		e.comp.Free(m)
 	}
 	last := b.heads[len(b.heads)-1]
 	e.seq, e.chain = last.Seq, last.Sum

@@ -1,7 +1,6 @@
 package buffer
 
 import (
-	"bytes"
 	"sync"
 
 	"forebay/buffer/block"
@@ -13,68 +12,97 @@ const packAt = 64 << 10
 
 // hurryAt is the length from which an append is compressed in less time and not to
 // the least: whoever sends so much at once has more that waits.
-const hurryAt = 2 << 20
+const hurryAt = 1 << 20
 
 // rooms are where blocks that nobody reads soon are gathered: memory that is new costs more
 // than what is done in it.
 var rooms = sync.Pool{New: func() any { return new([]byte) }}
 
-// packParts makes finished blocks of a large append. Their offsets and times
-// are in the envelope, which is written last.
-func (e *Engine) packParts(name string, msgs []Message, size int64) []*part {
-	mean := int(size)/len(msgs) + 1
-	if size >= hurryAt {
-		if !e.readsSoon(name, mean) {
-			return e.packUnread(msgs, mean)
-		}
-		return e.packEach(msgs, mean, e.comp.PackFast)
-	}
-	return e.packEach(msgs, mean, e.comp.Pack)
+// packer makes finished blocks of a large append. Their offsets and times are in the
+// envelope, which is written last.
+type packer struct {
+	e      *Engine
+	mean   int     // bytes of a message, about
+	left   int     // messages to come
+	hurry  bool    // less time is worth more than disk
+	room   *[]byte // where a block of which is kept only what is written is gathered; nil: all of it is kept
+	part   *part   // that is not finished; nil: none
+	parts  []*part
+	length int64 // of parts, before compression
 }
 
-func (e *Engine) packEach(msgs []Message, mean int, pack func([]byte) ([]byte, block.Codec)) (parts []*part) {
-	for i := 0; i < len(msgs); {
-		most := min(blockTarget/mean+2, len(msgs)-i)
-		p := &part{closed: true, raw: make([]byte, 0, most*mean+headLen(&msgs[i])), places: places{at: make([]recordPlace, 0, most)}}
-		for first := i; i < len(msgs) && len(p.raw) < blockTarget; i++ {
-			start := len(p.raw)
-			e.record(p, msgs, first, i)
+// packer begins an append of n messages of together size bytes, about.
+func (e *Engine) packer(name string, n int, size int64) *packer {
+	w := &packer{e: e, mean: int(size)/n + 1, left: n, hurry: size >= hurryAt}
+	if w.hurry && !e.readsSoon(name, w.mean) {
+		w.room = rooms.Get().(*[]byte)
+	}
+	return w
+}
+
+// add encodes messages and keeps nothing of them.
+func (w *packer) add(msgs []Message) {
+	for i := range msgs {
+		p, first := w.part, w.part == nil
+		if first {
+			p = w.begin(&msgs[i])
+		}
+		start := len(p.raw)
+		p.keys = w.e.keyHash.entries(p.keys, uint64(p.count), msgs[i].Key, msgs[i].CancelKeys)
+		p.owners = own(p.owners, p.count, 1, msgs[i].Owner)
+		p.raw = append(p.raw, 0) // accepted_at is the base time
+		p.raw = appendRecord(p.raw, &msgs[i], !first && alike(msgs, i))
+		if w.room == nil {
 			p.mark(start)
 		}
-		p.pack(pack)
-		parts = append(parts, p)
+		if p.count++; len(p.raw) >= blockTarget {
+			w.endPart()
+		}
 	}
-	return parts
+	w.left -= len(msgs)
 }
 
-// packUnread keeps of a block only what is written.
-func (e *Engine) packUnread(msgs []Message, mean int) (parts []*part) {
-	room := rooms.Get().(*[]byte)
-	defer rooms.Put(room)
-	for i := 0; i < len(msgs); {
-		first := i
-		p := &part{closed: true, raw: (*room)[:0], keys: make([]keyEntry, 0, min(blockTarget/mean+2, len(msgs)-i))}
-		for ; i < len(msgs) && len(p.raw) < blockTarget; i++ {
-			e.record(p, msgs, first, i)
-		}
-		if cap(p.raw) <= 4*blockTarget { // unless a message is large
-			*room = p.raw
-		}
-		if p.pack(e.comp.PackFast); p.codec == block.Raw {
-			p.payload = bytes.Clone(p.payload)
-		}
-		p.raw, p.count = nil, i-first
-		parts = append(parts, p)
+func (w *packer) begin(m *Message) *part {
+	most := max(1, min(blockTarget/w.mean+2, w.left))
+	w.part = &part{closed: true, keys: make([]keyEntry, 0, most)}
+	if w.room != nil {
+		w.part.raw = (*w.room)[:0]
+	} else {
+		w.part.raw = make([]byte, 0, most*w.mean+headLen(m))
+		w.part.at = make([]recordPlace, 0, most)
 	}
-	return parts
+	return w.part
 }
 
-// record appends the ith message to a part that begins with the first.
-func (e *Engine) record(p *part, msgs []Message, first, i int) {
-	p.keys = e.keyHash.entries(p.keys, uint64(i-first), msgs[i].Key, msgs[i].CancelKeys)
-	p.owners = own(p.owners, i-first, 1, msgs[i].Owner)
-	p.raw = append(p.raw, 0) // accepted_at is the base time
-	p.raw = appendRecord(p.raw, &msgs[i], i > first && alike(msgs, i))
+func (w *packer) endPart() {
+	p := w.part
+	raw := p.raw
+	w.part, w.parts, w.length = nil, append(w.parts, p), w.length+int64(len(raw))
+	p.rawLen = len(raw)
+	if w.hurry {
+		p.sealable, p.codec = w.e.comp.PackSealable(raw)
+		p.payload = p.sealable[block.HeaderSize:]
+	} else {
+		p.payload, p.codec = w.e.comp.Pack(raw)
+	}
+	if w.room == nil {
+		return
+	}
+	if cap(raw) <= 4*blockTarget { // unless a message is large
+		*w.room = raw
+	}
+	p.raw = nil
+}
+
+// end returns the blocks. Nothing is added any more.
+func (w *packer) end() []*part {
+	if w.part != nil {
+		w.endPart()
+	}
+	if w.room != nil {
+		rooms.Put(w.room)
+	}
+	return w.parts
 }
 
 func (p *part) pack(pack func([]byte) ([]byte, block.Codec)) {

@@ -138,3 +138,30 @@ func TestChunksHarmed(t *testing.T) {
 		}
 	}
 }
+
+// TestSealIn: a block that is sealed where it was packed is that of Seal, and
+// its memory can be used again once it is given back.
+func TestSealIn(t *testing.T) {
+	for name, raw := range map[string][]byte{"empty": nil, "shrinks": bytes.Repeat([]byte("order "), 50_000), "does not": incompressible(100_000)} {
+		for _, keys := range []*DataKeys{nil, dataKeys(t, NewDataKey())} {
+			c := newCoder(t)
+			c.Sealer = Sealer{7, keys}
+			for seq := range uint64(3) {
+				sealable, codec := c.PackSealable(raw)
+				h := Header{Kind: Messages, Codec: codec, Seq: seq, Count: 3, RawLen: uint32(len(raw)), Chain: 9}
+				b := c.SealIn(sealable, &h)
+				got, payload, err := c.Open(b)
+				if err != nil || got != h {
+					t.Fatalf("%s: %+v, %v; want %+v", name, got, err, h)
+				}
+				if back, err := c.Unpack(got, payload); err != nil || !bytes.Equal(back, raw) {
+					t.Errorf("%s: %d bytes come back, %v", name, len(back), err)
+				}
+				if again := c.Seal(nil, &h, sealable[HeaderSize:]); keys == nil && !bytes.Equal(b, again) {
+					t.Errorf("%s: the block is not that of Seal", name)
+				}
+				c.Free(sealable)
+			}
+		}
+	}
+}

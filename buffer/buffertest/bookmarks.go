@@ -15,6 +15,7 @@ import (
 func bookmarkSections() []section {
 	list := needing([]section{
 		{name: "bookmarks", streams: oneDrain(), run: bookmarks},
+		{name: "drafts", streams: oneDrain(), run: drafts},
 		{name: "bookmarks that cannot be", streams: oneDrain(), run: bookmarksRefused},
 		{name: "bookmarks stay where their messages are refused", streams: boundedStream(), run: bookmarksFull},
 	}, needBookmarks)
@@ -66,6 +67,49 @@ func bookmarks(f *fixture) {
 	}
 	f.wantBookmarks("kafka", "a", "3", "c", "0")
 	f.wantBookmarks("other")
+}
+
+// drafts: small ones and those of several blocks, whose messages are made in the memory of
+// those before.
+func drafts(f *fixture) {
+	var want []uint64
+	for i, size := range []int{0, 40, 8 << 10} {
+		const runs, each = 100, 9
+		d := f.bookmarks().Draft("orders", runs*each, int64(runs*each*size))
+		var run [each]buffer.Message
+		var origins [each]buffer.Origin
+		body := make([]byte, size)
+		for n := range runs {
+			copy(body, fmt.Sprint(n))
+			for j := range run {
+				origins[j] = buffer.Origin{Offset: int64(len(want)), Time: f.now}
+				run[j] = buffer.Message{Method: "POST", Target: "/", Key: fmt.Sprint(len(want)), Body: body, Origin: &origins[j]}
+				want = append(want, uint64(len(want)))
+			}
+			d.Add(run[:])
+		}
+		mark := buffer.Bookmark{Part: "a", At: fmt.Sprint(i)}
+		a, err := d.AppendFrom(context.Background(), f.now, "kafka", []buffer.Bookmark{mark})
+		if err != nil || a.Count != runs*each || a.First != uint64(len(want)-a.Count) {
+			f.Fatalf("AppendFrom of a draft of %d messages = %+v, %v", runs*each, a, err)
+		}
+		f.wantBookmarks("kafka", mark.Part, mark.At)
+		for n, got := range f.wantTake("mail", runs*each+1, want[a.First:]...) {
+			text := fmt.Sprint(n / each)
+			if text = text[:min(len(text), size)]; got.Message.Origin.Offset != int64(a.First)+int64(n) || !strings.HasPrefix(string(got.Message.Body), text) || len(got.Message.Body) != size {
+				f.Fatalf("message %d of a draft is %q of %+v", n, got.Message.Body, got.Message.Origin)
+			}
+		}
+	}
+	refused := f.bookmarks().Draft("nothing", 1, 1)
+	refused.Add([]buffer.Message{small(0)})
+	_, err := refused.AppendFrom(context.Background(), f.now, "kafka", pairs([]string{"a", "99"}))
+	f.wantErr("AppendFrom of a draft to no stream", err, buffer.ErrNoStream)
+	f.wantBookmarks("kafka", "a", "2")
+	if _, err := f.bookmarks().Draft("orders", 0, 0).AppendFrom(context.Background(), f.now, "kafka", pairs([]string{"a", "3"})); err != nil {
+		f.Fatalf("AppendFrom of an empty draft: %v", err)
+	}
+	f.wantBookmarks("kafka", "a", "3")
 }
 
 func bookmarksRefused(f *fixture) {

@@ -223,6 +223,9 @@ func (s *store) AppendFrom(ctx context.Context, stream string, now time.Time, ms
 	return a, err
 }
 
+// Draft is durable, as AppendFrom is.
+func (s *store) Draft(stream string, _ int, _ int64) buffer.Draft { return NewDraft(s, stream) }
+
 // Bookmarks makes durable what was done before.
 func (s *store) Bookmarks(ctx context.Context, source string) ([]buffer.Bookmark, error) {
 	s.save()

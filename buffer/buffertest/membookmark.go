@@ -1,6 +1,7 @@
 package buffertest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -35,6 +36,32 @@ func (m *Mem) AppendFrom(ctx context.Context, stream string, now time.Time, msgs
 		}
 	}
 	return a, nil
+}
+
+// Draft implements buffer.Bookmarks.
+func (m *Mem) Draft(stream string, _ int, _ int64) buffer.Draft { return NewDraft(m, stream) }
+
+// NewDraft returns a draft that AppendFrom of a buffer takes at once.
+func NewDraft(b buffer.Bookmarks, stream string) buffer.Draft { return &draft{b: b, stream: stream} }
+
+type draft struct {
+	b      buffer.Bookmarks
+	stream string
+	msgs   []buffer.Message
+}
+
+func (d *draft) Add(msgs []buffer.Message) {
+	for _, m := range msgs {
+		m.Body = bytes.Clone(m.Body)
+		if m.Origin != nil {
+			m.Origin = new(*m.Origin)
+		}
+		d.msgs = append(d.msgs, m)
+	}
+}
+
+func (d *draft) AppendFrom(ctx context.Context, now time.Time, source string, marks []buffer.Bookmark) (buffer.Accepted, error) {
+	return d.b.AppendFrom(ctx, d.stream, now, d.msgs, source, marks)
 }
 
 // Bookmarks implements buffer.Bookmarks.

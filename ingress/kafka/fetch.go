@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	maxPending  = 32 << 20 // bytes of records that are read and not stored, before another poll
+	maxPending  = 64 << 20 // bytes of records that are read and not stored, before another poll
 	recordBytes = 200      // of one beside key and value, about
 )
 

@@ -14,6 +14,7 @@ type share struct {
 	records []*kgo.Record // that it may take
 	behind  *unread       // what comes after them; nil: nothing that is known
 	to      place         // where the partition is when the batch is stored
+	due     int64         // bytes of records, about
 	taken   int           // of records
 	size    int64         // of what is taken, in bytes
 	count   int           // of messages
@@ -23,8 +24,10 @@ type share struct {
 
 // batch is what is stored in one commit.
 type batch struct {
-	msgs    []buffer.Message
-	origins []buffer.Origin // of msgs
+	msgs    []buffer.Message // that are not in the draft yet, a run at most
+	origins []buffer.Origin  // of msgs
+	draft   buffer.Draft     // nil: there is no more than a run
+	count   int              // of all messages
 	making  *making
 	shares  []share
 	refused []*kgo.Record // to be written to their topic before
@@ -46,12 +49,13 @@ func (s *session) pick(b *batch) {
 		if records >= maxBatch || bytes >= maxBatchBytes {
 			break
 		}
-		x := share{assigned: p, to: p.place, records: p.pending, behind: p.unread}
+		x := share{assigned: p, to: p.place, records: p.pending, behind: p.unread, due: p.bytes}
 		if most := maxBatch - records; len(x.records) > most {
 			x.records, x.behind = x.records[:most], nil
+			x.due = p.bytes * int64(most) / int64(len(p.pending))
 		}
 		p.storing = true
-		records, bytes = records+len(x.records), bytes+p.bytes
+		records, bytes = records+len(x.records), bytes+x.due
 		b.shares = append(b.shares, x)
 	}
 }
@@ -68,16 +72,12 @@ func (s *session) busy() bool {
 	return false
 }
 
-func (b *batch) full() bool { return len(b.msgs) >= maxBatch || b.bytes >= maxBatchBytes }
+func (b *batch) full() bool { return b.count >= maxBatch || b.bytes >= maxBatchBytes }
 
 // fill makes messages of what was picked, each partition in order.
 func (s *session) fill(b *batch) {
-	n := 0
-	for i := range b.shares {
-		n += len(b.shares[i].records)
-	}
-	if n > cap(b.msgs) {
-		b.msgs, b.origins = make([]buffer.Message, 0, n), make([]buffer.Origin, n)
+	if b.msgs == nil {
+		b.msgs, b.origins = make([]buffer.Message, 0, run), make([]buffer.Origin, run)
 	}
 	b.making = s.make.batch()
 	for i := range b.shares {
@@ -91,6 +91,9 @@ func (s *session) fillFrom(b *batch, x *share) {
 			return
 		}
 		if !r.Attrs.IsControl() {
+			if len(b.msgs) == run {
+				s.draft(b)
+			}
 			i := len(b.msgs)
 			b.msgs = b.msgs[:i+1]
 			why := b.making.message(r, &b.msgs[i], &b.origins[i])
@@ -101,6 +104,7 @@ func (s *session) fillFrom(b *batch, x *share) {
 			case why == nil:
 				b.bytes += len(r.Value) + len(r.Key)
 				x.count++
+				b.count++
 			case s.source.RefusedTopic == "":
 				x.stop, x.to.next = why, r.Offset
 				return
@@ -120,6 +124,19 @@ func (s *session) fillFrom(b *batch, x *share) {
 		s.refuse(b, x, u.first, u.why)
 		x.to, x.skip = place{u.next, -1}, true
 	}
+}
+
+// draft moves the messages so far into the draft.
+func (s *session) draft(b *batch) {
+	if b.draft == nil {
+		n, size := 0, int64(0)
+		for _, x := range b.shares {
+			n, size = n+len(x.records), size+x.due-recordBytes*int64(len(x.records))
+		}
+		b.draft = s.buf.Draft(s.source.Stream, n, size)
+	}
+	b.draft.Add(b.msgs)
+	b.msgs = b.msgs[:0]
 }
 
 // recycle gives the memory of stored records back: nothing of them is looked at any more.

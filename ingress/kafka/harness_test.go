@@ -72,6 +72,10 @@ func (g *gauge) AppendFrom(ctx context.Context, stream string, now time.Time, ms
 	return a, err
 }
 
+func (g *gauge) Draft(stream string, _ int, _ int64) buffer.Draft {
+	return buffertest.NewDraft(g, stream)
+}
+
 func (g *gauge) refusals() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -36,16 +36,52 @@ func TestMemoryOfRecords(t *testing.T) {
 	}
 }
 
-// TestPool: what was given back is lent again, to those who need about so much.
+// TestPool: what was given back is lent again to those who need about so much, and given up
+// when nobody has needed it from one look to the next.
 func TestPool(t *testing.T) {
-	for n, want := range map[int]int{0: 0, 1000: 0, 5000: 8192, 8192: 8192, 8193: 16384, 5 << 20: 0} {
-		if got := cap(lend[byte](new(pool).bytes[:], leastBytes, n)); got != want {
+	for n, want := range map[int]int{0: 0, 1000: 0, leastBytes: leastBytes, 5000: 5000, mostBytes + 1: 0} {
+		if got := cap(newPool().bytes.lend(n)); got != want {
 			t.Errorf("for %d bytes there are %d, want %d", n, got, want)
 		}
 	}
-	p := new(pool)
+	p := newPool()
 	p.OnFetchBatchRead(kgo.BrokerMetadata{}, "t", 0, kgo.FetchBatchMetrics{CompressionType: 2, CompressedBytes: 1000, UncompressedBytes: 6000})
-	if got := cap(p.GetDecompressBytes(make([]byte, 1000), kgo.CodecSnappy)); got != 8192 {
-		t.Errorf("for a batch like the last there are %d bytes, want 8192", got)
+	b := p.GetDecompressBytes(make([]byte, 1000), kgo.CodecSnappy)
+	if cap(b) < 6000 || cap(b) > 7000 {
+		t.Errorf("for a batch like the last there are %d bytes, want a little more than 6000", cap(b))
+	}
+	address := func(b []byte) *byte { return &b[:1][0] }
+	p.PutDecompressBytes(b)
+	if again := p.bytes.lend(5000); address(again) != address(b) {
+		t.Error("what was given back is not lent again")
+	}
+	p.PutDecompressBytes(b)
+	if other := p.bytes.lend(100_000); cap(other) != 100_000 {
+		t.Errorf("for 100000 bytes there are %d", cap(other))
+	}
+}
+
+// TestPoolIsBounded: so much waits to be lent, and nothing of it when it is idle.
+func TestPoolIsBounded(t *testing.T) {
+	p := newPool()
+	var lent [][]byte
+	for range 2 * spareBytes / mostBytes {
+		lent = append(lent, p.bytes.lend(mostBytes))
+	}
+	for _, b := range lent {
+		p.PutDecompressBytes(b)
+	}
+	if n, most := len(p.bytes.free), spareBytes/mostBytes; n != most || p.bytes.size != spareBytes {
+		t.Errorf("%d slices of %d bytes wait, want %d of %d", n, p.bytes.size, most, spareBytes)
+	}
+	p.trim() // they were lent since the last
+	p.PutDecompressBytes(p.bytes.lend(mostBytes))
+	p.trim()
+	if n := len(p.bytes.free); n != 1 {
+		t.Errorf("%d slices wait, where 1 was needed at a time", n)
+	}
+	p.trim()
+	if n := len(p.bytes.free); n != 0 || p.bytes.size != 0 {
+		t.Errorf("%d slices of %d bytes wait when all is idle", n, p.bytes.size)
 	}
 }

@@ -180,13 +180,13 @@ type session struct {
 	room    chan struct{} // a token when less is pending, or nothing is waited for any more
 	end     context.CancelCauseFunc
 	dials   dials
-	pool    pool
+	pool    *pool
 	leaving atomic.Bool // what was stored is told the group
 	again   time.Time   // when another session is needed, as a partition is not fetched any more; zero: it is not. Guarded by mu
 }
 
 func newSession(r *reader) *session {
-	return &session{reader: r, made: make(chan struct{}), came: make(chan struct{}, storers), room: make(chan struct{}, 1)}
+	return &session{reader: r, made: make(chan struct{}), came: make(chan struct{}, storers), room: make(chan struct{}, 1), pool: newPool()}
 }
 
 func (s *session) newClient(member string) (*kgo.Client, error) {
@@ -196,14 +196,14 @@ func (s *session) newClient(member string) (*kgo.Client, error) {
 		return nil, err
 	}
 	opts = append(opts,
-		kgo.WithHooks(&s.dials, &s.pool, s), kgo.WithPools(&s.pool),
+		kgo.WithHooks(&s.dials, s.pool, s), kgo.WithPools(s.pool),
 		kgo.ConsumeTopics(k.Topics...), kgo.ConsumerGroup(k.Group), kgo.InstanceID(member),
 		kgo.SessionTimeout(sessionTimeout), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		kgo.AdjustFetchOffsetsFn(s.assign), kgo.OnPartitionsRevoked(s.revoked), kgo.OnPartitionsLost(s.lost),
 		// Where to start is always said; a place that is none is looked at in the next session.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.ConsumeStartOffset(kgo.NewOffset().AtEnd()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), // those move the place on
-		kgo.FetchMaxBytes(fetchMax), kgo.FetchMaxPartitionBytes(fetchMax/2), kgo.MaxConcurrentFetches(3),
+		kgo.FetchMaxBytes(fetchMax), kgo.FetchMaxPartitionBytes(fetchMax/4), kgo.MaxConcurrentFetches(3),
 		kgo.MaxDecompressBatchBytes(inflatedMax),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchMaxBytes(refusedMax), kgo.UnknownTopicRetries(0),
 	)

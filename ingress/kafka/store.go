@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	maxBatch      = 8192    // records of one append
-	maxBatchBytes = 4 << 20 // of their values, about
-	storers       = 3       // appends at a time, of different partitions: one is made while others wait for their commits
+	maxBatch      = 16384   // records of one append
+	run           = 256     // messages that are made before they are encoded: as many as stay near the processor
+	maxBatchBytes = 8 << 20 // of their values, about
+	storers       = 4       // appends at a time, of different partitions: one is made while others wait for their commits
 	refusedMax    = 64 << 20
 
 	firstPause = 50 * time.Millisecond
@@ -128,7 +129,7 @@ func (s *session) storeOnce(ctx context.Context, b *batch) (some bool, err error
 	}
 	defer s.letGo(b)
 	s.fill(b)
-	if _, closed := s.cfg.Closed(s.source.Stream); closed && len(b.msgs) > 0 {
+	if _, closed := s.cfg.Closed(s.source.Stream); closed && b.count > 0 {
 		return false, errClosed
 	}
 	if err := s.writeRefused(ctx, b); err != nil {
@@ -192,8 +193,7 @@ func (s *session) append(ctx context.Context, b *batch) error {
 	if len(marks) == 0 {
 		return nil
 	}
-	// Not with ctx: an end of the wait would leave open what was stored.
-	_, err := s.buf.AppendFrom(context.WithoutCancel(ctx), s.source.Stream, time.Now(), b.msgs, s.source.Name, marks)
+	err := s.appendAll(context.WithoutCancel(ctx), b, marks) // an end of the wait would leave open what was stored
 	if !errors.Is(err, buffer.ErrUndecided) {
 		return err
 	}
@@ -205,6 +205,16 @@ func (s *session) append(ctx context.Context, b *batch) error {
 		return buffer.ErrStalled
 	}
 	return nil
+}
+
+func (s *session) appendAll(ctx context.Context, b *batch, marks []buffer.Bookmark) (err error) {
+	if b.draft == nil {
+		_, err = s.buf.AppendFrom(ctx, s.source.Stream, time.Now(), b.msgs, s.source.Name, marks)
+		return err
+	}
+	s.draft(b)
+	_, err = b.draft.AppendFrom(ctx, time.Now(), s.source.Name, marks)
+	return err
 }
 
 // stored moves the partitions of a batch on, and stops those that come to a record which

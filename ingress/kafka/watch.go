@@ -27,6 +27,7 @@ func (s *session) watch(ctx context.Context) {
 			s.commit(ctx, at)
 			told = at
 		}
+		s.pool.trim()
 		sleep(ctx, s.every/2+rand.N(s.every/2))
 		if s.over() {
 			s.end(errAgain)
