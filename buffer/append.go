@@ -203,6 +203,9 @@ func (e *Engine) enqueue(name string, now time.Time, p *prepared, key onceClaim)
 		}
 	}
 	st, err := e.admit(name, p.size, p.largest)
+	if err == nil && len(p.marks) > 0 && e.held > 0 && e.held+p.size > sourceMemory {
+		err = ErrOverloaded
+	}
 	if err != nil {
 		return a, at, nil, err
 	}

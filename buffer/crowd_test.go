@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"errors"
 	"testing"
 	"time"
 )
@@ -35,5 +36,39 @@ func TestLinger(t *testing.T) {
 				t.Errorf("linger = %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// Sources leave memory to callers: they can wait.
+func TestSourcesLeaveMemory(t *testing.T) {
+	e, err := Open(t.Context(), Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := e.Configure([]Stream{{Name: "orders", MaxMessageBytes: 1 << 20, DeadMaxBytes: 1 << 20}}); err != nil {
+		t.Fatal(err)
+	}
+	hold := func(n int64) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.held += n
+	}
+	msgs := []Message{{Body: []byte("{}")}}
+	mark := []Bookmark{{Part: "0", At: "1"}}
+	hold(sourceMemory)
+	if _, err := e.AppendFrom(t.Context(), "orders", time.Now(), msgs, "raw", mark); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("a source beside others: %v, want that it waits", err)
+	}
+	if _, err := e.Append(t.Context(), "orders", time.Now(), msgs); err != nil {
+		t.Errorf("a caller beside sources: %v", err)
+	}
+	hold(-sourceMemory)
+	if _, err := e.AppendFrom(t.Context(), "orders", time.Now(), msgs, "raw", mark); err != nil {
+		t.Errorf("a source alone: %v", err)
 	}
 }

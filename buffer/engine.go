@@ -39,6 +39,8 @@ const (
 	maxSegmentAge      = time.Hour
 
 	appendMemory = 64 << 20 // of messages being committed
+	// sourceMemory is what sources take of it: they can wait, and callers would be refused.
+	sourceMemory = appendMemory * 3 / 4
 	cacheMemory  = 64 << 20 // of decoded blocks
 
 	defaultMaxMessageBytes  = 1 << 20

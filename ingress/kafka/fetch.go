@@ -59,7 +59,13 @@ func (s *session) hasRoom() bool {
 }
 
 // sizeOf is what a record takes in memory, in bytes, about.
-func sizeOf(r *kgo.Record) int64 { return int64(len(r.Key)+len(r.Value)) + recordBytes }
+func sizeOf(r *kgo.Record) int64 {
+	n := len(r.Key) + len(r.Value) + recordBytes
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return int64(n)
+}
 
 // add takes over what was not there before. Records come in order.
 func (p *assigned) add(records []*kgo.Record) {

@@ -102,7 +102,7 @@ func (s *session) fillFrom(b *batch, x *share) {
 			}
 			switch {
 			case why == nil:
-				b.bytes += len(r.Value) + len(r.Key)
+				b.bytes += int(sizeOf(r)) - recordBytes
 				x.count++
 				b.count++
 			case s.source.RefusedTopic == "":

@@ -168,3 +168,11 @@ func FuzzPlace(f *testing.F) {
 		}
 	})
 }
+
+// What headers take counts: records of little else would make batches without a bound.
+func TestSizeOfARecord(t *testing.T) {
+	r := &kgo.Record{Key: make([]byte, 3), Value: make([]byte, 4), Headers: []kgo.RecordHeader{{Key: "ab", Value: make([]byte, 5000)}, {Key: "c"}}}
+	if got, want := sizeOf(r), int64(recordBytes+3+4+2+5000+1); got != want {
+		t.Errorf("a record takes %d bytes, want %d", got, want)
+	}
+}

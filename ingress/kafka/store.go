@@ -18,7 +18,7 @@ import (
 const (
 	maxBatch      = 16384   // records of one append
 	run           = 256     // messages that are made before they are encoded: as many as stay near the processor
-	maxBatchBytes = 8 << 20 // of their values, about
+	maxBatchBytes = 8 << 20 // of all that they hold
 	storers       = 4       // appends at a time, of different partitions: one is made while others wait for their commits
 	refusedMax    = 64 << 20
 
