@@ -1,7 +1,6 @@
 package hdfs_test
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,14 +38,7 @@ func TestFailover(t *testing.T) {
 	f.Kill()
 	f.Restart()
 	more(20_000)
-	account := f.Settle("logs-to-archive", 5*time.Minute)
-	if account.Delivered != int64(sent) {
-		t.Errorf("delivered %d of %d", account.Delivered, sent)
-	}
-	parts.Until(t, time.Minute, "no .tmp is left", func() bool {
-		return !slices.ContainsFunc(h.Files("/warehouse"), func(file string) bool { return strings.HasSuffix(file, ".tmp") })
-	})
-	wantLines(t, union(t, h), sent)
+	wantAll(t, h, f, sent)
 }
 
 // killAmidAnAppend kills the NameNode while the DataNode writes what was sent to it.

@@ -120,6 +120,12 @@ func TestFiles(t *testing.T) {
 	f.Kill()
 	f.Restart()
 	more(10_000)
+	wantAll(t, h, f, sent)
+}
+
+// wantAll settles the drain: every line is there, and no file is half written.
+func wantAll(t *testing.T, h *parts.HDFS, f *parts.Forebay, sent int) {
+	t.Helper()
 	account := f.Settle("logs-to-archive", 5*time.Minute)
 	if account.Delivered != int64(sent) {
 		t.Errorf("delivered %d of %d", account.Delivered, sent)
