@@ -94,7 +94,7 @@ func (m mapping) advise(from, to int64, advice uintptr) error {
 // that run the process: half of what it costs. Beyond the end of the mapping nothing is
 // done: Badger may have moved it then.
 func (m mapping) letGo(from, to int64) error {
-	const few = 64 << 10
+	const few = 16 << 10
 	page := int64(os.Getpagesize())
 	from &^= page - 1
 	if to = (to + page - 1) &^ (page - 1); to-from < few || to >= m.len() {
