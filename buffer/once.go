@@ -175,7 +175,7 @@ func (e *Engine) knownOnce(key OnceKey, now time.Time) *onceEntry {
 		seen := *x // what publish changes is read here, under mu
 		return &seen
 	}
-	for _, open := range e.openRecords() {
+	for open := range e.openRecords() {
 		if r, ok := open.onces.find(key.Key); ok {
 			if r.until <= now.UnixMilli() || e.byNum[r.stream] == nil {
 				return nil // or its stream was given up, with the message
