@@ -135,8 +135,8 @@ func (e *Engine) openRecords() iter.Seq[*records] {
 		if !yield(e.records) {
 			return
 		}
-		for i := len(e.segments) - 1; i >= 0; i-- { // each append does: no iterator that needs memory
-			if r := e.segments[i].records; r != nil && !yield(r) {
+		for i := range e.segments { // each append does: slices.Backward would need memory
+			if r := e.segments[len(e.segments)-1-i].records; r != nil && !yield(r) {
 				return
 			}
 		}
