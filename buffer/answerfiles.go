@@ -87,7 +87,7 @@ func (e *Engine) loadAnswers() error {
 func (e *Engine) dropOldAnswers(now time.Time) error {
 	e.mu.Lock()
 	held := map[*stream]int64{}
-	for _, r := range e.openRecords() {
+	for r := range e.openRecords() {
 		for drain, size := range r.answers.sizes {
 			if d := e.drainNums[drain]; d != nil {
 				held[d.stream] += size

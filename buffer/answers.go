@@ -157,7 +157,7 @@ func (s *answerSet) find(c *block.Coder, k answerKey) (a *Answer, found bool, er
 func (e *Engine) answer(drain uint32, offset uint64) *Answer {
 	k := answerKey{drain, offset}
 	e.mu.Lock()
-	for _, r := range e.openRecords() {
+	for r := range e.openRecords() {
 		if a, found, err := r.answers.find(e.comp, k); found || err != nil {
 			e.mu.Unlock()
 			return a

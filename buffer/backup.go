@@ -131,7 +131,7 @@ func (e *Engine) holdAll() (segs []cutSegment, records []string) {
 // recordsOfOne reports whether a file has the records of one segment alone. While that
 // is being sealed a file that a crash left is replaced; a backup has its log instead.
 func recordsOfOne(path string, id uint64) bool {
-	if first, last, ok := onceSpan(strings.Replace(path, ".filter", ".once", 1)); ok {
+	if first, last, ok := onceSpan(path); ok {
 		return first == id && last == id
 	}
 	return strings.HasPrefix(filepath.Base(path), fmt.Sprintf("%016x", id))

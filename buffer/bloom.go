@@ -26,8 +26,10 @@ func (f bloom) block(a uint64) bloom {
 }
 
 // add adds a hash of two halves, with at most seven probes.
-func (f bloom) add(a, b uint64, probes int) {
-	f = f.block(a)
+func (f bloom) add(a, b uint64, probes int) { f.block(a).set(b, probes) }
+
+// set adds a hash to a block, by its other half.
+func (f bloom) set(b uint64, probes int) {
 	for range probes {
 		f[b>>3%bloomBlock] |= 1 << (b & 7)
 		b >>= bloomSlice

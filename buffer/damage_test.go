@@ -47,6 +47,9 @@ func everyFile(t *testing.T, masters ...buffer.MasterKey) string {
 		t.Fatal(err)
 	}
 	waitFor(t, "sealed segments", func() bool { return sealedCount(e) >= 2 })
+	if err := e.JoinOnces(); err != nil {
+		t.Fatal(err)
+	}
 	return crashed(t, e, dir)
 }
 
@@ -113,7 +116,7 @@ func damageInEveryFile(t *testing.T, masters ...buffer.MasterKey) {
 	t.Helper()
 	sound := everyFile(t, masters...)
 	list := kindsOfFiles(t, sound)
-	for _, want := range []string{"FORMAT", "KEY", "NAMES", "BALLAST", "LOCK", "INDEX", "KEYS", ".vlog", ".sst", ".mem", "MANIFEST", "USED", ".once", ".filter", ".out", ".ans"} {
+	for _, want := range []string{"FORMAT", "KEY", "NAMES", "BALLAST", "LOCK", "INDEX", "KEYS", ".vlog", ".sst", ".mem", "MANIFEST", "USED", ".once", ".filter", ".outer", ".out", ".ans"} {
 		if !slices.ContainsFunc(list, func(path string) bool { return strings.Contains(path, want) }) {
 			t.Errorf("no file of kind %s among %v", want, list)
 		}

@@ -141,6 +141,7 @@ type Engine struct {
 	answerFiles  []*answerSet            // oldest first
 	onces        map[[16]byte]*onceEntry // of appends under way
 	onceFiles    []*onceTable            // oldest first
+	onceShelves  []onceShelf             // the same, as look-ups ask for them
 	onceMoves    int                     // how often records went into another file
 	cache        *list.List              // of *cachedBlock, most recently used first
 	cached       int64

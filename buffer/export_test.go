@@ -196,6 +196,21 @@ func (e *Engine) ActiveDir() string {
 // CompactOnces merges files of idempotency records.
 func (e *Engine) CompactOnces() error { return e.compactOnces() }
 
+// JoinOnces makes one outer filter for all files of idempotency records, few as they are.
+func (e *Engine) JoinOnces() error {
+	e.mu.Lock()
+	row := e.settledOnces()
+	e.mu.Unlock()
+	return e.joinRow(row)
+}
+
+// OnceShelves is how many filters a look-up asks.
+func (e *Engine) OnceShelves() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.onceShelves)
+}
+
 // Coder is what packs and seals the engine's blocks.
 func (e *Engine) Coder() (*block.Coder, block.Sealer) { return e.comp, e.comp.Sealer }
 

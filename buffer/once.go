@@ -147,8 +147,8 @@ func (r *onceRecord) replay(name string, key OnceKey) (Accepted, bool, error) {
 
 // onceFiles are the files of records at one moment.
 type onceFiles struct {
-	files []*onceTable // oldest first
-	moves int          // how often records had gone into another file
+	shelves []onceShelf // oldest first
+	moves   int         // how often records had gone into another file
 }
 
 // knownNow returns who has the key in memory, and the files to look into where
@@ -156,7 +156,7 @@ type onceFiles struct {
 func (e *Engine) knownNow(key OnceKey, now time.Time) (*onceEntry, onceFiles) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.knownOnce(key, now), onceFiles{e.onceFiles, e.onceMoves}
+	return e.knownOnce(key, now), onceFiles{e.onceShelves, e.onceMoves}
 }
 
 // onceClaim is a key that was not in the files.
@@ -175,7 +175,7 @@ func (e *Engine) knownOnce(key OnceKey, now time.Time) *onceEntry {
 		seen := *x // what publish changes is read here, under mu
 		return &seen
 	}
-	for _, open := range e.openRecords() {
+	for open := range e.openRecords() {
 		if r, ok := open.onces.find(key.Key); ok {
 			if r.until <= now.UnixMilli() || e.byNum[r.stream] == nil {
 				return nil // or its stream was given up, with the message

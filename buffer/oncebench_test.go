@@ -51,7 +51,7 @@ func BenchmarkOnceLookUp(b *testing.B) {
 	}
 	tables := onceFilesOf(b, c, 11, 1<<19)
 	b.Run("filters", func(b *testing.B) {
-		found := 0
+		found, tables := 0, shelvesOf(tables)
 		for i := range b.N {
 			found += len(probably(tables, benchKey(uint64(1e9+i))))
 		}
@@ -82,3 +82,22 @@ func BenchmarkOnceMerge(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*onceFan*records), "ns/record")
 }
+
+// BenchmarkOnceOuter makes an outer filter for eight files.
+func BenchmarkOnceOuter(b *testing.B) {
+	c, err := block.NewCoder(1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	const records = 1 << 18
+	tables := onceFilesOf(b, c, onceFan, records)
+	for path := outerPath(oncePath(b.TempDir(), 0, onceFan-1)); b.Loop(); {
+		if _, err := saveOuter(path, c, tables, goOn); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*onceFan*records), "ns/record")
+}
+
+// goOn is work that does not rest.
+func goOn() error { return nil }

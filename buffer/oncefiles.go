@@ -18,19 +18,20 @@ import (
 
 const (
 	onceFan = 8
-	// onceMost bounds the records of a file that others were merged into: its filter is
-	// made in memory.
-	onceMost = 1 << 24
+	// onceMost bounds the records of a file that others were merged into. Larger ones stay
+	// as they are: an outer filter of them takes a seventh of what merging them would.
+	onceMost = 1 << 22
 )
 
 func oncePath(dir string, first, last uint64) string {
 	return filepath.Join(dir, onceDirName, fmt.Sprintf("%016x-%016x.once", first, last))
 }
 
-// onceSpan is the segments whose records are in a file.
+// onceSpan is the segments whose records are in a file, or which a filter is of.
 func onceSpan(path string) (first, last uint64, ok bool) {
-	n, err := fmt.Sscanf(filepath.Base(path), "%016x-%016x.once", &first, &last)
-	return first, last, err == nil && n == 2 && first <= last
+	kind := ""
+	_, err := fmt.Sscanf(filepath.Base(path), "%016x-%016x.%s", &first, &last, &kind)
+	return first, last, err == nil && first <= last && slices.Contains([]string{"once", "filter", "outer"}, kind)
 }
 
 // saveOnces makes a file of the records of tables, oldest first, and its filter,
@@ -97,7 +98,7 @@ func openOnces(path string, c *block.Coder) (t *onceTable, damage, err error) {
 // findOnceFile looks for a key in the files. It may read the disk, where a
 // filter says that it is probably there.
 func (e *Engine) findOnceFile(in onceFiles, key [16]byte, now time.Time) (r onceRecord, found bool, err error) {
-	for _, t := range probably(in.files, key) {
+	for _, t := range probably(in.shelves, key) {
 		r, found, err := t.read(key)
 		if errors.Is(err, block.ErrDamaged) {
 			e.forgotten(err)
@@ -141,6 +142,7 @@ func (e *Engine) loadOnces() error {
 		return err
 	}
 	paths = slices.DeleteFunc(paths, func(path string) bool { _, _, ok := onceSpan(path); return !ok })
+	var files []*onceTable
 	for _, path := range paths {
 		if slices.ContainsFunc(paths, func(other string) bool { return covers(other, path) }) {
 			if err := e.removeOnces(path); err != nil {
@@ -155,9 +157,34 @@ func (e *Engine) loadOnces() error {
 		if damage != nil {
 			e.forgotten(damage)
 		}
-		e.onceFiles = append(e.onceFiles, t)
+		files = append(files, t)
 	}
-	return nil
+	outers, err := e.loadOuters(files)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	useless := e.setOnces(files, outers)
+	e.mu.Unlock()
+	return e.dropOuters(useless)
+}
+
+// setOnces says which files of records there are, and which outer filters may be before
+// them. It returns those that are of no use. The caller holds mu.
+func (e *Engine) setOnces(files []*onceTable, outers []*outerFilter) (useless []*outerFilter) {
+	e.onceFiles = files
+	e.onceShelves, useless = shelve(files, outers)
+	return useless
+}
+
+// outers are the outer filters in use. The caller holds mu.
+func (e *Engine) outers() (all []*outerFilter) {
+	for i := range e.onceShelves {
+		if x := e.onceShelves[i].outer; x != nil {
+			all = append(all, x)
+		}
+	}
+	return all
 }
 
 // covers reports whether a file has all the segments of another, and more.
@@ -172,87 +199,8 @@ func (e *Engine) forgotten(damage error) {
 	e.log.Error("idempotency records are damaged; requests sent again may be stored again", "err", damage)
 }
 
-// compactOnces makes one file of eight neighbours, as long as there are such that
-// none is larger than the others together: so a record is written again a few times
-// at most.
-func (e *Engine) compactOnces() error {
-	for e.Err() == nil {
-		e.mu.Lock()
-		row := mergeable(e.settledOnces())
-		e.mu.Unlock()
-		if row == nil {
-			return nil
-		}
-		first, _, _ := onceSpan(row[0].path)
-		_, last, _ := onceSpan(row[len(row)-1].path)
-		path := oncePath(e.cfg.Dir, first, last)
-		damage, err := saveOnces(path, e.comp, row, e.paced().rest)
-		if err != nil {
-			return err
-		}
-		if damage != nil {
-			e.forgotten(damage)
-		}
-		merged, _, err := openOnces(path, e.comp) // written a moment ago
-		if err != nil {
-			return err
-		}
-		if err := e.exchangeOnces(row, merged); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// settledOnces is the files before the first that the janitor is to write again, as a
-// crash came between it and the end of its segment. The caller holds mu.
-func (e *Engine) settledOnces() []*onceTable {
-	for i, t := range e.onceFiles {
-		_, last, _ := onceSpan(t.path)
-		if slices.ContainsFunc(e.segments, func(s *segmentRef) bool { return s.id == last && s.phase == sealing }) {
-			return e.onceFiles[:i]
-		}
-	}
-	return e.onceFiles
-}
-
-// mergeable is the first row of files that is worth merging, or nil.
-func mergeable(files []*onceTable) []*onceTable {
-	for i := 0; i+onceFan <= len(files); i++ {
-		row, sum, largest := files[i:i+onceFan], uint64(0), uint64(0)
-		for _, t := range row {
-			sum += t.dir.records
-			largest = max(largest, t.dir.records)
-		}
-		if sum <= onceMost && largest <= sum-largest {
-			return slices.Clone(row)
-		}
-	}
-	return nil
-}
-
-// exchangeOnces puts a file in the place of those that were merged into it, which go.
-// Some of them may be gone already, past their last TTL.
-func (e *Engine) exchangeOnces(row []*onceTable, merged *onceTable) error {
-	e.mu.Lock()
-	var files []*onceTable
-	placed := false
-	for _, t := range e.onceFiles {
-		if !slices.Contains(row, t) {
-			files = append(files, t)
-		} else if !placed {
-			files, placed = append(files, merged), true
-		}
-	}
-	e.onceFiles = files
-	e.onceMoves++ // who looks into the old ones looks again
-	e.mu.Unlock()
-	old := row
-	if !placed {
-		old = append(old, merged)
-	}
-	return e.dropOnces(old)
-}
+// removeOnces removes a file of records and its filter.
+func (e *Engine) removeOnces(path string) error { return e.removeRecords(filterPath(path), path) }
 
 // dropOldOnces removes the files of which every key's TTL is over.
 func (e *Engine) dropOldOnces(now time.Time) error {
@@ -266,9 +214,9 @@ func (e *Engine) dropOldOnces(now time.Time) error {
 			kept = append(kept, t)
 		}
 	}
-	e.onceFiles = kept
+	useless := e.setOnces(kept, e.outers())
 	e.mu.Unlock()
-	return e.dropOnces(old)
+	return errors.Join(e.dropOnces(old), e.dropOuters(useless))
 }
 
 // dropOnces removes files that a look-up may be about to read: it is told that they are

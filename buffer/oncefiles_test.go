@@ -237,3 +237,57 @@ func TestOncesAreNotMergedBeforeTheirSegmentIsSealed(t *testing.T) {
 		t.Errorf("%d of %d files may be merged while nothing is sealed, want all", got, len(all))
 	}
 }
+
+// TestOuterFiltersAtAStart harms an outer filter between two starts: it is only a help,
+// and what cannot be used of it goes.
+func TestOuterFiltersAtAStart(t *testing.T) {
+	sound := kept(t)
+	e := open(t, sound)
+	if err := errors.Join(e.JoinOnces(), e.Close()); err != nil {
+		t.Fatal(err)
+	}
+	outer := filepath.Base(files(t, sound, "once/*.outer")[0])
+	for name, tc := range map[string]struct {
+		harm func(t *testing.T, path string)
+		used bool
+	}{
+		"nothing": {func(*testing.T, string) {}, true},
+		"missing": {func(t *testing.T, path string) { remove(t, path) }, false},
+		"flipped": {func(t *testing.T, path string) { edit(t, path, func(b []byte) { b[10] ^= 1 }) }, false},
+		"cut":     {func(t *testing.T, path string) { cut(t, path, 100) }, false},
+		"empty":   {func(t *testing.T, path string) { cut(t, path, 0) }, false},
+		"of fewer files": {func(t *testing.T, path string) {
+			all := files(t, filepath.Dir(path), "*.once")
+			b, err := os.ReadFile(all[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(all[0], b, 0o600); err != nil { // its keys are in no filter of this name
+				t.Fatal(err)
+			}
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			copyTree(t, sound, dir)
+			path := filepath.Join(dir, "once", outer)
+			tc.harm(t, path)
+			e, said := logged(t, dir)
+			many := len(files(t, dir, "once/*.once"))
+			if got := e.OnceShelves(); got < many != tc.used {
+				t.Errorf("%d filters are asked for %d files", got, many)
+			}
+			if _, err := os.Stat(path); (err == nil) != tc.used {
+				t.Errorf("of the filter is left: %v", err)
+			}
+			if told := strings.Contains(said.String(), outer); told != (!tc.used && name != "missing") {
+				t.Errorf("the start says %q", said)
+			}
+			for i := 20; i < 40; i++ {
+				if a, err := e.Lookup(t.Context(), "orders", onceKeyOf(i).Key, noon); err != nil || a.First != uint64(i) {
+					t.Errorf("key %d is at %d, %v", i, a.First, err)
+				}
+			}
+		})
+	}
+}

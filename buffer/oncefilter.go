@@ -104,7 +104,7 @@ func (t *onceTable) mapFilter() (err error) {
 	}
 	if size == t.size && d.chunks() > 0 {
 		if last, err := t.sumAt(d.pos(d.chunks() - 1)); err != nil || last == sum {
-			t.dir = d
+			t.dir, t.sum = d, sum
 			return err
 		}
 	}
@@ -179,6 +179,3 @@ func increment(key *[16]byte) {
 		}
 	}
 }
-
-// removeOnces removes a file of records and its filter.
-func (e *Engine) removeOnces(path string) error { return e.removeRecords(filterPath(path), path) }

@@ -21,28 +21,35 @@ type onceCursor struct {
 	damage error
 }
 
-func (c *onceCursor) advance() error {
-	for c.i++; c.i >= c.x.n; {
-		if c.more = c.next < c.t.dir.chunks(); !c.more {
-			return nil
-		}
-		x, err := c.t.chunk(c.next, c.x.sealed)
-		c.next++
-		switch {
-		case err == nil:
-			c.x, c.i = x, 0
-		case errors.Is(err, fs.ErrClosed): // all that it had is over, and it was removed meanwhile
-			c.more = false
-			return nil
-		case !errors.Is(err, block.ErrDamaged):
+func (c *onceCursor) advance() (err error) {
+	if c.i++; c.i >= c.x.n {
+		if c.more, err = c.load(); !c.more || err != nil {
 			return err
-		case c.damage == nil:
-			c.damage = err
 		}
 	}
 	c.head = c.x.record(c.i)
 	c.lead = binary.BigEndian.Uint64(c.head.Key[:])
 	return nil
+}
+
+// load goes to the first record of the next chunk that can be read, if there is one.
+func (c *onceCursor) load() (more bool, err error) {
+	for c.next < c.t.dir.chunks() {
+		x, err := c.t.chunk(c.next, c.x.sealed)
+		c.next++
+		switch {
+		case err == nil:
+			c.x, c.i = x, 0
+			return true, nil
+		case errors.Is(err, fs.ErrClosed): // all that it had is over, and it was removed meanwhile
+			return false, nil
+		case !errors.Is(err, block.ErrDamaged):
+			return false, err
+		case c.damage == nil:
+			c.damage = err
+		}
+	}
+	return false, nil
 }
 
 // upTo reports whether the key of a cursor is not above that of another.
@@ -82,10 +89,15 @@ func mergeOnces(tables []*onceTable, each func(onceRecord) error) (damage, err e
 			}
 		}
 	}
+	return damageOf(cursors), nil
+}
+
+// damageOf is what cursors passed over.
+func damageOf(cursors []*onceCursor) (damage error) {
 	for _, c := range cursors {
 		if damage == nil {
 			damage = c.damage
 		}
 	}
-	return damage, nil
+	return damage
 }

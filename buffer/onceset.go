@@ -63,7 +63,7 @@ func (s *onceSet) find(key [16]byte) (r onceRecord, ok bool) {
 	if r, ok = s.sorting[key]; ok {
 		return r, true
 	}
-	for _, run := range probably(s.runs, key) {
+	for _, run := range probably(shelvesOf(s.runs), key) {
 		// What is in memory is as it was made.
 		if r, found, err := run.read(key); found && err == nil {
 			return r, true

@@ -86,7 +86,7 @@ func TestOnceSet(t *testing.T) {
 
 // find looks a key up in a table.
 func find(t *onceTable, key [16]byte) (onceRecord, bool, error) {
-	for _, in := range probably([]*onceTable{t}, key) {
+	for _, in := range probably(shelvesOf([]*onceTable{t}), key) {
 		return in.read(key)
 	}
 	return onceRecord{}, false, nil
@@ -160,10 +160,10 @@ func TestOnceMerge(t *testing.T) {
 		}
 		tables = append(tables, x)
 	}
-	if row := mergeable(tables); len(row) != files {
+	if row := mergeable(shelvesOf(tables)); len(row) != files {
 		t.Fatalf("%d of %d files alike are worth merging", len(row), files)
 	}
-	if row := mergeable(tables[1:]); row != nil {
+	if row := mergeable(shelvesOf(tables[1:])); row != nil {
 		t.Fatalf("%d files are merged, want none below %d", len(row), files)
 	}
 	ended := errors.New("the engine ended")
@@ -244,7 +244,7 @@ func TestOnceFilesClosed(t *testing.T) {
 	row := onceFilesOf(t, e.comp, onceFan, 100)
 	merged := onceFilesOf(t, e.comp, 1, onceFan*100)[0]
 	key, now := benchKey(0), time.UnixMilli(1e12)
-	e.onceFiles = row
+	e.setOnces(row, nil)
 	_, before := e.knownNow(OnceKey{Key: key}, now)
 	if _, _, err := e.findOnceFile(before, key, now); err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ type onceTable struct {
 	file  *os.File // the same, open as long as there is the table; nil: it is in memory
 	data  []byte   // the chunks, in memory
 	size  int64    // of all chunks, in bytes
+	sum   uint32   // checksum of a file's last chunk
 	coder *block.Coder
 	dir   *onceDir
 }
@@ -48,53 +49,6 @@ func (t *onceTable) read(key [16]byte) (r onceRecord, found bool, err error) {
 	}
 	r, found = x.find(key)
 	return r, found, nil
-}
-
-// probably is the tables that a key is probably in, the last one first. A page that
-// the disk does not give may have anything: then that is all of them.
-func probably(tables []*onceTable, key [16]byte) (in []*onceTable) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if recover() != nil {
-			in = slices.Clone(tables)
-			slices.Reverse(in)
-		}
-	}()
-	a, b := halves(key)
-	var masked [2]uint64 // of encrypted files, where there are some
-	for _, t := range tables {
-		if t.dir.mask != nil {
-			masked[0], masked[1] = t.dir.probe(key)
-			break
-		}
-	}
-	fetchLines(tables, a, masked[0])
-	for _, t := range slices.Backward(tables) {
-		a, b := a, b
-		if t.dir.mask != nil {
-			a, b = masked[0], masked[1]
-		}
-		if t.dir.bits.has(a, b, filterProbes) {
-			in = append(in, t)
-		}
-	}
-	runtime.KeepAlive(tables) // they hold the mappings
-	return in
-}
-
-// fetchLines reads a byte of what each filter will be asked, and nothing between: so the
-// processor waits for the memory of all at once, and not for one after the other, which
-// is half of what many large filters take.
-func fetchLines(tables []*onceTable, clear, masked uint64) {
-	read := byte(0)
-	for _, t := range tables {
-		a := clear
-		if t.dir.mask != nil {
-			a = masked
-		}
-		read |= t.dir.bits.block(a)[0]
-	}
-	runtime.KeepAlive(read) // or the compiler would leave it out
 }
 
 // chunk reads one chunk, into memory that is not needed any more where that is large

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 )
@@ -129,14 +130,17 @@ func (e *Engine) withAcceptedAt(st Status, s *stream, ref *blockRef) (Status, er
 }
 
 // openRecords are those that are not in files, newest first. The caller holds mu.
-func (e *Engine) openRecords() []*records {
-	open := []*records{e.records}
-	for _, s := range slices.Backward(e.segments) {
-		if s.records != nil {
-			open = append(open, s.records)
+func (e *Engine) openRecords() iter.Seq[*records] {
+	return func(yield func(*records) bool) {
+		if !yield(e.records) {
+			return
+		}
+		for i := range e.segments { // each append does: slices.Backward would need memory
+			if r := e.segments[len(e.segments)-1-i].records; r != nil && !yield(r) {
+				return
+			}
 		}
 	}
-	return open
 }
 
 // outcome looks up how a finished message ended. It may read the disk.
@@ -155,7 +159,7 @@ func (e *Engine) outcome(drain uint32, offset uint64) (outcome, error) {
 func (e *Engine) recorded(drain uint32, offset uint64) (known outcome, found bool, err error) {
 	var packed []packedOutcomes // newer than what is known
 	e.mu.Lock()
-	for _, r := range e.openRecords() {
+	for r := range e.openRecords() {
 		var more packedOutcomes
 		if known, found, more = r.outcomes.look(drain, offset); found {
 			break

@@ -79,7 +79,7 @@ func (e *Engine) file(s *segmentRef) error {
 	for _, x := range answers {
 		e.answerFiles = replace(e.answerFiles, x, func(x *answerSet) string { return x.path })
 	}
-	e.onceFiles = replace(e.onceFiles, onces, func(x *onceTable) string { return x.path })
+	e.setOnces(replace(e.onceFiles, onces, func(x *onceTable) string { return x.path }), e.outers())
 	e.onceMoves++
 	s.records = nil
 	return nil

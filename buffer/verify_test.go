@@ -1,6 +1,7 @@
 package buffer_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -69,6 +70,10 @@ func TestVerifyEncrypted(t *testing.T) { verifiesAll(t, masterKey(t)) }
 func verifiesAll(t *testing.T, masters ...buffer.MasterKey) {
 	t.Helper()
 	dir := kept(t, masters...)
+	e := open(t, dir, masters...)
+	if err := errors.Join(e.JoinOnces(), e.Close()); err != nil {
+		t.Fatal(err)
+	}
 	if v := wantSound(t, dir, masters...); v.Messages < 20 || v.Segments < 2 || v.Files < 8 || v.Bytes < 20*60_000 {
 		t.Errorf("verify = %+v, want it to have read all", v)
 	}
@@ -80,6 +85,7 @@ func verifiesAll(t *testing.T, masters ...buffer.MasterKey) {
 		{"seg-*/KEYS", true},
 		{"NAMES", true},
 		{"once/*.filter", true},
+		{"once/*.outer", true},
 		{"once/*.once", false},
 		{"outcomes/*.out", false},
 		{"outcomes/*.ans", false},

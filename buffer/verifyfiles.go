@@ -265,7 +265,7 @@ func (v *verification) sideFiles(f *foundSegment) error {
 
 // recordFiles are the files of records, without those that a merge had no time to remove.
 func (v *verification) recordFiles() (paths []string, err error) {
-	for _, pattern := range []string{outcomeDir + "/*.out", outcomeDir + "/*" + answerExtension, onceDirName + "/*.once"} {
+	for _, pattern := range []string{outcomeDir + "/*.out", outcomeDir + "/*" + answerExtension, onceDirName + "/*.once", onceDirName + "/*.outer"} {
 		found, err := filepath.Glob(filepath.Join(v.e.cfg.Dir, pattern))
 		if err != nil {
 			return nil, err
@@ -283,6 +283,9 @@ func (v *verification) recordFiles() (paths []string, err error) {
 func (v *verification) recordFile(path string) error {
 	size := fileSize(path)
 	defer v.progress(size)
+	if filepath.Ext(path) == ".outer" {
+		return v.outer(path, size)
+	}
 	chunks, err := openChunks(path)
 	if chunks == nil {
 		return v.unreadable(path, err)
@@ -345,6 +348,21 @@ func (v *verification) filter(path string, size int64) {
 		return
 	}
 	v.counted(fileSize(filterPath(path)), 0, 0)
+}
+
+// outer checks the filter of several files of idempotency records, whichever they are.
+func (v *verification) outer(path string, size int64) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return v.unreadable(path, err)
+	}
+	defer f.Close()
+	if _, _, _, err := outerMarks(f, v.e.comp); err != nil {
+		v.report(Damage{File: path, At: -1, What: "a filter of several files of idempotency keys", Remade: true})
+		return nil
+	}
+	v.counted(size, 0, 0)
+	return nil
 }
 
 // names checks the copy of the names.

@@ -41,15 +41,16 @@ type Kind uint8
 
 // The kinds of block.
 const (
-	Messages Kind = 1 // records of one stream
-	Control  Kind = 2 // changes of drains' state
-	Snapshot Kind = 3 // the whole of drains' state
-	Outcomes Kind = 4 // final states, in files of their own
-	Answers  Kind = 7 // of sinks, in files of their own
-	Onces    Kind = 6 // idempotency records, in files of their own
-	Index    Kind = 5 // places of a segment's blocks, in files of their own
-	Filter   Kind = 8 // of a file of idempotency records, in a file of its own
-	Keys     Kind = 9 // of the messages of a segment, in a file of their own
+	Messages Kind = 1  // records of one stream
+	Control  Kind = 2  // changes of drains' state
+	Snapshot Kind = 3  // the whole of drains' state
+	Outcomes Kind = 4  // final states, in files of their own
+	Answers  Kind = 7  // of sinks, in files of their own
+	Onces    Kind = 6  // idempotency records, in files of their own
+	Index    Kind = 5  // places of a segment's blocks, in files of their own
+	Filter   Kind = 8  // of a file of idempotency records, in a file of its own
+	Keys     Kind = 9  // of the messages of a segment, in a file of their own
+	Outer    Kind = 10 // end of a filter of several files of idempotency records
 )
 
 // Flags say what a reader may want to know without unpacking.
@@ -211,7 +212,7 @@ func checkSum(h *Header, sum uint32) error {
 	if sum != h.Sum {
 		return fmt.Errorf("%w: seq %d has another checksum than its envelope says", ErrDamaged, h.Seq)
 	}
-	if h.Kind < Messages || h.Kind > Keys || h.Codec > S2 {
+	if h.Kind < Messages || h.Kind > Outer || h.Codec > S2 {
 		return fmt.Errorf("%w: seq %d has kind %d, codec %d", ErrDamaged, h.Seq, h.Kind, h.Codec)
 	}
 	return nil

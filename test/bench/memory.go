@@ -100,7 +100,7 @@ func kindOf(name string) string {
 		return "places"
 	case ".once":
 		return "idempotency records"
-	case ".filter":
+	case ".filter", ".outer":
 		return "filters"
 	case ".out":
 		return "outcomes"

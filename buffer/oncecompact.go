@@ -1,0 +1,170 @@
+package buffer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+)
+
+// compactOnces lessens the filters that a look-up asks, as long as there is a row of
+// files of which none is larger than the others together: so a record is written again,
+// or its key read again, a few times at most. Small files become one, large ones get an
+// outer filter.
+func (e *Engine) compactOnces() error {
+	for e.Err() == nil {
+		e.mu.Lock()
+		settled := e.settledOnces()
+		merge, join := mergeable(settled), joinable(settled, e.outerMost())
+		e.mu.Unlock()
+		var err error
+		switch {
+		case merge != nil:
+			err = e.mergeRow(merge)
+		case join != nil:
+			err = e.joinRow(join)
+		default:
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mergeRow makes one file of several.
+func (e *Engine) mergeRow(row []*onceTable) error {
+	path := rowPath(e.cfg.Dir, row)
+	damage, err := saveOnces(path, e.comp, row, e.paced().rest)
+	if err != nil {
+		return err
+	}
+	if damage != nil {
+		e.forgotten(damage)
+	}
+	merged, _, err := openOnces(path, e.comp) // written a moment ago
+	if err != nil {
+		return err
+	}
+	return e.exchangeOnces(row, merged)
+}
+
+// joinRow makes one outer filter for all files of shelves.
+func (e *Engine) joinRow(row []onceShelf) error {
+	tables := tablesOf(row)
+	path := outerPath(rowPath(e.cfg.Dir, tables))
+	damage, err := saveOuter(path, e.comp, tables, e.paced().rest)
+	if err != nil {
+		return err
+	}
+	if damage != nil {
+		e.forgotten(damage)
+	}
+	x, err := openOuter(path, e.comp, tables) // written a moment ago
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	outers := slices.DeleteFunc(e.outers(), func(old *outerFilter) bool {
+		return slices.ContainsFunc(row, func(s onceShelf) bool { return s.outer == old })
+	})
+	useless := e.setOnces(e.onceFiles, append(outers, x))
+	e.mu.Unlock()
+	for i := range row {
+		if old := row[i].outer; old != nil {
+			useless = append(useless, old)
+		}
+	}
+	return e.dropOuters(useless)
+}
+
+// rowPath is the file of all segments of a row.
+func rowPath(dir string, row []*onceTable) string {
+	first, _, _ := onceSpan(row[0].path)
+	_, last, _ := onceSpan(row[len(row)-1].path)
+	return oncePath(dir, first, last)
+}
+
+// dropOuters removes outer filters that are of no use any more.
+func (e *Engine) dropOuters(useless []*outerFilter) error {
+	for _, x := range useless {
+		if err := os.Remove(x.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove an outer filter: %w", err)
+		}
+	}
+	return nil
+}
+
+// settledOnces is the shelves before the first with a file that the janitor is to write
+// again, as a crash came between it and the end of its segment. The caller holds mu.
+func (e *Engine) settledOnces() []onceShelf {
+	again := func(t *onceTable) bool {
+		_, last, _ := onceSpan(t.path)
+		return slices.ContainsFunc(e.segments, func(s *segmentRef) bool { return s.id == last && s.phase == sealing })
+	}
+	for i := range e.onceShelves {
+		if slices.ContainsFunc(e.onceShelves[i].tables(), again) {
+			return e.onceShelves[:i]
+		}
+	}
+	return e.onceShelves
+}
+
+// mergeable is the first row of files that is worth merging, or nil.
+func mergeable(in []onceShelf) []*onceTable {
+	for i := 0; i+onceFan <= len(in); i++ {
+		row := in[i : i+onceFan]
+		sum, even := weigh(row)
+		if sum <= onceMost && even && !slices.ContainsFunc(row, func(s onceShelf) bool { return s.outer != nil }) {
+			return tablesOf(row)
+		}
+	}
+	return nil
+}
+
+// joinable is the first row of shelves that is worth an outer filter, or nil.
+func joinable(in []onceShelf, most uint64) []onceShelf {
+	for i := range in {
+		for j := i + outerFan; j <= min(i+onceFan, len(in)); j++ {
+			if sum, even := weigh(in[i:j]); sum > onceMost && sum <= most && even {
+				return in[i:j]
+			}
+		}
+	}
+	return nil
+}
+
+// weigh counts the records of a row, and says whether none has more than all others.
+func weigh(row []onceShelf) (sum uint64, even bool) {
+	largest := uint64(0)
+	for i := range row {
+		n := row[i].records()
+		sum, largest = sum+n, max(largest, n)
+	}
+	return sum, largest <= sum-largest
+}
+
+// exchangeOnces puts a file in the place of those that were merged into it, which go.
+// Some of them may be gone already, past their last TTL.
+func (e *Engine) exchangeOnces(row []*onceTable, merged *onceTable) error {
+	e.mu.Lock()
+	var files []*onceTable
+	placed := false
+	for _, t := range e.onceFiles {
+		if !slices.Contains(row, t) {
+			files = append(files, t)
+		} else if !placed {
+			files, placed = append(files, merged), true
+		}
+	}
+	useless := e.setOnces(files, e.outers())
+	e.onceMoves++ // who looks into the old ones looks again
+	e.mu.Unlock()
+	old := row
+	if !placed {
+		old = append(old, merged)
+	}
+	return errors.Join(e.dropOnces(old), e.dropOuters(useless))
+}
