@@ -148,9 +148,10 @@ func (e *Engine) scratch(n int) *[]byte {
 
 // readAhead begins to read what a drain will want after what it takes now, once half
 // of what was read ahead is used up. What is in memory anyway, as it is for a drain
-// that keeps up, is left. The caller holds mu.
+// that keeps up, is left. One processor is left to others, and one is the committer's, who
+// waits for the disk with it. The caller holds mu.
 func (e *Engine) readAhead(d *drain) {
-	free := max(1, runtime.GOMAXPROCS(0)-1) - e.readers
+	free := max(1, runtime.GOMAXPROCS(0)-2) - e.readers
 	if (d.aheadFrom <= d.head && d.head < d.aheadDue) || free <= 0 {
 		return
 	}

@@ -60,10 +60,10 @@ type inflater struct {
 }
 
 // newInflaters returns as many as can be at work at a time, which bounds their
-// memory too: they leave a processor to everything else, where there are two, so that
-// bombs do not hold up others. What they work in is made at first use.
+// memory too: they leave a processor to everything else, and one to who waits for the
+// disk, where there are as many, so that bombs do not hold up others. What they work in is made at first use.
 func newInflaters() chan *inflater {
-	all := make(chan *inflater, max(1, runtime.GOMAXPROCS(0)-1))
+	all := make(chan *inflater, max(1, runtime.GOMAXPROCS(0)-2))
 	for range cap(all) {
 		all <- &inflater{}
 	}

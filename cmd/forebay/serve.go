@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -69,6 +70,7 @@ func serve(ctx context.Context, src config.Sources, stderr io.Writer) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
+	spareProcessor()
 	log := newLogger(stderr, cfg.Telemetry.Log)
 	a := app.New(cfg, build(), log)
 	ctx, release := obeySignals(ctx, a, log)
@@ -85,6 +87,16 @@ func serve(ctx context.Context, src config.Sources, stderr io.Writer) error {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// spareProcessor has Go schedule on one processor more than there are. While the
+// committer waits for the disk Go leaves it the one that it had, mostly until the sync
+// ends: on a machine with one, everybody would wait for the disk.
+func spareProcessor() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.SetDefaultGOMAXPROCS() // which is from when it was called last, one more
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	}
 }
 
 func newLogger(w io.Writer, c config.Log) *slog.Logger {
