@@ -21,6 +21,7 @@ func breaking(rate limiter.Rate, budget policies.Budget) *policies.Set {
 // An hour without the sink buries nothing, shows it a handful of messages, and
 // what waits leaves in a slow start when it is back.
 func TestRunStopsAtABreaker(t *testing.T) {
+	t.Parallel()
 	for _, outcome := range []Outcome{{Error: "connection refused"}, {Class: Timeout, Error: "timeout"}, {Status: 503}} {
 		inBubble(t, []string{"d", "e"}, func(b *bench) {
 			s := b.sinks["service"]
@@ -38,7 +39,7 @@ func TestRunStopsAtABreaker(t *testing.T) {
 			e.Name = "e"
 			policy.Drains = append(policy.Drains, e)
 			b.apply(policy)
-			b.fill(4_000)
+			b.fill(1_500)
 			b.pass(10 * time.Minute)
 			if n := len(s.began(from.Add(2 * time.Second))); n < 35 || n > 42 {
 				t.Errorf("%d probes in 10 min, want one every 15 s", n)
@@ -50,13 +51,13 @@ func TestRunStopsAtABreaker(t *testing.T) {
 			}
 			b.pass(50 * time.Minute)
 			if n := len(s.seen()); n > 300 {
-				t.Errorf("the sink that was down saw %d messages of 8,000", n)
+				t.Errorf("the sink that was down saw %d messages of 3,000", n)
 			}
 			b.pass(15 * time.Second)
 			b.wantSlowStart(s)
 			b.pass(10 * time.Minute)
-			b.wantDelivered("d", 4_000)
-			b.wantDelivered("e", 4_000)
+			b.wantDelivered("d", 1_500)
+			b.wantDelivered("e", 1_500)
 		})
 	}
 }
@@ -85,6 +86,7 @@ func (b *bench) wantSlowStart(s *fakeSink) {
 
 // Two drains share the one probe, and a probe that is cut off frees it.
 func TestRunProbesOneAtATime(t *testing.T) {
+	t.Parallel()
 	inBubble(t, []string{"d", "e"}, func(b *bench) {
 		s := b.sinks["service"]
 		var down atomic.Bool
@@ -144,6 +146,7 @@ func TestApplySwitchesTheBreakerOff(t *testing.T) {
 }
 
 func TestETAThroughASlowStart(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{10, 400, 5000} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			inBubble(t, []string{"d"}, func(b *bench) {

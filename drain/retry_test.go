@@ -132,6 +132,7 @@ func TestRunRetriesUntilBuried(t *testing.T) {
 // A sink that is down for days buries nothing, and what waits leaves when it
 // is up again.
 func TestRunOutlastsASinkThatIsDown(t *testing.T) {
+	t.Parallel()
 	for _, outcome := range []Outcome{{Error: "connection refused"}, {Class: Timeout, Error: "timeout"}, {Status: 503}, {Status: 502}} {
 		inBubble(t, []string{"d"}, func(b *bench) {
 			s := b.sinks["service"]
@@ -143,14 +144,14 @@ func TestRunOutlastsASinkThatIsDown(t *testing.T) {
 				return Outcome{Class: Success, Status: 200}
 			}
 			policy := set(base(100), wide())
-			policy.Drains[0].Retry.Max = 10 * time.Minute
+			policy.Drains[0].Retry.Max = time.Hour
 			b.apply(policy)
 			b.fill(10)
 			b.pass(72 * time.Hour)
 			if got := b.stats("d"); got.Scheduled+got.Pending+got.InFlight != 10 {
 				t.Errorf("%+v: after three days: %+v, want 10 waiting", outcome, got)
 			}
-			b.pass(11 * time.Minute)
+			b.pass(61 * time.Minute)
 			b.wantDelivered("d", 10)
 		})
 	}
@@ -191,6 +192,7 @@ func TestRunPausesTheSink(t *testing.T) {
 
 // A sink that fails is not shown the whole backlog.
 func TestRunBoundsWhatIsScheduled(t *testing.T) {
+	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		s := b.sinks["service"]
 		var up atomic.Bool
@@ -201,7 +203,7 @@ func TestRunBoundsWhatIsScheduled(t *testing.T) {
 			return Outcome{Class: Success, Status: 200}
 		}
 		policy := set(base(limiter.Unlimited), wide())
-		policy.Drains[0].Retry.Initial, policy.Drains[0].Retry.Max = 1000*time.Hour, 1000*time.Hour
+		policy.Drains[0].Retry.Initial, policy.Drains[0].Retry.Max = 10*time.Hour, 10*time.Hour
 		const bound, n = 500, 2000
 		b.drains.bound = bound
 		b.apply(policy)
@@ -213,7 +215,7 @@ func TestRunBoundsWhatIsScheduled(t *testing.T) {
 			t.Errorf("the sink that is down saw %d messages of %d, want about %d", got, n, bound)
 		}
 		up.Store(true)
-		b.pass(2000 * time.Hour)
+		b.pass(20 * time.Hour)
 		b.wantDelivered("d", n+10)
 	})
 }

@@ -53,6 +53,7 @@ type held struct {
 // expire: no attempt where none may be, none too many,
 // no key out of order, what binds is what is told, and the books balance.
 func TestRunForMoreThanAYear(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("FOREBAY_INTEGRATION") != "" {
 		runForDays(t, 0, 400, 17) // 190 messages a day, where at most 216 may leave
 		return
