@@ -53,7 +53,7 @@ build: ## bin/forebay: static, version stamped
 test: ## every test that needs the Go toolchain alone
 	@echo "testing $(RACE_SAYS)"
 	$(GO) test $(RACE) -shuffle=on ./buffer ./drain $$($(GO) list ./... | grep -v '/cmd/forebay$$')
-	$(GO) test $(RACE) -shuffle=on -parallel 6 -timeout 5m ./cmd/forebay
+	$(GO) test $(RACE) -shuffle=on -parallel 4 -timeout 5m ./cmd/forebay
 	cd test/bench && $(GO) test $(RACE) -shuffle=on ./...
 
 lint: $(LINT) vet ## linters, formatting, module files, and a build for macOS

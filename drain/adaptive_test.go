@@ -115,7 +115,6 @@ func least(shares []float64) (least, mean float64) {
 // it is offered three times its capacity for ten minutes, and most of its capacity is
 // used. Behind a fixed one it does.
 func TestAdaptiveKeepsAServiceFromCollapsing(t *testing.T) {
-	t.Parallel()
 	for _, tt := range []struct {
 		knee    int
 		latency time.Duration
@@ -145,7 +144,6 @@ func TestAdaptiveKeepsAServiceFromCollapsing(t *testing.T) {
 // The limit follows a service that takes less for a while, and one that becomes slower
 // for good: its latency without load is measured anew.
 func TestAdaptiveFollowsAService(t *testing.T) {
-	t.Parallel()
 	s := &thrashing{knee: 20, latency: 50 * time.Millisecond, random: rand.New(rand.NewPCG(3, 4)), began: make(map[time.Time][]time.Time)}
 	shares := s.offer(adapting(1, 128), 3, 10*time.Minute, func(now time.Time, _ *sinkState) {
 		s.knee, s.latency = 20, 50*time.Millisecond
@@ -198,7 +196,6 @@ func TestAdaptiveFollowsThePolicy(t *testing.T) {
 
 // Of an adaptive limit why, metric and status say the same, and live requests count.
 func TestRunAdapts(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		s := b.sinks["service"]
 		s.takes = 50 * time.Millisecond

@@ -35,7 +35,6 @@ func (b *bench) answers(advice ...Advice) {
 // A rate that an answer asks for holds for a minute, of drains and live requests
 // together, whoever was answered so; why, metric and eta know.
 func TestRunKeepsToAnAskedRate(t *testing.T) {
-	t.Parallel()
 	for _, live := range []bool{false, true} {
 		for _, budget := range []policies.Budget{wide(), {Limit: limit(100, 20), Concurrency: 8}} {
 			t.Run(fmt.Sprint(live, budget.Limit.Rate), func(t *testing.T) {
@@ -83,7 +82,6 @@ func TestRunKeepsToAnAskedRate(t *testing.T) {
 // The next answer that has the field takes the place of the one before; a rate of 0
 // stops everything until its end.
 func TestRunFollowsTheLastRate(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		s := b.sinks["service"]
 		var rate atomic.Value
@@ -152,7 +150,6 @@ func (c *counter) answer(Delivery) Outcome {
 // A service that tells what is left of its quota has no call to refuse anything, and
 // most of its quota is used.
 func TestRunKeepsToAQuota(t *testing.T) {
-	t.Parallel()
 	for _, quota := range []int{20, 100, 800} {
 		t.Run(fmt.Sprint(quota), func(t *testing.T) {
 			inBubble(t, []string{"d"}, func(b *bench) {

@@ -95,7 +95,6 @@ func TestBatchesKeepToTheBudget(t *testing.T) {
 }
 
 func TestBatchesKeepTheRate(t *testing.T) {
-	t.Parallel()
 	for _, rate := range []limiter.Rate{3, 50, 333, 20_000} {
 		inBatches(t, Batch{Messages: 20, Wait: 200 * time.Millisecond}, func(b *bench, s *fakeSink) {
 			n := min(10_000, int(rate*600))
@@ -196,7 +195,6 @@ func TestGatheringGivesBytesBack(t *testing.T) {
 // Batches that gather are full all the same, where one has more bytes than may leave at
 // once.
 func TestGatheringBatchesOfBytes(t *testing.T) {
-	t.Parallel()
 	for _, rate := range []limiter.Rate{limiter.Unlimited, 1000} {
 		inBatches(t, Batch{Messages: 100, Wait: 200 * time.Millisecond}, func(b *bench, s *fakeSink) {
 			budget := wide()

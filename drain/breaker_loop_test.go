@@ -21,7 +21,6 @@ func breaking(rate limiter.Rate, budget policies.Budget) *policies.Set {
 // An hour without the sink buries nothing, shows it a handful of messages, and
 // what waits leaves in a slow start when it is back.
 func TestRunStopsAtABreaker(t *testing.T) {
-	t.Parallel()
 	for _, outcome := range []Outcome{{Error: "connection refused"}, {Class: Timeout, Error: "timeout"}, {Status: 503}} {
 		inBubble(t, []string{"d", "e"}, func(b *bench) {
 			s := b.sinks["service"]
@@ -86,7 +85,6 @@ func (b *bench) wantSlowStart(s *fakeSink) {
 
 // Two drains share the one probe, and a probe that is cut off frees it.
 func TestRunProbesOneAtATime(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d", "e"}, func(b *bench) {
 		s := b.sinks["service"]
 		var down atomic.Bool
@@ -146,7 +144,6 @@ func TestApplySwitchesTheBreakerOff(t *testing.T) {
 }
 
 func TestETAThroughASlowStart(t *testing.T) {
-	t.Parallel()
 	for _, n := range []int{10, 400, 5000} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			inBubble(t, []string{"d"}, func(b *bench) {

@@ -40,7 +40,6 @@ func bytesAlone(rate int64) policies.Budget {
 // A drain keeps to the bytes a second, whatever the sizes; a body that is larger than
 // what may leave at once leaves too, and what comes after waits for it.
 func TestBytes(t *testing.T) {
-	t.Parallel()
 	for name, tt := range map[string]struct {
 		sizes []int
 		want  float64 // messages in 4 s
@@ -68,7 +67,6 @@ func TestBytes(t *testing.T) {
 // A large body is not kept waiting by small ones that others send all the time, live
 // requests count, and what is without a body waits for nothing.
 func TestBytesOfSeveral(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"a", "b", "c"}, func(b *bench) {
 		policy := weighing(bytesAlone(1_000_000), map[string]int{"a": 1, "b": 1})
 		policy.Streams = append(policy.Streams, policies.Stream{Name: "large"})

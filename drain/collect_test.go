@@ -318,7 +318,6 @@ func TestCollectSinkChanges(t *testing.T) {
 
 // Of a sink's bytes a second nothing is lost to what each addition costs.
 func TestCollectBytes(t *testing.T) {
-	t.Parallel()
 	for what, rate := range map[string]int64{"less than a batch in a second": 40_000, "many batches in a second": 400_000} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, []string{"d"}, func(b *bench) {

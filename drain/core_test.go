@@ -264,7 +264,6 @@ func run(c *core, until time.Duration, late func(i int) time.Duration, started f
 }
 
 func TestCoreMeanRate(t *testing.T) {
-	t.Parallel()
 	for _, rate := range []limiter.Rate{0.5, 1, 7.3, 10, 99, 100, 150, 199, 500, 999, 2500, 20_000} {
 		for _, both := range []bool{false, true} {
 			budget := unlimitedBudget()
@@ -290,7 +289,6 @@ func TestCoreMeanRate(t *testing.T) {
 // Whatever the rates, windows and lateness, attempts stay inside the envelope
 // of every stretch and of the sink, with 5 ms of the rate for the grid.
 func TestCoreEnvelope(t *testing.T) {
-	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rates := rapid.OneOf(rapid.Just(0.0), rapid.Float64Range(0.5, 20), rapid.Float64Range(20, 3000))
 		var stretches []stretch

@@ -19,7 +19,6 @@ import (
 // some of that) or a window that opens later; with live traffic
 // that has a part reserved or takes turns; and where bytes are short.
 func TestETAInACrowd(t *testing.T) {
-	t.Parallel()
 	late := nightly(t) // from half past midnight on
 	late.Entries[0].Rate = 1000
 	for name, tt := range map[string]struct {

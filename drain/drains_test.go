@@ -18,7 +18,6 @@ import (
 )
 
 func TestRunKeepsTheRate(t *testing.T) {
-	t.Parallel()
 	for _, rate := range []limiter.Rate{0.5, 10, 333, 20_000} {
 		inBubble(t, []string{"d"}, func(b *bench) {
 			n := min(20_000, max(3600, int(rate*60)))
@@ -65,7 +64,6 @@ drains:
 }
 
 func TestRunKeepsToWindows(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		midnight := time.Now().UTC()
 		schedule := nightly(t)
@@ -96,7 +94,6 @@ func TestRunKeepsToWindows(t *testing.T) {
 }
 
 func TestRunFeelsANewPolicy(t *testing.T) {
-	t.Parallel()
 	tests := []struct {
 		name     string
 		from, to *policies.Set
@@ -140,7 +137,6 @@ func TestRunFeelsANewPolicy(t *testing.T) {
 }
 
 func TestRunSharesTheSinksBudget(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d", "e"}, func(b *bench) {
 		s := set(base(1000), policies.Budget{Limit: limit(50, 1), Concurrency: 8})
 		e := s.Drains[0]
@@ -319,7 +315,6 @@ func (b countingBuffer) Take(drain string, now time.Time, n int) ([]buffer.Deliv
 
 // A drain that has nothing to do, or waits for its window, does not poll.
 func TestRunRests(t *testing.T) {
-	t.Parallel()
 	for _, rate := range []limiter.Rate{limiter.Unlimited, 10, 0} {
 		synctest.Test(t, func(t *testing.T) {
 			var takes atomic.Int64

@@ -11,7 +11,6 @@ import (
 
 // What is predicted is what is done, over closed hours too.
 func TestETAMatchesTheLoop(t *testing.T) {
-	t.Parallel()
 	for _, n := range []int{1, 100, 7_500, 15_000} {
 		inBubble(t, []string{"d"}, func(b *bench) {
 			schedule := nightly(t)
@@ -73,7 +72,6 @@ func TestEmptyAtWaitsForRetries(t *testing.T) {
 // The etas that 20 callers got are within a tenth of their wait, or a second,
 // through a closed window, under arrivals and with a sink that fails now and then.
 func TestETAReach(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		arrivals, failures := rand.New(rand.NewPCG(5, 6)), rand.New(rand.NewPCG(7, 8))
 		var mu sync.Mutex

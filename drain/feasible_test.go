@@ -36,7 +36,6 @@ func (b *bench) letIn(most int) (n int, again time.Time) {
 // What is let in makes it, and the next would not have: on schedules with windows,
 // ramps, a floor, urgency and a sink that is slower.
 func TestFeasibleAtTheBound(t *testing.T) {
-	t.Parallel()
 	random := rand.New(rand.NewPCG(9, 8))
 	for i := range 8 {
 		s := nightly(t)
@@ -77,7 +76,6 @@ func TestFeasibleAtTheBound(t *testing.T) {
 
 // Who comes back when told to is let in, and not much before.
 func TestFeasibleAgain(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		b.apply(infeasible(nightly(t), wide(), 2*time.Hour))
 		b.pass(time.Hour)
@@ -113,7 +111,6 @@ func TestFeasibleAgain(t *testing.T) {
 // What has no deadline, or is delivered late, is always feasible; a reload is felt at
 // once; a batch is let in whole or not at all; the slowest of several drains counts.
 func TestFeasibleByPolicy(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d", "e"}, func(b *bench) {
 		ask := func(n int) bool {
 			_, ok := b.drains.Feasible("orders", time.Now(), n)

@@ -12,7 +12,6 @@ import (
 
 // What the core predicts is what the core then does.
 func TestCoreETA(t *testing.T) {
-	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rates := rapid.OneOf(rapid.Just(0.0), rapid.Float64Range(0.2, 20), rapid.Float64Range(20, 2000))
 		stretches := []stretch{}

@@ -28,7 +28,6 @@ func (b *bench) must(err error) {
 
 // A hand on a drain is felt at once by what is queued, and comes off by itself.
 func TestRunFeelsAHold(t *testing.T) {
-	t.Parallel()
 	in := func(d time.Duration) time.Time { return time.Now().Add(d) }
 	tests := []struct {
 		name    string

@@ -116,7 +116,6 @@ func TestLagIsNotReadForNothing(t *testing.T) {
 
 // A lag that cannot be read holds nothing back for 30 s; then it does.
 func TestLagCannotBeRead(t *testing.T) {
-	t.Parallel()
 	lagBench(t, func(b *bench, c *consumers) {
 		c.consumed.Store(1 << 30)
 		b.fill(10_000)

@@ -97,7 +97,6 @@ func (c *callers) counts() (sent, refused int) {
 // Live requests that wait and drains share a budget: each gets on, whatever the
 // rates, and together they stay inside.
 func TestLiveAndDrainsShare(t *testing.T) {
-	t.Parallel()
 	for name, tt := range map[string]struct {
 		sink, drain float64
 		burst       int
@@ -143,7 +142,6 @@ func TestLiveAndDrainsShare(t *testing.T) {
 
 // Slots are shared as well, where there is no rate.
 func TestLiveAndDrainsShareSlots(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		b.sinks["service"].slow(100 * time.Millisecond)
 		b.apply(set(base(limiter.Unlimited), policies.Budget{Limit: limit(limiter.Unlimited, 1), Concurrency: 4}))

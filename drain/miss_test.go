@@ -28,7 +28,6 @@ func (b *bench) watch(most time.Duration) (missed, empty time.Time) {
 // the drain is empty, on schedules with windows, ramps, a floor, urgency and a sink that
 // is slower, with messages that came in bursts.
 func TestForecastsComeTrue(t *testing.T) {
-	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 4))
 	missed, kept := 0, 0
 	for i := range 12 {

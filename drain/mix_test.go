@@ -76,7 +76,6 @@ func (b mixingBuffer) TakeMix(_ []buffer.Delivery, drain string, now time.Time, 
 // While first attempts wait a fifth of the attempts are retries; when none does,
 // the rest is tried at the full rate.
 func TestRunKeepsToTheRetryBudget(t *testing.T) {
-	t.Parallel()
 	for _, share := range []float64{0.2, 1} {
 		synctest.Test(t, func(t *testing.T) {
 			mem := buffertest.NewMem(buffer.Stream{Name: "orders", Drains: []string{"d"}})

@@ -158,7 +158,6 @@ forebay_drain_eta_promises_total{drain="d",result="void"} %d
 // A drain that goes at its rate keeps what it promised; a hold, a new policy and
 // a cancel void it; a sink that is slower than its budget breaks it.
 func TestRunKeepsPromises(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		policy := set(base(10), wide())
 		b.apply(policy)

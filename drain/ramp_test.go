@@ -78,7 +78,6 @@ func (d drawn) fit(from, to time.Time) (n float64) {
 // A drain keeps to the integral of its ramps, in any stretch of a window, and loses
 // less than 1 % of it, however late its timers are.
 func TestCoreFollowsRamps(t *testing.T) {
-	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawRamp(t)
 		c := newCore(start(), s.At, unlimitedBudget())
@@ -111,7 +110,6 @@ func TestCoreFollowsRamps(t *testing.T) {
 
 // What is predicted over ramps is what is done, inside a sink's budget too.
 func TestCoreETAOverRamps(t *testing.T) {
-	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawRamp(t)
 		sinkRate := limiter.Rate(rapid.Float64Range(1, 150).Draw(t, "sink rate"))
@@ -219,7 +217,6 @@ func TestCoreReloadInARamp(t *testing.T) {
 
 // What a floor holds is told as the floor, and what an entry stops is not.
 func TestWhyFloor(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) { // from midnight on
 		s := nightly(t)
 		s.Base, s.Floor, s.Entries[0].Rate = 0, 5, 0
@@ -254,7 +251,6 @@ func TestWhyFloor(t *testing.T) {
 
 // The loop follows a ramp, whose rate is told as it is.
 func TestRunFollowsARamp(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		s := nightly(t)
 		s.Base, s.Entries[0].Rate, s.Entries[0].Ramp = 0.25, 2.75, time.Hour

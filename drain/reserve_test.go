@@ -28,7 +28,6 @@ func (c *callers) used(d time.Duration) (live, drained float64) {
 // While both want more than there is, live traffic has its share of the rate, or of the
 // slots where there is no rate, and the drain all the rest.
 func TestReserveIsKept(t *testing.T) {
-	t.Parallel()
 	for name, tt := range map[string]struct {
 		budget policies.Budget
 		takes  time.Duration

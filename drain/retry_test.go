@@ -132,7 +132,6 @@ func TestRunRetriesUntilBuried(t *testing.T) {
 // A sink that is down for days buries nothing, and what waits leaves when it
 // is up again.
 func TestRunOutlastsASinkThatIsDown(t *testing.T) {
-	t.Parallel()
 	for _, outcome := range []Outcome{{Error: "connection refused"}, {Class: Timeout, Error: "timeout"}, {Status: 503}, {Status: 502}} {
 		inBubble(t, []string{"d"}, func(b *bench) {
 			s := b.sinks["service"]
@@ -192,7 +191,6 @@ func TestRunPausesTheSink(t *testing.T) {
 
 // A sink that fails is not shown the whole backlog.
 func TestRunBoundsWhatIsScheduled(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		s := b.sinks["service"]
 		var up atomic.Bool

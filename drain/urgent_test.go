@@ -18,7 +18,6 @@ func urgentPolicy(s policies.Schedule, rate limiter.Rate) *policies.Set {
 
 // What is nearly late leaves at urgent_rate, from the second on at which it is.
 func TestUrgentLeaves(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		b.apply(urgentPolicy(base(0.25), 10))
 		begin := time.Now()
@@ -51,7 +50,6 @@ func TestUrgentLeaves(t *testing.T) {
 // What is not nearly late does not leave with what is, and waits for the schedule; a
 // message that cannot leave makes nothing urgent.
 func TestUrgentIsNotForTheYoung(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		b.sinks["service"].answer = func(m Delivery) Outcome {
 			if m.Offset == 0 && m.Tries.Attempts < 8 { // until it is late
@@ -86,7 +84,6 @@ func TestUrgentIsNotForTheYoung(t *testing.T) {
 
 // A freeze, a pause and an operator's rate stop it; base: 0 does not.
 func TestUrgentIsStopped(t *testing.T) {
-	t.Parallel()
 	for name, tt := range map[string]struct {
 		schedule func(s *policies.Schedule)
 		hold     func(b *bench) error
@@ -158,7 +155,6 @@ func TestCoreUrgencyHasItsOwnTokens(t *testing.T) {
 
 // A sink's budget binds what is urgent too.
 func TestUrgentInsideTheBudget(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		p := urgentPolicy(base(0.1), limiter.Unlimited)
 		p.Sinks[0].Budget.Limit = limit(5, 1)
@@ -179,7 +175,6 @@ func TestUrgentInsideTheBudget(t *testing.T) {
 // An eta counts on it from when what came last is urgent, and is right where all came
 // together.
 func TestETACountsOnUrgency(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		b.apply(urgentPolicy(base(0.1), 10))
 		begin := time.Now()

@@ -41,7 +41,6 @@ func (b *bench) looks() uint64 {
 // many looks among five hundred drains as among three. All of them get on, and nothing of
 // the budget is lost.
 func TestWaitersAreLeftAlone(t *testing.T) {
-	t.Parallel()
 	for name, tt := range map[string]struct {
 		budget policies.Budget
 		takes  time.Duration

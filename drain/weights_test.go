@@ -48,7 +48,6 @@ func (b *bench) wantHad(when string, had, want map[string]float64, off float64) 
 // Drains that wait for one budget have it in the ratio of their weights, of tokens as
 // of slots, and none of it is lost.
 func TestWeights(t *testing.T) {
-	t.Parallel()
 	for name, tt := range map[string]struct {
 		budget  policies.Budget
 		takes   time.Duration
@@ -100,7 +99,6 @@ func TestWeights(t *testing.T) {
 // What a drain does not need is the others' at once; it has no claim to it later, and a
 // new weight holds at once.
 func TestWeightsOfIdleDrains(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"a", "b", "c"}, func(b *bench) {
 		budget := reserving(1000, 10, 64, 0)
 		policy := weighing(budget, map[string]int{"a": 1, "b": 4})

@@ -18,7 +18,6 @@ func hang(until time.Time) func() time.Duration {
 // What was taken while connecting hung is not written in a bunch, whether drain or
 // sink sets the rate, and the rate is back at once.
 func TestRunDoesNotBunchAfterAStall(t *testing.T) {
-	t.Parallel()
 	tests := map[string]*policies.Set{
 		"the schedule": set(base(10), wide()),
 		"the budget":   set(base(1000), policies.Budget{Limit: limit(10, 1), Concurrency: 64}),
@@ -55,7 +54,6 @@ func TestRunDoesNotBunchAfterAStall(t *testing.T) {
 
 // Connects that always take long, and never as long, cost no rate.
 func TestRunKeepsTheRateWithSlowConnects(t *testing.T) {
-	t.Parallel()
 	inBubble(t, []string{"d"}, func(b *bench) {
 		random := rand.New(rand.NewPCG(7, 8))
 		var mu sync.Mutex
