@@ -1,6 +1,7 @@
 package buffer_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -111,7 +112,7 @@ func copyFile(from, to string) error {
 	buf, zero := make([]byte, 64<<10), make([]byte, 64<<10)
 	for at := int64(0); ; at += int64(len(buf)) {
 		n, err := in.ReadAt(buf, at)
-		if string(buf[:n]) != string(zero[:n]) {
+		if !bytes.Equal(buf[:n], zero[:n]) {
 			if _, err := out.WriteAt(buf[:n], at); err != nil {
 				return err
 			}

@@ -183,15 +183,20 @@ func TestTrickleLeavesNoTinyBlocks(t *testing.T) {
 // on, before the commit is written and after. Nothing is lost and nothing comes twice.
 func TestCrashInARewrite(t *testing.T) {
 	const n = 700 // more than one commit of rewritten blocks
+	sparse := filepath.Join(t.TempDir(), "data")
+	e := open(t, sparse)
+	configure(t, e, "mail")
+	fill(t, e, 0, n, 8000)
+	finishBut(t, e, "mail", func(offset uint64) bool { return offset%7 != 0 })
+	waitFor(t, "segments are sealed", func() bool { return sealedCount(e) >= 5 })
+	sparse = crashed(t, e, sparse)
 	for at := range 5 {
 		for _, stored := range []bool{false, true} {
 			t.Run(fmt.Sprintf("commit %d stored %v", at, stored), func(t *testing.T) {
 				dir := filepath.Join(t.TempDir(), "data")
+				copyTree(t, sparse, dir)
 				e := open(t, dir)
 				configure(t, e, "mail")
-				fill(t, e, 0, n, 8000)
-				finishBut(t, e, "mail", func(offset uint64) bool { return offset%7 != 0 })
-				waitFor(t, "segments are sealed", func() bool { return sealedCount(e) >= 5 })
 				commits := 0
 				e.Hook(func(s *segment.Segment, b []segment.Block) error {
 					if commits++; commits <= at {

@@ -38,7 +38,7 @@ func TestRunStopsAtABreaker(t *testing.T) {
 			e.Name = "e"
 			policy.Drains = append(policy.Drains, e)
 			b.apply(policy)
-			b.fill(4_000)
+			b.fill(1_500)
 			b.pass(10 * time.Minute)
 			if n := len(s.began(from.Add(2 * time.Second))); n < 35 || n > 42 {
 				t.Errorf("%d probes in 10 min, want one every 15 s", n)
@@ -50,13 +50,13 @@ func TestRunStopsAtABreaker(t *testing.T) {
 			}
 			b.pass(50 * time.Minute)
 			if n := len(s.seen()); n > 300 {
-				t.Errorf("the sink that was down saw %d messages of 8,000", n)
+				t.Errorf("the sink that was down saw %d messages of 3,000", n)
 			}
 			b.pass(15 * time.Second)
 			b.wantSlowStart(s)
 			b.pass(10 * time.Minute)
-			b.wantDelivered("d", 4_000)
-			b.wantDelivered("e", 4_000)
+			b.wantDelivered("d", 1_500)
+			b.wantDelivered("e", 1_500)
 		})
 	}
 }

@@ -79,7 +79,7 @@ func TestRunKeepsToTheRetryBudget(t *testing.T) {
 	for _, share := range []float64{0.2, 1} {
 		synctest.Test(t, func(t *testing.T) {
 			mem := buffertest.NewMem(buffer.Stream{Name: "orders", Drains: []string{"d"}})
-			const messages = 400
+			const messages = 300
 			var firsts, retries atomic.Int64
 			sink := &fakeSink{answer: func(m Delivery) Outcome {
 				if m.Tries.Attempts > 0 {
@@ -96,7 +96,7 @@ func TestRunKeepsToTheRetryBudget(t *testing.T) {
 			if _, err := mem.Append(t.Context(), "orders", time.Now(), make([]buffer.Message, messages)); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(8 * time.Second)
+			time.Sleep(6 * time.Second)
 			synctest.Wait()
 			got := float64(retries.Load()) / float64(firsts.Load()+retries.Load())
 			if share == 0.2 && (got < 0.17 || got > 0.201) || share == 1 && got < 0.5 {

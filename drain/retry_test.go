@@ -143,14 +143,14 @@ func TestRunOutlastsASinkThatIsDown(t *testing.T) {
 				return Outcome{Class: Success, Status: 200}
 			}
 			policy := set(base(100), wide())
-			policy.Drains[0].Retry.Max = 10 * time.Minute
+			policy.Drains[0].Retry.Max = time.Hour
 			b.apply(policy)
 			b.fill(10)
 			b.pass(72 * time.Hour)
 			if got := b.stats("d"); got.Scheduled+got.Pending+got.InFlight != 10 {
 				t.Errorf("%+v: after three days: %+v, want 10 waiting", outcome, got)
 			}
-			b.pass(11 * time.Minute)
+			b.pass(61 * time.Minute)
 			b.wantDelivered("d", 10)
 		})
 	}
@@ -201,7 +201,7 @@ func TestRunBoundsWhatIsScheduled(t *testing.T) {
 			return Outcome{Class: Success, Status: 200}
 		}
 		policy := set(base(limiter.Unlimited), wide())
-		policy.Drains[0].Retry.Initial, policy.Drains[0].Retry.Max = 1000*time.Hour, 1000*time.Hour
+		policy.Drains[0].Retry.Initial, policy.Drains[0].Retry.Max = 10*time.Hour, 10*time.Hour
 		const bound, n = 500, 2000
 		b.drains.bound = bound
 		b.apply(policy)
@@ -213,7 +213,7 @@ func TestRunBoundsWhatIsScheduled(t *testing.T) {
 			t.Errorf("the sink that is down saw %d messages of %d, want about %d", got, n, bound)
 		}
 		up.Store(true)
-		b.pass(2000 * time.Hour)
+		b.pass(20 * time.Hour)
 		b.wantDelivered("d", n+10)
 	})
 }

@@ -92,7 +92,7 @@ func TestUrgentIsStopped(t *testing.T) {
 	}{
 		"base": {func(s *policies.Schedule) { s.Base = 0 }, nil, Deadline, 10},
 		"freeze": {func(s *policies.Schedule) {
-			s.Base, s.Floor, s.Entries[0].Rate = 0.25, 0.25, 0
+			s.Base, s.Floor, s.Entries[0].Rate = 0.1, 0.1, 0
 			s.Entries[0].During, s.Entries[0].Except = s.Entries[0].Except, nil
 		}, nil, Schedule, 0},
 		"pause":    {nil, func(b *bench) error { return b.drains.Pause("d", time.Time{}, "INC-1") }, Paused, 0},
@@ -101,12 +101,12 @@ func TestUrgentIsStopped(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, []string{"d"}, func(b *bench) { // it is looked at soon after eight
 				s := rampFor(t, 8*60, 12*60)
-				s.Base, s.Entries[0].Rate, s.Entries[0].Except, s.Entries[0].During = 0.25, 0.25, s.Entries[0].During, nil
+				s.Base, s.Entries[0].Rate, s.Entries[0].Except, s.Entries[0].During = 0.1, 0.1, s.Entries[0].During, nil
 				if tt.schedule != nil {
 					tt.schedule(&s)
 				}
 				b.apply(urgentPolicy(s, 10))
-				b.fill(15_000)
+				b.fill(8_000)
 				b.pass(8*time.Hour + 2*time.Minute)
 				if tt.hold != nil {
 					b.must(tt.hold(b))
@@ -156,10 +156,10 @@ func TestCoreUrgencyHasItsOwnTokens(t *testing.T) {
 // A sink's budget binds what is urgent too.
 func TestUrgentInsideTheBudget(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
-		p := urgentPolicy(base(1), limiter.Unlimited)
+		p := urgentPolicy(base(0.1), limiter.Unlimited)
 		p.Sinks[0].Budget.Limit = limit(5, 1)
 		b.apply(p)
-		b.fill(31_000)
+		b.fill(4_000)
 		b.pass(8*time.Hour + time.Minute)
 		from := time.Now()
 		b.pass(time.Minute)
@@ -176,11 +176,11 @@ func TestUrgentInsideTheBudget(t *testing.T) {
 // together.
 func TestETACountsOnUrgency(t *testing.T) {
 	inBubble(t, []string{"d"}, func(b *bench) {
-		b.apply(urgentPolicy(base(0.5), 10))
+		b.apply(urgentPolicy(base(0.1), 10))
 		begin := time.Now()
-		b.fill(30_000)
-		eta, _, note := b.drains.ETA("d", begin, time.Time{}, 29_999)
-		want := begin.Add(8*time.Hour + (30_000-4*3600)/10*time.Second)
+		b.fill(10_000)
+		eta, _, note := b.drains.ETA("d", begin, time.Time{}, 9_999)
+		want := begin.Add(8*time.Hour + (10_000-8*360)/10*time.Second)
 		if note != "" || eta.Sub(want).Abs() > 5*time.Second {
 			t.Errorf("eta %v, %q; want %v", eta.Sub(begin), note, want.Sub(begin))
 		}
@@ -189,6 +189,6 @@ func TestETACountsOnUrgency(t *testing.T) {
 		if last := times[len(times)-1]; last.Sub(eta).Abs() > 5*time.Second {
 			t.Errorf("the last left after %v, eta was %v", last.Sub(begin), eta.Sub(begin))
 		}
-		b.wantDelivered("d", 30_000)
+		b.wantDelivered("d", 10_000)
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"slices"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"forebay/buffer"
@@ -46,7 +45,7 @@ func (f *fixture) wantAnswer(offset uint64, drain string, want *buffer.Answer) {
 	if i < 0 {
 		f.Fatalf("offset %d has no drain %s: %+v", offset, drain, status)
 	}
-	if diff := cmp.Diff(want, status.Drains[i].Answer, cmpopts.EquateEmpty()); diff != "" {
+	if diff := differ(want, status.Drains[i].Answer, cmpopts.EquateEmpty()); diff != "" {
 		f.Fatalf("answer to offset %d, which is %s with %s (-want +got):\n%s", offset, status.Drains[i].State, drain, diff)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"forebay/buffer"
@@ -45,7 +44,7 @@ func pairs(texts []string) (marks []buffer.Bookmark) {
 func (f *fixture) wantBookmarks(source string, marks ...string) {
 	f.Helper()
 	got, err := f.bookmarks().Bookmarks(context.Background(), source)
-	if diff := cmp.Diff(pairs(marks), got, cmpopts.EquateEmpty()); err != nil || diff != "" {
+	if diff := differ(pairs(marks), got, cmpopts.EquateEmpty()); err != nil || diff != "" {
 		f.Fatalf("Bookmarks(%s): %v (-want +got):\n%s", source, err, diff)
 	}
 }

@@ -3,8 +3,6 @@ package buffertest
 import (
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"forebay/buffer"
 )
 
@@ -101,7 +99,7 @@ func bulkStuck(f *fixture) {
 			f.Fatalf("offset %d: accepted %s; was accepted %s", offset, clock(got[i].AcceptedAt), clock(ds[offset].AcceptedAt))
 		}
 	}
-	if diff := cmp.Diff(retry.Tries, got[0].Tries); diff != "" {
+	if diff := differ(retry.Tries, got[0].Tries); diff != "" {
 		f.Fatalf("tries of offset %d (-want +got):\n%s", stuck[0], diff)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"forebay/buffer"
 )
 
@@ -118,7 +116,7 @@ func (f *fixture) wantLetters(got, want []buffer.DeadLetter) {
 			want[i].ID = got[i].ID
 		}
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := differ(want, got); diff != "" {
 		f.Fatalf("dead letters (-want +got):\n%s", diff)
 	}
 }

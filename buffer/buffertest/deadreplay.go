@@ -4,8 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"forebay/buffer"
 )
 
@@ -61,7 +59,7 @@ func replayTries(f *fixture) {
 		}
 		f.Buffer.Return("mail", 0)
 		again := f.wantTake("mail", 1, 0)[0]
-		if diff := cmp.Diff(d.Tries, again.Tries); diff != "" {
+		if diff := differ(d.Tries, again.Tries); diff != "" {
 			f.Fatalf("tries of a replayed message after a return (-want +got):\n%s", diff)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"forebay/buffer"
@@ -66,7 +65,7 @@ func (f *fixture) checkLedger() {
 		for _, n := range d.Dead {
 			want.Dead += n
 		}
-		if diff := cmp.Diff(want, a); diff != "" {
+		if diff := differ(want, a); diff != "" {
 			f.Fatalf("%s: Stats and Audit differ (-stats +audit):\n%s", d.Drain, diff)
 		}
 	}
@@ -80,7 +79,7 @@ func (f *fixture) wantAccounts(step string, want ...buffer.Account) {
 		f.Fatalf("after %s: %d accounts, want %d: %+v", step, len(got), len(want), got)
 	}
 	for _, w := range want {
-		if diff := cmp.Diff(w, got[w.Drain]); diff != "" {
+		if diff := differ(w, got[w.Drain]); diff != "" {
 			f.Fatalf("after %s: account of %s (-want +got):\n%s", step, w.Drain, diff)
 		}
 	}
@@ -168,7 +167,7 @@ func (f *fixture) wantDrainStats(step string, want buffer.DrainStats) {
 	f.Helper()
 	got := f.drainStats(want.Drain)
 	got.Buried = nil // that it never goes down is looked at by itself
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+	if diff := differ(want, got, cmpopts.EquateEmpty()); diff != "" {
 		f.Fatalf("after %s: stats of %s (-want +got):\n%s", step, want.Drain, diff)
 	}
 }
@@ -187,7 +186,7 @@ func (f *fixture) wantStreamStats(step string, want buffer.StreamStats) {
 	f.Helper()
 	got := f.streamStats(want.Stream)
 	got.Bytes = 0 // its encoding is the engine's
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := differ(want, got); diff != "" {
 		f.Fatalf("after %s: stats of stream %s (-want +got):\n%s", step, want.Stream, diff)
 	}
 }

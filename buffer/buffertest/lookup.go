@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"forebay/buffer"
 )
 
@@ -27,7 +25,7 @@ func (f *fixture) wantLookup(stream string, key buffer.OnceKey, want *buffer.Acc
 		f.wantErr("Lookup of an unknown key in "+stream, err, buffer.ErrNoMessage)
 		return
 	}
-	if diff := cmp.Diff(*want, a); err != nil || diff != "" {
+	if diff := differ(*want, a); err != nil || diff != "" {
 		f.Fatalf("Lookup in %s: %v (-want +got):\n%s", stream, err, diff)
 	}
 }

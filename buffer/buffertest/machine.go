@@ -15,12 +15,13 @@ import (
 
 // modelBudget is how long RunModel goes on to open new subjects. One that fails
 // is reduced beyond it.
-const modelBudget = 8 * time.Second
+const modelBudget = 5 * time.Second
 
 // RunModel runs random operations against a subject and a model, and compares
 // what is taken, the receipts, the stats and the audit. Each check opens a
 // subject; -rapid.checks and -rapid.steps say how many, as long as they end
-// within 8 seconds; the log says how many subjects that was.
+// within 5 seconds; the log says how many subjects that was. make torture-model runs
+// many more.
 func RunModel(t *testing.T, open func(t *testing.T) Subject) {
 	end := time.Now().Add(modelBudget)
 	RunModelWhile(t, func() bool { return time.Now().Before(end) }, open)
@@ -154,7 +155,7 @@ func (m *machine) takeSome(t *rapid.T) {
 			Tries:      d.place(del.Offset).tries,
 		}
 		del.Message = buffer.Message{}
-		if diff := cmp.Diff(want, del); diff != "" {
+		if diff := differ(want, del); diff != "" {
 			m.Fatalf("delivery to %s (-want +got):\n%s", d.name, diff)
 		}
 	}
@@ -279,7 +280,7 @@ func (m *machine) findOne(t *rapid.T) {
 
 func (m *machine) wantStatus(s *modelStream, offset uint64) {
 	want := s.status(offset)
-	if diff := cmp.Diff(want, m.findKnown(want.Ref), statusOptions()); diff != "" {
+	if diff := differ(want, m.findKnown(want.Ref), statusOptions()); diff != "" {
 		m.Fatalf("Find(%s/%d) (-want +got):\n%s", s.name, offset, diff)
 	}
 }

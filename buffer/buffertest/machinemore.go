@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"forebay/buffer"
@@ -80,7 +79,7 @@ func (m *machine) onceSome(t *rapid.T) {
 }
 
 func (m *machine) wantAccepted(call string, got, want buffer.Accepted, replayed, wantReplayed bool, err error) {
-	if diff := cmp.Diff(want, got); err != nil || diff != "" || replayed != wantReplayed {
+	if diff := differ(want, got); err != nil || diff != "" || replayed != wantReplayed {
 		m.Fatalf("%s: %v, replayed %v, want %v (-want +got):\n%s", call, err, replayed, wantReplayed, diff)
 	}
 }

@@ -86,7 +86,7 @@ func findStates(f *fixture) {
 	check := func(state buffer.State) {
 		f.Helper()
 		got := f.find(order(0))
-		if diff := cmp.Diff(want, got, statusOptions()); diff != "" {
+		if diff := differ(want, got, statusOptions()); diff != "" {
 			f.Fatalf("Find (-want +got):\n%s", diff)
 		}
 		if got.State() != state {
@@ -209,7 +209,7 @@ func findNewDrain(f *fixture) {
 		for _, d := range f.find(order(offset)).Drains {
 			got = append(got, d.Drain)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := differ(want, got); diff != "" {
 			f.Fatalf("drains of offset %d (-want +got):\n%s", offset, diff)
 		}
 	}

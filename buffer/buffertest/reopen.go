@@ -3,8 +3,6 @@ package buffertest
 import (
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"forebay/buffer"
 )
 
@@ -116,7 +114,7 @@ func reopenFinished(f *fixture, crash bool) {
 	}
 	f.now = due
 	d := f.wantTake("mail", 99, 5)[0]
-	if diff := cmp.Diff(tries, d.Tries); diff != "" {
+	if diff := differ(tries, d.Tries); diff != "" {
 		f.Fatalf("tries after reopening (-want +got):\n%s", diff)
 	}
 	f.wantMessage(d, want[5])
@@ -169,7 +167,7 @@ func (f *fixture) wantOutcomes(due time.Time) {
 		if got.State == buffer.Scheduled {
 			got.Status, got.Error = 0, "" // only attempts and due time are durable
 		}
-		if diff := cmp.Diff(w, got, statusOptions()); diff != "" {
+		if diff := differ(w, got, statusOptions()); diff != "" {
 			f.Fatalf("offset %d after reopening (-want +got):\n%s", offset, diff)
 		}
 	}

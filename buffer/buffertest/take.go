@@ -126,7 +126,7 @@ func takeTries(f *fixture) {
 		f.Buffer.Release("mail", 0, buffer.Retry{Due: f.now.Add(time.Minute), Tries: tries, Status: 500, Error: "no luck"})
 		f.now = f.now.Add(time.Minute)
 		d := f.wantTake("mail", 1, 0)[0]
-		if diff := cmp.Diff(tries, d.Tries); diff != "" {
+		if diff := differ(tries, d.Tries); diff != "" {
 			f.Fatalf("tries after release %d (-want +got):\n%s", n, diff)
 		}
 		if !d.AcceptedAt.Equal(first) {
@@ -158,7 +158,7 @@ func returnRetry(f *fixture) {
 	f.wantTake("mail", 1, 1)
 	f.Buffer.Return("mail", 1)
 	d := f.wantTake("mail", 9, 1, 2)[0]
-	if diff := cmp.Diff(r.Tries, d.Tries); diff != "" {
+	if diff := differ(r.Tries, d.Tries); diff != "" {
 		f.Fatalf("tries of a returned retry (-want +got):\n%s", diff)
 	}
 }

@@ -111,7 +111,7 @@ func scanFile(name string, k block.Sealer, fn Visit, found *Found) error {
 	if err := noReadahead(f); err != nil {
 		return err
 	}
-	w := &window{f: f, size: info.Size()}
+	w := &window{f: f, size: info.Size(), buf: make([]byte, 0, min(2*scanWindow, info.Size()))}
 	if err := w.need(logHeader); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,6 +59,10 @@ func parseBlocks(page string) []block {
 	return blocks
 }
 
+func (b block) serves() bool {
+	return b.lang == "sh" && b.arg == "" && strings.HasPrefix(b.text, "forebay serve")
+}
+
 func TestParseBlocks(t *testing.T) {
 	page := "text\n```sh\nforebay version\n```\n\n```yaml policy.yaml\nversion: 1\n```\n```\nplain\n```\n```sh repository\nmake run\n```\n"
 	want := []block{
@@ -71,19 +76,26 @@ func TestParseBlocks(t *testing.T) {
 	}
 }
 
-func TestDocs(t *testing.T) {
+// The pages that serve are done alone: another test might be given the port that a
+// server is about to take.
+func TestDocs(t *testing.T) { doPages(t, true) }
+
+func TestDocsWithoutServer(t *testing.T) {
+	t.Parallel()
+	doPages(t, false)
+}
+
+func doPages(t *testing.T, serving bool) {
+	t.Helper()
 	for _, path := range docPages(t) {
-		if strings.Contains(path, "/runbooks/") {
-			continue // TestRunbookCommands
+		blocks := parseBlocks(readText(t, path))
+		if strings.Contains(path, "/runbooks/") || slices.ContainsFunc(blocks, block.serves) != serving {
+			continue // TestRunbookCommands does those of runbooks
 		}
 		t.Run(pageName(path), func(t *testing.T) {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
 			p := newPage(t)
 			p.beside(path)
-			for _, b := range parseBlocks(string(text)) {
+			for _, b := range blocks {
 				if t.Failed() {
 					return // what follows builds on it
 				}
@@ -142,7 +154,7 @@ func (p *page) do(b block) {
 		p.targets(b)
 	case b.lang == "sh" && b.arg != "":
 		p.t.Errorf("line %d: sh %s: say sh, or sh repository", b.line, b.arg)
-	case b.lang == "sh" && strings.HasPrefix(b.text, "forebay serve"):
+	case b.serves():
 		p.serve(b)
 	case b.lang == "sh":
 		p.run(b)

@@ -69,6 +69,7 @@ func (p *posting) wait() { p.wg.Wait() }
 // elsewhere is sound, and all that was accepted before the backup began is delivered
 // from there, with the ids that its callers have.
 func TestBackupWhileServing(t *testing.T) {
+	t.Parallel()
 	first := newSite(t, orderPolicy("http://127.0.0.1:1", "0"))
 	srv := first.start()
 	orders := realOrders(t)
@@ -198,6 +199,7 @@ func TestBackupNeedsToken(t *testing.T) {
 // verify names the file, the stream and how much is lost, and says so in its exit
 // code.
 func TestVerifyFindsDamage(t *testing.T) {
+	t.Parallel()
 	s := withBacklog(t)
 	if got := verify(t, s.data(), 0); !got.Sound || got.Messages != 64 {
 		t.Errorf("verify of a stopped server's directory = %+v", got)

@@ -16,6 +16,7 @@ import (
 // process of its own and at the same time. A busy machine gets several windows
 // to show it; a drain that is held up is slower in all of them.
 func TestStalledSinkDelaysNobody(t *testing.T) {
+	t.Parallel()
 	const rate, windows, attempts = 50, 6, 250
 	never := newSink(t, func([]arrival, arrival) answer { return answer{status: http.StatusOK, after: time.Hour} })
 	beside := shakyBeside(t, never, rate, windows*attempts+50)

@@ -24,6 +24,7 @@ routes:
 // Requests that pass, that are held and that are drained keep to the sink's one
 // budget, in the sink's log; and each kind gets on.
 func TestOneBudget(t *testing.T) {
+	t.Parallel()
 	const rate, burst = 200, 5
 	late, shop := watchLateness(t), newSink(t, nil)
 	srv := newSite(t, livePolicy(shop.url, rate, burst)).start()

@@ -48,6 +48,7 @@ type deadPage struct {
 // What a sink refuses for good is dead with its reason; replay brings it back,
 // under the same ids and at the drain's own pace.
 func TestPermanentThenReplay(t *testing.T) {
+	t.Parallel()
 	var mended atomic.Bool
 	late := watchLateness(t)
 	shop := newSink(t, func([]arrival, arrival) answer {
@@ -110,6 +111,7 @@ func TestPermanentThenReplay(t *testing.T) {
 // An override and a pause are felt within a second, on what is queued too, and
 // end by themselves on time.
 func TestOverrideAndPause(t *testing.T) {
+	t.Parallel()
 	shop := newSink(t, nil)
 	srv := newSite(t, orderPolicy(shop.url, "20/s")).start()
 	postAll(t, srv.public, realOrders(t)[:500], 16)

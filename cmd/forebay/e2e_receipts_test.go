@@ -73,6 +73,7 @@ func TestCancel(t *testing.T) {
 
 // The promise on a receipt holds: within a tenth of the wait, or a second.
 func TestETA(t *testing.T) {
+	t.Parallel()
 	shop := newSink(t, nil)
 	srv := newSite(t, orderPolicy(shop.url, "20/s")).start()
 	receipts := postAll(t, srv.public, realOrders(t)[:120], 16)
@@ -112,6 +113,7 @@ func TestETA(t *testing.T) {
 
 // A caller that prefers to wait gets the final state as soon as there is one.
 func TestWaitForFinalState(t *testing.T) {
+	t.Parallel()
 	shop := newSink(t, nil)
 	srv := newSite(t, orderPolicy(shop.url, "5/s")).start()
 	receipts := postAll(t, srv.public, realOrders(t)[:5], 1)

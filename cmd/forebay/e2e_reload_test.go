@@ -14,6 +14,7 @@ import (
 // A new rate takes hold within a second, on what is queued too, however the
 // program is told.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		// tell makes the program read the policy, which holds the new text already.
@@ -126,6 +127,7 @@ var policyHash = regexp.MustCompile(`forebay_policy_info\{[^}]*hash="([0-9a-f]+)
 // A policy with mistakes is refused with the place of each, and the old one
 // runs on as if nothing had been.
 func TestReloadRefused(t *testing.T) {
+	t.Parallel()
 	shop, late := newSink(t, nil), watchLateness(t)
 	site := newSite(t, orderPolicy(shop.url, "20/s"))
 	srv := site.start()

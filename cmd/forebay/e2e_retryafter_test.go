@@ -103,7 +103,8 @@ func TestRetryAfterOutlivesAKill(t *testing.T) {
 		}
 		return answer{status: http.StatusTooManyRequests, header: http.Header{"Retry-After": {"4"}}}
 	})
-	site := newSite(t, orderPolicy(shop.url, "50/s"))
+	// One at a time, so that none is under way when the first is answered.
+	site := newSite(t, clauses{sink: "budget: { concurrency: { max: 1 } }"}.policy(shop.url, "50/s"))
 	srv := site.start()
 	postAll(t, srv.public, realOrders(t)[:20], 4)
 	heldBy(t, srv, "retry-after")

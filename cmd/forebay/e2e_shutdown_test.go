@@ -9,6 +9,7 @@ import (
 // SIGTERM in the middle of the work loses nothing and repeats nothing: where
 // nothing crashed, every duplicate is a fault.
 func TestGracefulStop(t *testing.T) {
+	t.Parallel()
 	x := newTorture(t, 2, "stops", "")
 	for range 2 {
 		srv := x.site.start()

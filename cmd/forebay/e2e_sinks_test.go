@@ -13,6 +13,7 @@ import (
 // A sink that cannot be reached, or answers nonsense, is tried again and named;
 // the program and its other work go on.
 func TestBadSinks(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		url  func(t *testing.T) string
