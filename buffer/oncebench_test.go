@@ -92,7 +92,7 @@ func BenchmarkOnceOuter(b *testing.B) {
 	const records = 1 << 18
 	tables := onceFilesOf(b, c, onceFan, records)
 	for path := outerPath(oncePath(b.TempDir(), 0, onceFan-1)); b.Loop(); {
-		if _, err := saveOuter(path, c, tables, goOn); err != nil {
+		if err := saveOuter(path, c, tables, goOn); err != nil {
 			b.Fatal(err)
 		}
 	}

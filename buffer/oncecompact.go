@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+
+	"forebay/buffer/segment"
 )
 
 // compactOnces lessens the filters that a look-up asks, as long as there is a row of
@@ -22,7 +24,7 @@ func (e *Engine) compactOnces() error {
 		switch {
 		case merge != nil:
 			err = e.mergeRow(merge)
-		case join != nil:
+		case join != nil && e.roomFor(outerLen(tablesOf(join))):
 			err = e.joinRow(join)
 		default:
 			return nil
@@ -51,16 +53,27 @@ func (e *Engine) mergeRow(row []*onceTable) error {
 	return e.exchangeOnces(row, merged)
 }
 
-// joinRow makes one outer filter for all files of shelves.
+// roomFor reports whether the volume has so many bytes beside those that stay free.
+func (e *Engine) roomFor(bytes int) bool {
+	free, err := segment.Free(e.cfg.Dir)
+	return err == nil && free-int64(bytes) >= e.cfg.MinFree
+}
+
+// joinRow makes one outer filter for all files of shelves. A file that cannot be read
+// whole keeps its own.
 func (e *Engine) joinRow(row []onceShelf) error {
 	tables := tablesOf(row)
 	path := outerPath(rowPath(e.cfg.Dir, tables))
-	damage, err := saveOuter(path, e.comp, tables, e.paced().rest)
+	err := saveOuter(path, e.comp, tables, e.paced().rest)
+	if bad, ok := errors.AsType[*unreadable](err); ok {
+		e.mu.Lock()
+		bad.table.apart = true
+		e.mu.Unlock()
+		e.log.Error("a file of idempotency records cannot be read whole; until the next start look-ups ask its filter by itself", "err", err)
+		return nil
+	}
 	if err != nil {
 		return err
-	}
-	if damage != nil {
-		e.forgotten(damage)
 	}
 	x, err := openOuter(path, e.comp, tables) // written a moment ago
 	if err != nil {
@@ -72,37 +85,37 @@ func (e *Engine) joinRow(row []onceShelf) error {
 	})
 	useless := e.setOnces(e.onceFiles, append(outers, x))
 	e.mu.Unlock()
+	if slices.Contains(useless, x) { // or it would be made again and again
+		err = fmt.Errorf("%s is of no use: files are not in the order of their segments", path)
+	}
 	for i := range row {
 		if old := row[i].outer; old != nil {
 			useless = append(useless, old)
 		}
 	}
-	return e.dropOuters(useless)
+	return errors.Join(err, e.dropOuters(useless))
 }
 
 // rowPath is the file of all segments of a row.
 func rowPath(dir string, row []*onceTable) string {
-	first, _, _ := onceSpan(row[0].path)
-	_, last, _ := onceSpan(row[len(row)-1].path)
-	return oncePath(dir, first, last)
+	return oncePath(dir, row[0].first, row[len(row)-1].last)
 }
 
 // dropOuters removes outer filters that are of no use any more.
-func (e *Engine) dropOuters(useless []*outerFilter) error {
+func (e *Engine) dropOuters(useless []*outerFilter) (err error) {
 	for _, x := range useless {
-		if err := os.Remove(x.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove an outer filter: %w", err)
+		if failed := os.Remove(x.path); failed != nil && !errors.Is(failed, fs.ErrNotExist) {
+			err = errors.Join(err, fmt.Errorf("remove an outer filter: %w", failed))
 		}
 	}
-	return nil
+	return err
 }
 
 // settledOnces is the shelves before the first with a file that the janitor is to write
 // again, as a crash came between it and the end of its segment. The caller holds mu.
 func (e *Engine) settledOnces() []onceShelf {
 	again := func(t *onceTable) bool {
-		_, last, _ := onceSpan(t.path)
-		return slices.ContainsFunc(e.segments, func(s *segmentRef) bool { return s.id == last && s.phase == sealing })
+		return slices.ContainsFunc(e.segments, func(s *segmentRef) bool { return s.id == t.last && s.phase == sealing })
 	}
 	for i := range e.onceShelves {
 		if slices.ContainsFunc(e.onceShelves[i].tables(), again) {
@@ -124,16 +137,22 @@ func mergeable(in []onceShelf) []*onceTable {
 	return nil
 }
 
-// joinable is the first row of shelves that is worth an outer filter, or nil.
+// joinable is the first row of shelves that is worth an outer filter, or nil. The caller
+// holds Engine.mu.
 func joinable(in []onceShelf, most uint64) []onceShelf {
 	for i := range in {
 		for j := i + outerFan; j <= min(i+onceFan, len(in)); j++ {
-			if sum, even := weigh(in[i:j]); sum > onceMost && sum <= most && even {
+			if sum, even := weigh(in[i:j]); sum > onceMost && sum <= most && even && !anyApart(in[i:j]) {
 				return in[i:j]
 			}
 		}
 	}
 	return nil
+}
+
+// anyApart reports whether a row has a file that could not be read whole.
+func anyApart(row []onceShelf) bool {
+	return slices.ContainsFunc(tablesOf(row), func(t *onceTable) bool { return t.apart })
 }
 
 // weigh counts the records of a row, and says whether none has more than all others.

@@ -82,6 +82,7 @@ func openOnces(path string, c *block.Coder) (t *onceTable, damage, err error) {
 		return nil, nil, fmt.Errorf("open idempotency records: %w", err)
 	}
 	t = &onceTable{path: path, file: f, coder: c, size: info.Size()}
+	t.first, t.last, _ = onceSpan(path)
 	err = t.mapFilter()
 	if errors.Is(err, block.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
 		damage, err = t.rebuildFilter()
@@ -213,6 +214,10 @@ func (e *Engine) dropOldOnces(now time.Time) error {
 		} else {
 			kept = append(kept, t)
 		}
+	}
+	if len(old) == 0 {
+		e.mu.Unlock()
+		return nil
 	}
 	useless := e.setOnces(kept, e.outers())
 	e.mu.Unlock()

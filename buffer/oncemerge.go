@@ -3,7 +3,9 @@ package buffer
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
+	"runtime/debug"
 
 	"forebay/buffer/block"
 )
@@ -32,8 +34,15 @@ func (c *onceCursor) advance() (err error) {
 	return nil
 }
 
-// load goes to the first record of the next chunk that can be read, if there is one.
+// load goes to the first record of the next chunk that can be read, if there is one. A
+// disk that does not give where chunks are is an error, and no damage: they may be sound.
 func (c *onceCursor) load() (more bool, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			more, err = false, fmt.Errorf("read %s: %v", filterPath(c.t.path), p)
+		}
+	}()
 	for c.next < c.t.dir.chunks() {
 		x, err := c.t.chunk(c.next, c.x.sealed)
 		c.next++

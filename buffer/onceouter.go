@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"forebay/buffer/block"
@@ -37,7 +39,8 @@ const (
 	outerMark = 4 * 8
 	// outerMore is what an envelope has of an outer filter besides its files.
 	outerMore = 4
-	outerRest = 16 // chunks between two looks whether to rest
+	outerEnd  = 1 << 20 // bytes behind the filter at most: those of thirty thousand files
+	outerRest = 16      // chunks between two looks whether to rest
 )
 
 // outerMost bounds the keys of an outer filter. With a mask it is made in memory.
@@ -49,18 +52,25 @@ func (e *Engine) outerMost() uint64 {
 }
 
 type outerFilter struct {
-	path   string
+	path        string
+	first, last uint64 // segments that it is of
+
 	bits   bloom // a mapping
 	mask   *block.DataKeys
 	tables []*onceTable // what it is of, as far as there still is
+}
+
+func newOuter(path string) *outerFilter {
+	x := &outerFilter{path: path}
+	x.first, x.last, _ = onceSpan(path)
+	return x
 }
 
 func outerPath(path string) string { return strings.TrimSuffix(path, ".once") + ".outer" }
 
 // mark is what tells a file of records from another that has or had its name.
 func (t *onceTable) mark() [4]uint64 {
-	first, last, _ := onceSpan(t.path)
-	return [...]uint64{first, last, uint64(t.size), uint64(t.sum)}
+	return [...]uint64{t.first, t.last, uint64(t.size), uint64(t.sum)}
 }
 
 // outerHalves are those of a key in an outer filter.
@@ -68,21 +78,37 @@ func outerHalves(key [16]byte) (a, b uint64) {
 	return binary.BigEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])
 }
 
-// saveOuter makes the filter of tables, durable when it returns. Keys that cannot be
-// read are left out: nor are their records found. Now and then it calls rest, which may
-// end it.
-func saveOuter(path string, c *block.Coder, tables []*onceTable, rest func() error) (damage, err error) {
-	keys, marks := 0, make([]byte, outerMore, outerMore+len(tables)*outerMark)
-	w := outerWriter{mask: c.Keys, rest: rest}
+// unreadable is a table of which not all keys can be read, and that no outer filter may
+// be of: it would be taken for that file still once it can be read again.
+type unreadable struct {
+	table *onceTable
+	err   error
+}
+
+func (u *unreadable) Error() string { return u.err.Error() }
+func (u *unreadable) Unwrap() error { return u.err }
+
+// outerLen is how long the filter of tables is.
+func outerLen(tables []*onceTable) int {
+	keys := 0
 	for _, t := range tables {
 		keys += int(t.dir.records)
+	}
+	return bloomLen(keys, outerBits)
+}
+
+// saveOuter makes the filter of tables, durable when it returns. Where one cannot be read
+// whole the error is an *unreadable. Now and then it calls rest, which may end it.
+func saveOuter(path string, c *block.Coder, tables []*onceTable, rest func() error) error {
+	marks := make([]byte, outerMore, outerMore+len(tables)*outerMark)
+	w := outerWriter{mask: c.Keys, rest: rest, size: outerLen(tables)}
+	for _, t := range tables {
 		for _, v := range t.mark() {
 			marks = binary.LittleEndian.AppendUint64(marks, v)
 		}
 		w.cursors = append(w.cursors, &onceCursor{t: t})
 	}
-	w.size = bloomLen(keys, outerBits)
-	err = writeFileFrom(path, func(to io.Writer) error {
+	return writeFileFrom(path, func(to io.Writer) error {
 		if err := w.write(to); err != nil {
 			return err
 		}
@@ -91,7 +117,6 @@ func saveOuter(path string, c *block.Coder, tables []*onceTable, rest func() err
 		_, err := to.Write(binary.LittleEndian.AppendUint32(sealed, uint32(len(sealed))))
 		return err
 	})
-	return damageOf(w.cursors), err
 }
 
 // outerWriter writes the filter of the keys that cursors go through.
@@ -124,7 +149,8 @@ func (w *outerWriter) write(to io.Writer) error {
 	return nil
 }
 
-// fill adds the keys of a cursor whose place is in a part of the filter, or before it.
+// fill adds the keys of a cursor whose place is in a part of the filter. Those before it
+// are in it already.
 func (w *outerWriter) fill(part bloom, from int, c *onceCursor) error {
 	blocks, first, end := uint64(w.size/bloomBlock), uint64(from/bloomBlock), uint64((from+len(part))/bloomBlock)
 	for {
@@ -138,6 +164,9 @@ func (w *outerWriter) fill(part bloom, from int, c *onceCursor) error {
 			if n >= end {
 				return nil
 			}
+			if n < first {
+				return &unreadable{c.t, fmt.Errorf("%w: %s: its keys are not in order", block.ErrDamaged, c.t.path)}
+			}
 			part[(n-first)*bloomBlock:][:bloomBlock].set(b, filterProbes)
 		}
 		if c.next%outerRest == 0 {
@@ -145,8 +174,12 @@ func (w *outerWriter) fill(part bloom, from int, c *onceCursor) error {
 				return err
 			}
 		}
-		if more, err := c.load(); !more || err != nil {
-			return err
+		more, err := c.load()
+		if err = cmp.Or(err, c.damage); err != nil {
+			return &unreadable{c.t, err}
+		}
+		if !more {
+			return nil
 		}
 	}
 }
@@ -163,8 +196,9 @@ func openOuter(path string, c *block.Coder, files []*onceTable) (*outerFilter, e
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	x := &outerFilter{path: path, mask: keysFor(c, h)}
-	for _, t := range between(path, files) {
+	x := newOuter(path)
+	x.mask = keysFor(c, h)
+	for _, t := range x.between(files) {
 		if !marks[t.mark()] {
 			return nil, fmt.Errorf("%w: %s is of other files", block.ErrDamaged, path)
 		}
@@ -189,14 +223,14 @@ func outerMarks(f *os.File, c *block.Coder) (h block.Header, marks map[[4]uint64
 	if err != nil {
 		return h, nil, 0, err
 	}
-	damaged := fmt.Errorf("%w: no outer filter", block.ErrDamaged)
+	damaged := fmt.Errorf("%w: its end is not that of an outer filter", block.ErrDamaged)
 	var end [4]byte
 	if _, err := f.ReadAt(end[:], info.Size()-int64(len(end))); err != nil {
 		return h, nil, 0, damaged
 	}
 	sealed := int64(binary.LittleEndian.Uint32(end[:]))
 	at := info.Size() - int64(len(end)) - sealed
-	if at <= 0 || at%bloomBlock != 0 {
+	if sealed > outerEnd || at <= 0 || at%bloomBlock != 0 {
 		return h, nil, 0, damaged
 	}
 	b := make([]byte, sealed)
@@ -228,30 +262,34 @@ func outerMarks(f *os.File, c *block.Coder) (h block.Header, marks map[[4]uint64
 	return h, marks, int(at), nil
 }
 
-// between is the files whose segments are among those of a name.
-func between(path string, files []*onceTable) (in []*onceTable) {
-	first, last, _ := onceSpan(path)
+// between is the files whose segments are among those of the filter.
+func (x *outerFilter) between(files []*onceTable) (in []*onceTable) {
 	for _, t := range files {
-		if f, l, _ := onceSpan(t.path); first <= f && l <= last {
+		if x.first <= t.first && t.last <= x.last {
 			in = append(in, t)
 		}
 	}
 	return in
 }
 
-// loadOuters opens the outer filters of files. Those that cannot be used are of none.
+// loadOuters opens the outer filters of files, those of the most files first, as a crash
+// may have come before another was removed. Those that cannot be used are of none.
 func (e *Engine) loadOuters(files []*onceTable) (outers []*outerFilter, err error) {
 	paths, err := filepath.Glob(filepath.Join(e.cfg.Dir, onceDirName, "*.outer"))
 	if err != nil {
 		return nil, err
 	}
 	for _, path := range paths {
+		if _, _, ok := onceSpan(path); !ok {
+			continue // not ours
+		}
 		x, err := openOuter(path, e.comp, files)
 		if err != nil {
-			e.log.Warn("an outer filter cannot be used; it is made again", "err", err)
-			x = &outerFilter{path: path}
+			e.log.Warn("an outer filter of idempotency records cannot be used; look-ups take longer until it is made again", "err", err)
+			x = newOuter(path)
 		}
 		outers = append(outers, x)
 	}
+	slices.SortStableFunc(outers, func(a, b *outerFilter) int { return len(b.tables) - len(a.tables) })
 	return outers, nil
 }

@@ -55,7 +55,7 @@ func (s *onceShelf) records() (n uint64) {
 func shelve(tables []*onceTable, outers []*outerFilter) (all []onceShelf, useless []*outerFilter) {
 	behind := map[*onceTable]*outerFilter{}
 	for _, x := range outers {
-		in := between(x.path, tables)
+		in := x.between(tables)
 		if len(in) == 0 || slices.ContainsFunc(in, func(t *onceTable) bool { return behind[t] != nil || !slices.Contains(x.tables, t) }) {
 			useless = append(useless, x)
 			continue

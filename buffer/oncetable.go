@@ -17,7 +17,7 @@ import (
 
 // onceTable is records of idempotency keys in the order of their keys, one of each,
 // in chunks: a file, with its directory mapped from another, or in memory. It does
-// not change.
+// not change but for apart.
 type onceTable struct {
 	path  string   // of the file
 	file  *os.File // the same, open as long as there is the table; nil: it is in memory
@@ -26,6 +26,9 @@ type onceTable struct {
 	sum   uint32   // checksum of a file's last chunk
 	coder *block.Coder
 	dir   *onceDir
+
+	first, last uint64 // segments that the records of a file are of
+	apart       bool   // guarded by Engine.mu; it cannot be read whole: it gets no outer filter before the next start
 }
 
 func compareKeys(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) }

@@ -1,6 +1,11 @@
 package buffer
 
-import "forebay/buffer/block"
+import (
+	"cmp"
+	"slices"
+
+	"forebay/buffer/block"
+)
 
 // records are what a segment's changes leave behind once it is sealed: whose messages
 // are and how they ended, what sinks answered, and idempotency keys. Each becomes a file.
@@ -64,8 +69,8 @@ func (e *Engine) file(s *segmentRef) error {
 	if err == nil {
 		answers, err = e.saveAnswers(s.id, r.answers)
 	}
-	if tables := r.onces.tables(e.comp); err == nil && len(tables) > 0 {
-		path := oncePath(e.cfg.Dir, s.id, s.id)
+	path := oncePath(e.cfg.Dir, s.id, s.id)
+	if tables := r.onces.tables(e.comp); err == nil && len(tables) > 0 && !e.merged(path) {
 		if _, err = saveOnces(path, e.comp, tables, nil); err == nil {
 			onces, _, err = openOnces(path, e.comp) // written a moment ago
 		}
@@ -74,15 +79,28 @@ func (e *Engine) file(s *segmentRef) error {
 		return err
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.outcomeFiles = replace(e.outcomeFiles, outcomes, func(x *outcomeSet) string { return x.path })
 	for _, x := range answers {
 		e.answerFiles = replace(e.answerFiles, x, func(x *answerSet) string { return x.path })
 	}
-	e.setOnces(replace(e.onceFiles, onces, func(x *onceTable) string { return x.path }), e.outers())
+	files := replace(e.onceFiles, onces, func(x *onceTable) string { return x.path })
+	if onces != nil {
+		// A segment that is sealed again is not the newest: in the order of segments the newest
+		// record of a key is found, and what is in a row can be merged.
+		slices.SortFunc(files, func(a, b *onceTable) int { return cmp.Compare(a.first, b.first) })
+	}
+	useless := e.setOnces(files, e.outers())
 	e.onceMoves++
 	s.records = nil
-	return nil
+	e.mu.Unlock()
+	return e.dropOuters(useless)
+}
+
+// merged reports whether there is a file that the one of a path was merged into.
+func (e *Engine) merged(path string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(e.onceFiles, func(t *onceTable) bool { return covers(t.path, path) })
 }
 
 // replace returns a new list, for those who still read the old one, with x at
