@@ -57,7 +57,7 @@ test: ## every test that needs the Go toolchain alone
 	$(GO) test -shuffle=on -run '^TestCore' ./drain
 	nice -n 19 $(GO) test $(RACE) -shuffle=on -skip '^TestCore' ./drain & drain=$$!; \
 	  $(GO) test $(RACE) -shuffle=on ./buffer $$($(GO) list ./... | grep -v -e '/cmd/forebay$$' -e '/drain$$') && \
-	  $(GO) test $(RACE) -shuffle=on -parallel 4 -timeout 5m ./cmd/forebay; others=$$?; \
+	  $(GO) test $(RACE) -shuffle=on -parallel 5 -timeout 5m ./cmd/forebay; others=$$?; \
 	  wait $$drain && exit $$others
 	cd test/bench && $(GO) test $(RACE) -shuffle=on ./...
 

@@ -95,6 +95,7 @@ func readPage(path string) (markdown, error) {
 }
 
 func TestDocsLinksResolve(t *testing.T) {
+	t.Parallel()
 	var pages []string
 	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../docs/runbooks/*.md", "../../examples/*/*.md", "../../policies/examples/*.md"} {
 		found, err := filepath.Glob(pattern)

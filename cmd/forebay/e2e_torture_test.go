@@ -26,6 +26,7 @@ const (
 // third of the kills the directory is encrypted, and then its master key is exchanged now
 // and then; FOREBAY_TORTURE_ENCRYPTION=off leaves that out, and on begins with it.
 func TestTorture(t *testing.T) {
+	t.Parallel()
 	kills := envInt(t, "FOREBAY_TORTURE_KILLS", 5)
 	x := newTorture(t, kills, "kills", "")
 	x.crash = (*server).kill
