@@ -15,12 +15,12 @@ import (
 
 // modelBudget is how long RunModel goes on to open new subjects. One that fails
 // is reduced beyond it.
-const modelBudget = 5 * time.Second
+const modelBudget = 8 * time.Second
 
 // RunModel runs random operations against a subject and a model, and compares
 // what is taken, the receipts, the stats and the audit. Each check opens a
 // subject; -rapid.checks and -rapid.steps say how many, as long as they end
-// within 5 seconds; the log says how many subjects that was. make torture-model runs
+// within 8 seconds; the log says how many subjects that was. make torture-model runs
 // many more.
 func RunModel(t *testing.T, open func(t *testing.T) Subject) {
 	end := time.Now().Add(modelBudget)
