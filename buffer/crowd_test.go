@@ -41,15 +41,7 @@ func TestLinger(t *testing.T) {
 
 // Sources leave memory to callers: they can wait.
 func TestSourcesLeaveMemory(t *testing.T) {
-	e, err := Open(t.Context(), Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	e := newEngine(t)
 	if err := e.Configure([]Stream{{Name: "orders", MaxMessageBytes: 1 << 20, DeadMaxBytes: 1 << 20}}); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,29 @@ import (
 	"forebay/buffer/block"
 )
 
+func newEngine(t *testing.T) *Engine {
+	t.Helper()
+	e, err := Open(t.Context(), Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+func newCoder(tb testing.TB) *block.Coder {
+	tb.Helper()
+	c, err := block.NewCoder(1)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
 func testKeys(t *testing.T) *block.DataKeys {
 	t.Helper()
 	k, err := block.NewDataKeys([]block.DataKey{block.NewDataKey()})

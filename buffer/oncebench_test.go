@@ -45,10 +45,7 @@ func onceFilesOf(tb testing.TB, c *block.Coder, files, records int) (tables []*o
 
 // BenchmarkOnceLookUp asks eleven files for keys that none has, and reads one in vain.
 func BenchmarkOnceLookUp(b *testing.B) {
-	c, err := block.NewCoder(1)
-	if err != nil {
-		b.Fatal(err)
-	}
+	c := newCoder(b)
 	tables := onceFilesOf(b, c, 11, 1<<19)
 	b.Run("filters", func(b *testing.B) {
 		found, tables := 0, shelvesOf(tables)
@@ -68,10 +65,7 @@ func BenchmarkOnceLookUp(b *testing.B) {
 
 // BenchmarkOnceMerge merges eight files.
 func BenchmarkOnceMerge(b *testing.B) {
-	c, err := block.NewCoder(1)
-	if err != nil {
-		b.Fatal(err)
-	}
+	c := newCoder(b)
 	const records = 1 << 18
 	tables := onceFilesOf(b, c, onceFan, records)
 	dir := b.TempDir()
@@ -85,10 +79,7 @@ func BenchmarkOnceMerge(b *testing.B) {
 
 // BenchmarkOnceOuter makes an outer filter for eight files.
 func BenchmarkOnceOuter(b *testing.B) {
-	c, err := block.NewCoder(1)
-	if err != nil {
-		b.Fatal(err)
-	}
+	c := newCoder(b)
 	const records = 1 << 18
 	tables := onceFilesOf(b, c, onceFan, records)
 	for path := outerPath(oncePath(b.TempDir(), 0, onceFan-1)); b.Loop(); {

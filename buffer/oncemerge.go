@@ -98,15 +98,10 @@ func mergeOnces(tables []*onceTable, each func(onceRecord) error) (damage, err e
 			}
 		}
 	}
-	return damageOf(cursors), nil
-}
-
-// damageOf is what cursors passed over.
-func damageOf(cursors []*onceCursor) (damage error) {
 	for _, c := range cursors {
 		if damage == nil {
 			damage = c.damage
 		}
 	}
-	return damage
+	return damage, nil
 }

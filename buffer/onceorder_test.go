@@ -13,74 +13,67 @@ import (
 // idempotency records does not come behind theirs.
 
 // TestKeysAfterADamagedIndex looks for all keys after the INDEX of a segment was damaged
-// whose records had been merged, and files were merged again, at that start and the next.
+// whose file had been merged, or is behind an outer filter, and after that was done
+// again, at that start and the next.
 func TestKeysAfterADamagedIndex(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	e := open(t, dir)
-	configure(t, e, "mail")
-	n := fillKeyed(t, e, 0, 9)
-	if err := e.CompactOnces(); err != nil {
-		t.Fatal(err)
+	for name, lessen := range map[string]func(*buffer.Engine) error{
+		"merged":                 (*buffer.Engine).CompactOnces,
+		"behind an outer filter": (*buffer.Engine).JoinOnces,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			e := open(t, dir)
+			configure(t, e, "mail")
+			n := fillKeyed(t, e, 0, 9)
+			if err := lessen(e); err != nil {
+				t.Fatal(err)
+			}
+			for len(files(t, dir, "once/*.once")) < 7 { // so that there is something to merge again
+				n = fillKeyed(t, e, n, 1)
+			}
+			e = openWithDamagedIndex(t, e, dir, 2)
+			wantKeys(t, e, n)
+			if err := lessen(e); err != nil {
+				t.Fatal(err)
+			}
+			wantKeys(t, e, n)
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			wantKeys(t, open(t, dir), n)
+		})
 	}
-	for len(files(t, dir, "once/*.once")) < 7 {
-		n = fillKeyed(t, e, n, 1)
-	}
-	e = openWithDamagedIndex(t, e, dir, 2)
-	wantKeys(t, e, n)
-	if err := e.CompactOnces(); err != nil {
-		t.Fatal(err)
-	}
-	wantKeys(t, e, n)
-	if err := e.Close(); err != nil {
-		t.Fatal(err)
-	}
-	wantKeys(t, open(t, dir), n)
-}
-
-// TestOuterFilterAfterADamagedIndex is the same where files are behind an outer filter.
-func TestOuterFilterAfterADamagedIndex(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	e := open(t, dir)
-	configure(t, e, "mail")
-	n := fillKeyed(t, e, 0, 6)
-	if err := e.JoinOnces(); err != nil {
-		t.Fatal(err)
-	}
-	e = openWithDamagedIndex(t, e, dir, 2)
-	wantKeys(t, e, n)
-	if err := e.JoinOnces(); err != nil {
-		t.Fatal(err)
-	}
-	wantKeys(t, e, n)
-	if err := e.Close(); err != nil {
-		t.Fatal(err)
-	}
-	wantKeys(t, open(t, dir), n)
 }
 
 // TestNewestRecordOfAKeyCounts has a key that was used again after its TTL, and then the
-// INDEX of the first segment damaged.
+// INDEX of the first segment damaged, whose file was merged with that of the second use.
 func TestNewestRecordOfAKeyCounts(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	e := open(t, dir)
-	configure(t, e, "mail")
-	k, later := onceKeyOf(1_000_000), noon.Add(2*time.Minute)
-	k.TTL = time.Minute
-	if _, _, err := e.AppendOnce(t.Context(), "orders", noon, []buffer.Message{noise(1, 100)}, k); err != nil {
-		t.Fatal(err)
-	}
-	n := fillKeyed(t, e, 0, 2)
-	k.TTL = time.Hour
-	first, replayed, err := e.AppendOnce(t.Context(), "orders", later, []buffer.Message{noise(1, 100)}, k)
-	if err != nil || replayed {
-		t.Fatal(replayed, err)
-	}
-	fillKeyed(t, e, n, 2)
-	e = openWithDamagedIndex(t, e, dir, 0)
-	configure(t, e, "mail")
-	again, replayed, err := e.AppendOnce(t.Context(), "orders", later, []buffer.Message{noise(1, 100)}, k)
-	if err != nil || !replayed || again.First != first.First {
-		t.Errorf("sent again: %v, replayed %v, %v; want %v", again, replayed, err, first)
+	for name, segments := range map[string]int{"files apart": 2, "merged": 8} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			e := open(t, dir)
+			configure(t, e, "mail")
+			k, later := onceKeyOf(1_000_000), noon.Add(2*time.Minute)
+			k.TTL = time.Minute
+			if _, _, err := e.AppendOnce(t.Context(), "orders", noon, []buffer.Message{noise(1, 100)}, k); err != nil {
+				t.Fatal(err)
+			}
+			n := fillKeyed(t, e, 0, 2)
+			k.TTL = time.Hour
+			first, replayed, err := e.AppendOnce(t.Context(), "orders", later, []buffer.Message{noise(1, 100)}, k)
+			if err != nil || replayed {
+				t.Fatal(replayed, err)
+			}
+			fillKeyed(t, e, n, segments)
+			if err := e.CompactOnces(); err != nil {
+				t.Fatal(err)
+			}
+			e = openWithDamagedIndex(t, e, dir, 0)
+			again, replayed, err := e.AppendOnce(t.Context(), "orders", later, []buffer.Message{noise(1, 100)}, k)
+			if err != nil || !replayed || again.First != first.First {
+				t.Errorf("sent again: %v, replayed %v, %v; want %v", again, replayed, err, first)
+			}
+		})
 	}
 }
 

@@ -52,15 +52,6 @@ func TestOuterFilter(t *testing.T) {
 	}
 }
 
-func newCoder(t *testing.T) *block.Coder {
-	t.Helper()
-	c, err := block.NewCoder(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 // TestShelve puts any files behind any outer filters: each file is asked for, once, in
 // order, and no filter stands for a file that it is not of.
 func TestShelve(t *testing.T) {
@@ -134,11 +125,7 @@ func TestJoinable(t *testing.T) {
 // TestOuterFilterGoes: a filter goes with the last of its files, one of several that are
 // joined at once, and one of a file that was written again too.
 func TestOuterFilterGoes(t *testing.T) {
-	e, err := Open(t.Context(), Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Close() })
+	e := newEngine(t)
 	files := onceFilesOf(t, e.comp, 6, 100)
 	e.setOnces(files, nil)
 	for _, step := range []struct {

@@ -3,6 +3,7 @@ package buffer
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -63,11 +64,7 @@ func TestOuterFilterOfUnreadable(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, err := Open(t.Context(), Config{Dir: t.TempDir()})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = e.Close() })
+			e := newEngine(t)
 			files := onceFilesOf(t, e.comp, 6, n)
 			for _, x := range files {
 				x.dir.records = 2 << 20 // as if there were so many
@@ -92,11 +89,7 @@ func TestOuterFilterOfUnreadable(t *testing.T) {
 // TestCompactOncesEnds though files are not in the order of their segments: what is made
 // of them is of no use then.
 func TestCompactOncesEnds(t *testing.T) {
-	e, err := Open(t.Context(), Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Close() })
+	e := newEngine(t)
 	files := onceFilesOf(t, e.comp, 4, 2000)
 	for _, x := range files {
 		x.dir.records = 2 << 20
@@ -110,14 +103,23 @@ func TestCompactOncesEnds(t *testing.T) {
 	}
 }
 
+// TestOuterFilterNeedsRoom: none is written into what is to stay free.
+func TestOuterFilterNeedsRoom(t *testing.T) {
+	e := &Engine{comp: newCoder(t), cfg: Config{Dir: t.TempDir(), MinFree: math.MaxInt64}}
+	files := onceFilesOf(t, e.comp, 4, 100)
+	for _, x := range files {
+		x.dir.records = 2 << 20
+	}
+	e.setOnces(files, nil)
+	if err := e.compactOnces(); err != nil || len(e.onceShelves) != 4 {
+		t.Errorf("without room: %v, %d filters are asked, want those of four files", err, len(e.onceShelves))
+	}
+}
+
 // TestOuterFilterOfMostFiles: where a crash came before those that another was made of
 // were removed, that one is used.
 func TestOuterFilterOfMostFiles(t *testing.T) {
-	e, err := Open(t.Context(), Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Close() })
+	e := newEngine(t)
 	files := onceFilesOf(t, e.comp, 8, 100)
 	for _, of := range [][]*onceTable{files[:4], files, files[4:]} {
 		if err := saveOuter(outerPath(rowPath(e.cfg.Dir, of)), e.comp, of, goOn); err != nil {
@@ -138,10 +140,7 @@ func TestOuterFilterLength(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "0000000000000001-0000000000000002.outer")
 	const size = 256 << 20
 	end := binary.LittleEndian.AppendUint32(nil, size-bloomBlock-4)
-	if err := os.WriteFile(path, end, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}

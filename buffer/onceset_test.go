@@ -25,10 +25,7 @@ func TestOnceSet(t *testing.T) {
 		binary.BigEndian.PutUint32(r.Key[8:], uint32(i))
 		return r
 	}
-	coder, err := block.NewCoder(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	coder := newCoder(t)
 	s := newOnceSet()
 	for i := range n {
 		s.add(record(i, 1))
@@ -94,10 +91,7 @@ func find(t *onceTable, key [16]byte) (onceRecord, bool, error) {
 
 // TestOnceChunk has records with fields of every width.
 func TestOnceChunk(t *testing.T) {
-	coder, err := block.NewCoder(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	coder := newCoder(t)
 	rapid.Check(t, func(t *rapid.T) {
 		var list []onceRecord
 		wide := func(name string) uint64 {
@@ -133,10 +127,7 @@ func TestOnceChunk(t *testing.T) {
 // the newest record of a key counts, and what cannot be read is all that is missing.
 func TestOnceMerge(t *testing.T) {
 	const files, n = onceFan, 1000
-	coder, err := block.NewCoder(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	coder := newCoder(t)
 	dir := t.TempDir()
 	var tables []*onceTable
 	for f := range files {
@@ -236,11 +227,7 @@ func TestOnceFileCoversAnother(t *testing.T) {
 // whose last TTL is over: the one is to be looked for again, the other is not there, and
 // neither is held open.
 func TestOnceFilesClosed(t *testing.T) {
-	e, err := Open(t.Context(), Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Close() })
+	e := newEngine(t)
 	row := onceFilesOf(t, e.comp, onceFan, 100)
 	merged := onceFilesOf(t, e.comp, 1, onceFan*100)[0]
 	key, now := benchKey(0), time.UnixMilli(1e12)

@@ -69,8 +69,8 @@ func (e *Engine) file(s *segmentRef) error {
 	if err == nil {
 		answers, err = e.saveAnswers(s.id, r.answers)
 	}
-	path := oncePath(e.cfg.Dir, s.id, s.id)
-	if tables := r.onces.tables(e.comp); err == nil && len(tables) > 0 && !e.merged(path) {
+	if tables := r.onces.tables(e.comp); err == nil && len(tables) > 0 && !e.merged(s.id) {
+		path := oncePath(e.cfg.Dir, s.id, s.id)
 		if _, err = saveOnces(path, e.comp, tables, nil); err == nil {
 			onces, _, err = openOnces(path, e.comp) // written a moment ago
 		}
@@ -96,11 +96,11 @@ func (e *Engine) file(s *segmentRef) error {
 	return e.dropOuters(useless)
 }
 
-// merged reports whether there is a file that the one of a path was merged into.
-func (e *Engine) merged(path string) bool {
+// merged reports whether a segment's idempotency records are in a file with those of others.
+func (e *Engine) merged(id uint64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return slices.ContainsFunc(e.onceFiles, func(t *onceTable) bool { return covers(t.path, path) })
+	return slices.ContainsFunc(e.onceFiles, func(t *onceTable) bool { return t.first <= id && id <= t.last && t.first < t.last })
 }
 
 // replace returns a new list, for those who still read the old one, with x at

@@ -94,7 +94,7 @@ func serve(ctx context.Context, src config.Sources, stderr io.Writer) error {
 // ends: on a machine with one, everybody would wait for the disk.
 func spareProcessor() {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.SetDefaultGOMAXPROCS() // which is from when it was called last, one more
+		runtime.SetDefaultGOMAXPROCS() // one more than there are, not than an earlier call had
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}
 }
